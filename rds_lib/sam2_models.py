@@ -87,3 +87,15 @@ def _load_weights(model, path, config_file):
             f"NaN or infinite {broken[:3]} ({len(broken)}); choose the config that the checkpoint was made with"
         )
     model.load_state_dict(state)
+
+
+def set_image_size(model, size: int) -> None:
+    """Make a SAM2 model take square images of ``size`` px, a multiple of 32; no weight changes shape."""
+    if size % 32:
+        raise RDSInputError(f"image size {size} px is no multiple of 32, the coarsest stride of the encoder")
+    grid = size // model.backbone_stride
+    model.image_size, model.sam_image_embedding_size = size, grid
+    prompts = model.sam_prompt_encoder
+    prompts.input_image_size = (size, size)
+    prompts.image_embedding_size = (grid, grid)
+    prompts.mask_input_size = (4 * grid, 4 * grid)

@@ -1,0 +1,241 @@
+"""Generated video-object-segmentation clips with exact masks, each made to be hard in one named way.
+
+Bit-stable for a given seed and given versions of numpy, OpenCV and scikit-image: every draw comes from the seed, and
+no drawing depends on the clock, the thread count or the order in which clips are made.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from rds_lib import textures
+from rds_lib.errors import RDSInputError
+
+DIFFICULTIES = (
+    "plain",
+    "fast_motion",
+    "occlusion",
+    "disappearance",
+    "scale_change",
+    "deformation",
+    "appearance_change",
+    "distractor",
+    "late_entry",
+)
+CATEGORIES = ("blob", "spider", "cutout")
+SPLIT_CODES = {"train": 0, "calibration": 1, "val": 2}
+PATCH = 128  # px, side of the square on which an object is painted before it is warped into the frame
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: ``frames`` (T, H, W, 3) uint8 RGB, ``masks`` (T, H, W) uint8 ids of visible pixels, 0 = background."""
+
+    name: str
+    frames: np.ndarray
+    masks: np.ndarray
+    difficulty: str
+    categories: tuple[str, ...]
+
+
+@dataclass
+class _Sprite:
+    paint: np.ndarray  # (PATCH, PATCH, 4) float32: premultiplied RGB and alpha in [0, 1]
+    category: str
+    path: np.ndarray  # (T, 2) centre in px
+    size: np.ndarray  # (T,) side of the patch in px
+    angle: np.ndarray  # (T,) degrees
+    bend: float  # amplitude of the deformation, share of the patch
+    phase: np.ndarray  # (2, 2, T + 4): the deformation's slow random walk
+    gain: np.ndarray  # (T, 3) colour gain
+    obj_id: int  # 0 for things that nobody asks to be tracked
+
+
+def generate_clip(
+    seed: int, index: int, *, split: str, frames: int, height: int, width: int, difficulty: str | None = None,
+    n_objects: int | None = None, bsds_root: str = "",
+) -> Clip:
+    """Make clip number ``index`` of a split.
+
+    Parameters
+    ----------
+    seed, index : int
+        Together with the split they fix every pixel.
+    split : {"train", "calibration", "val"}
+        Splits share neither photographs nor draws.
+    frames, height, width : int
+        Length, and size in px (at least 32).
+    difficulty : str, optional
+        One of ``DIFFICULTIES``; by default they take turns with ``index``.
+    n_objects : int, optional
+        1 to 3 by default.
+    bsds_root : str
+        A folder of BSDS500; half of the objects and of the backgrounds then come from it (not for ``val``).
+    """
+    if split not in SPLIT_CODES:
+        raise RDSInputError(f"split {split!r} is unknown; choose one of {sorted(SPLIT_CODES)}")
+    difficulty = difficulty or DIFFICULTIES[index % len(DIFFICULTIES)]
+    if difficulty not in DIFFICULTIES:
+        raise RDSInputError(f"difficulty {difficulty!r} is unknown; choose one of {DIFFICULTIES}")
+    if frames < 1 or min(height, width) < 32:
+        raise RDSInputError(f"a clip of {frames} frames at {height}x{width} px is too small; at least 1 frame of 32x32")
+    rng = np.random.default_rng([seed, SPLIT_CODES[split], index])
+    scene = _Scene(rng, split, frames, height, width, bsds_root)
+    n_objects = n_objects or int(rng.integers(2, 4) if difficulty == "late_entry" else rng.integers(1, 4))
+    sprites = [scene.sprite(obj_id, difficulty) for obj_id in range(1, n_objects + 1)]
+    sprites = _add_company(scene, sprites, difficulty)
+    images, masks = scene.render(sprites)
+    named = sorted((s for s in sprites if s.obj_id), key=lambda s: s.obj_id)
+    return Clip(f"{split}-{index:04d}-{difficulty}", images, masks, difficulty, tuple(s.category for s in named))
+
+
+def _add_company(scene, sprites, difficulty):
+    """Add what makes the clip hard besides the objects themselves: an occluder or look-alikes."""
+    rng, first = scene.rng, sprites[0]
+    if difficulty == "occlusion":
+        bar = scene.sprite(0, "plain")
+        bar.paint = _paint(textures.blob_mask(rng, PATCH), scene.texture(PATCH, PATCH))
+        bar.size = np.full(scene.frames, first.size.mean() * rng.uniform(1.1, 1.6))
+        start = first.path[0] + (rng.choice([-1, 1]) * (bar.size[0] + first.size[0]) / 2, rng.normal(0, 4))
+        middle = first.path[scene.frames // 2]
+        t = np.linspace(0, 2, scene.frames)[:, None]
+        bar.path = start * (1 - t) + middle * t
+        return [*sprites, bar]
+    if difficulty == "distractor":
+        twins = []
+        for _ in range(int(rng.integers(1, 3))):
+            twin = scene.sprite(0, "plain")
+            twin.paint, twin.size, twin.bend = first.paint, first.size.copy(), first.bend
+            twins.append(twin)
+        return [*twins, *sprites]
+    return sprites
+
+
+class _Scene:
+    """The background, the camera and the light that all sprites of a clip share."""
+
+    def __init__(self, rng, split, frames, height, width, bsds_root):
+        self.rng, self.split, self.frames, self.height, self.width = rng, split, frames, height, width
+        self.bsds_root = bsds_root if split in textures.BSDS_SPLITS else ""
+        self.photos = textures.photographs(split)
+        self.short = min(height, width)
+        self.camera = _walk(rng, frames, 2) * self.short * rng.choice([0.0, 0.008, 0.02])
+        self.light = 1 + 0.12 * rng.choice([0.0, 1.0]) * _walk(rng, frames, 1) / 3
+
+    def photo(self):
+        if self.bsds_root and self.rng.random() < 0.7:
+            pool = textures.bsds_photographs(self.bsds_root, self.split)
+        else:
+            pool = self.photos
+        return pool[int(self.rng.integers(len(pool)))]
+
+    def texture(self, height, width):
+        if self.rng.random() < 0.15:
+            return textures.procedural_texture(self.rng, height, width)
+        return textures.jitter_colour(self.rng, textures.crop_texture(self.rng, self.photo(), height, width))
+
+    def look(self):
+        """The paint and the category of a new object."""
+        rng = self.rng
+        if self.bsds_root and rng.random() < 0.6:
+            pool = textures.bsds_objects(self.bsds_root, self.split)
+            rgb, mask = pool[int(rng.integers(len(pool)))]
+            side = max(mask.shape)
+            room = int(side * 1.12)
+            canvas = np.zeros((room, room, 4), np.uint8)
+            y, x = (room - mask.shape[0]) // 2, (room - mask.shape[1]) // 2
+            canvas[y : y + mask.shape[0], x : x + mask.shape[1]] = np.dstack([rgb, mask])
+            canvas = cv2.resize(canvas, (PATCH, PATCH), interpolation=cv2.INTER_AREA if room > PATCH else cv2.INTER_LINEAR)
+            return _paint(canvas[..., 3], textures.jitter_colour(rng, canvas[..., :3], strength=0.15)), "cutout"
+        mask = textures.blob_mask(rng, PATCH)
+        solid = cv2.contourArea(cv2.convexHull(cv2.findNonZero(mask))) < 1.35 * np.count_nonzero(mask)
+        return _paint(mask, self.texture(PATCH, PATCH)), "blob" if solid else "spider"
+
+    def sprite(self, obj_id, difficulty):
+        rng, n = self.rng, self.frames
+        paint, category = self.look()
+        side = self.short * rng.uniform(0.35, 0.75)
+        size = np.full(n, side) * (1 + 0.08 * _walk(rng, n, 1)[:, 0] / 3)
+        speed = rng.uniform(0.005, 0.035) * (4.0 if difficulty == "fast_motion" else 1.0)
+        path = self._wander(speed)
+        gain = np.ones((n, 3), np.float32)
+        if difficulty == "scale_change":
+            size = size * np.geomspace(1, rng.choice([0.45, 2.0]), n)
+        if difficulty == "appearance_change":
+            gain = gain + np.linspace(0, 1, n)[:, None] * rng.uniform(-0.6, 0.6, 3)
+        if difficulty == "disappearance" and obj_id == 1:
+            away = np.sin(np.linspace(0, np.pi, n)) ** 2
+            path[:, 0] += away * rng.choice([-1, 1]) * (self.width + side / 2)
+        if difficulty == "late_entry" and obj_id > 1:
+            gone = np.linspace(1.6, -0.6, n).clip(0, 1)
+            path[:, 0] += gone * rng.choice([-1, 1]) * (self.width + side / 2)
+        bend = rng.uniform(0.0, 0.05) + (0.10 if difficulty == "deformation" else 0.0)
+        phase = rng.uniform(0, 2 * np.pi, (2, 2, 1)) + rng.uniform(0.1, 0.6, (2, 2, 1)) * np.arange(n)
+        angle = rng.uniform(-25, 25) + _walk(rng, n, 1)[:, 0] * rng.uniform(0, 8)
+        return _Sprite(paint, category, path, size, angle, bend, phase, gain.astype(np.float32), obj_id)
+
+    def _wander(self, speed):
+        """Centres that move at about ``speed`` (share of the short side a frame) and bounce off a margin."""
+        rng, n = self.rng, self.frames
+        heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.25, n))
+        steps = np.stack([np.cos(heading), np.sin(heading)], -1) * speed * self.short
+        start = rng.uniform(0.25, 0.75, 2) * (self.width, self.height)
+        path = start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps[1:], 0)])
+        low, high = np.array([0.15, 0.15]) * (self.width, self.height), np.array([0.85, 0.85]) * (self.width, self.height)
+        span = high - low
+        return low + span - np.abs((path - low) % (2 * span) - span)
+
+    def render(self, sprites):
+        images = np.empty((self.frames, self.height, self.width, 3), np.uint8)
+        masks = np.zeros((self.frames, self.height, self.width), np.uint8)
+        margin = 1.3
+        ground = self.texture(int(self.height * margin), int(self.width * margin))
+        spin = _walk(self.rng, self.frames, 1)[:, 0] * self.rng.choice([0.0, 0.6])
+        zoom = 1 + 0.03 * _walk(self.rng, self.frames, 1)[:, 0] / 3
+        grain = self.rng.uniform(0, 5)
+        for t in range(self.frames):
+            canvas = self._ground(ground, t, spin[t], zoom[t]).astype(np.float32)
+            for sprite in sprites:
+                layer = self._warp(sprite, t)
+                alpha = layer[..., 3:]
+                canvas = canvas * (1 - alpha) + layer[..., :3] * sprite.gain[t]
+                masks[t][alpha[..., 0] >= 0.5] = sprite.obj_id
+            canvas = canvas * self.light[t] + self.rng.standard_normal(canvas.shape, np.float32) * grain
+            images[t] = np.clip(canvas, 0, 255).astype(np.uint8)
+        return images, masks
+
+    def _ground(self, ground, t, spin, zoom):
+        centre = (ground.shape[1] / 2, ground.shape[0] / 2)
+        matrix = cv2.getRotationMatrix2D(centre, float(spin), float(zoom))
+        matrix[:, 2] += self.camera[t] + (self.width / 2 - centre[0], self.height / 2 - centre[1])
+        return cv2.warpAffine(ground, matrix, (self.width, self.height), borderMode=cv2.BORDER_REFLECT_101)
+
+    def _warp(self, sprite, t):
+        paint = sprite.paint
+        if sprite.bend > 0.005:
+            line = np.linspace(0, 2 * np.pi, PATCH, dtype=np.float32)
+            amplitude = np.float32(sprite.bend * PATCH)
+            base = np.arange(PATCH, dtype=np.float32)
+            waves = sprite.phase[:, :, t].astype(np.float32)
+            shift_x = amplitude * np.sin(line * 1.3 + waves[0, 0])[:, None] * np.cos(line * 0.7 + waves[0, 1])[None]
+            shift_y = amplitude * np.cos(line * 0.7 + waves[1, 0])[:, None] * np.sin(line * 1.3 + waves[1, 1])[None]
+            paint = cv2.remap(paint, base[None] + shift_x, base[:, None] + shift_y, cv2.INTER_LINEAR)
+        matrix = cv2.getRotationMatrix2D((PATCH / 2, PATCH / 2), float(sprite.angle[t]), float(sprite.size[t] / PATCH))
+        matrix[:, 2] += sprite.path[t] + self.camera[t] - PATCH / 2
+        return cv2.warpAffine(paint, matrix, (self.width, self.height), flags=cv2.INTER_LINEAR)
+
+
+def _paint(mask, rgb):
+    """Premultiplied colours with a transparent rim one pixel wide, so that warping never smears the border."""
+    alpha = cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32)[..., None] / 255
+    alpha[[0, -1]] = 0
+    alpha[:, [0, -1]] = 0
+    return np.ascontiguousarray(np.concatenate([rgb * alpha, alpha], -1), np.float32)
+
+
+def _walk(rng, n, dims):
+    """A smooth random walk that starts at 0, (n, dims), of unit order after ten frames."""
+    steps = np.cumsum(rng.normal(0, 0.12, (n, dims)), 0)
+    walk = np.cumsum(steps, 0)
+    return walk - walk[:1]
