@@ -1,0 +1,111 @@
+"""load_params: typed, frozen, and errors that name file, key and allowed range."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from rds_lib import paths
+from rds_lib.errors import RDSInputError
+from rds_lib.params import load_params
+
+PROFILES = ["smoke", "mini", "paper"]
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Return a function that writes a copy of smoke.yaml with one text replaced."""
+
+    def edit(old, new):
+        text = (paths.PARAMS / "smoke.yaml").read_text()
+        assert text.count(old) == 1
+        file = tmp_path / "edited.yaml"
+        file.write_text(text.replace(old, new))
+        return file
+
+    return edit
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_loads_and_knows_its_name(profile):
+    assert load_params(profile).profile == profile
+
+
+def test_profiles_have_the_same_keys():
+    keys = {
+        tuple((section, key) for section, values in load_params(profile).model_dump(exclude={"profile"}).items() for key in values)
+        for profile in PROFILES
+    }
+    assert len(keys) == 1
+
+
+def test_default_profile_is_the_line_in_params_yaml():
+    assert (paths.ROOT / "params.yaml").read_text() == "profile: mini\n"
+    assert load_params() == load_params("mini")
+
+
+def test_params_are_frozen():
+    params = load_params("smoke")
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.steps = 3
+    assert isinstance(params.train.budgets, tuple)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("k_sel: 24", "k_sel: 49", ["importance.k_sel = 49", "[5, 48]"]),
+        ("k_sel: 24", "k_sell: 24", ["importance.k_sell is unknown", "did you mean k_sel?", "importance.k_sel is missing"]),
+        ("importance:", "importances:", ["importances is unknown", "did you mean importance?"]),
+        ("lora_rank: 4\n", "\n", ["train.lora_rank is missing"]),
+        ("fixed_routes: 1", "fixed_routes: true", ["evaluation.fixed_routes = True", "integer"]),
+        ("datasets: [davis]", "datasets: [lvos]", ["evaluation.datasets.0 = 'lvos'", "'davis', 'sav' or 'ytvos'"]),
+        ("datasets: [davis]", "datasets: []", ["evaluation.datasets", "at least one item"]),
+        ("box: []", "box: [1, 2, 3]", ["your_video.box", "x0, y0, x1, y1", "got 3"]),
+        ("drop_path: 0.1", "drop_path: .nan", ["pretrain.drop_path = nan", "[0, 1)"]),
+        ("drop_path: 0.1", 'drop_path: "0.1"', ["pretrain.drop_path = '0.1'", "valid number"]),
+        ("drop_path: 0.1", "drop_path: 0.1\n  drop_path: 0.2", ["cannot be read as YAML", "drop_path"]),
+    ],
+)
+def test_bad_value_names_file_key_and_allowed(edited, old, new, words):
+    with pytest.raises(RDSInputError) as caught:
+        load_params(path=edited(old, new))
+    for word in ["edited.yaml", *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", ["0", "1.5", "-0.1", ".inf"])
+def test_rejects_budget_outside_unit_interval(edited, budget):
+    with pytest.raises(RDSInputError, match=r"your_video\.budget = .*\(0, 1\]"):
+        load_params(path=edited("box: []\n  budget: 0.5", f"box: []\n  budget: {budget}"))
+
+
+def test_exponents_without_a_point_are_numbers(edited):
+    assert load_params(path=edited("lr: 1.0e-4", "lr: 1e-05")).pretrain.lr == 1e-5
+
+
+def test_unknown_profile_lists_the_known_ones():
+    with pytest.raises(RDSInputError, match="'papr'.*mini, paper, smoke"):
+        load_params("papr")
+
+
+def test_file_that_is_no_mapping_is_an_error(tmp_path):
+    file = tmp_path / "list.yaml"
+    file.write_text("- 1\n")
+    with pytest.raises(RDSInputError, match=r"list\.yaml: a mapping"):
+        load_params(path=file)
+
+
+@pytest.mark.parametrize("module", ["paths", "params", "artifacts", "notebook"])
+def test_importing_does_not_load_torch(module):
+    code = f"import sys, rds_lib.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT).returncode == 0
+
+
+def test_workdir_keeps_smoke_out_of_runs(monkeypatch, tmp_path):
+    monkeypatch.delenv("RDS_WORKDIR", raising=False)
+    assert paths.workdir("smoke") == paths.SMOKE and paths.is_smoke(paths.workdir("smoke"))
+    assert paths.workdir("mini") == paths.RUNS / "mini" and not paths.is_smoke(paths.workdir("mini"))
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
+    assert paths.workdir("mini") == tmp_path
