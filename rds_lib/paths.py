@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PARAMS = ROOT / "params"
 ASSETS = ROOT / "assets"
+MINI_SAM2 = ASSETS / "mini_sam2"
 REPORTS = ROOT / "reports"
 BUILD = ROOT / "build"
 RUNS = ROOT / "runs"

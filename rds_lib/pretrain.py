@@ -5,33 +5,29 @@ with a cosine; image size and clip length grow in phases. Every step's data and 
 that is stopped and started again ends at the same weights.
 """
 
-import csv
-import logging
-import math
-import os
 import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
 from tqdm import tqdm
 
-from rds_lib.errors import RDSInputError
+from rds_lib.artifacts import write_tensors
 from rds_lib.losses import mask_iou, sam2_loss
 from rds_lib.sam2_models import build_model, set_image_size
 from rds_lib.tracking import make_prompt, track_clip
 from rds_lib.training_data import GeneratedBatches, loader
+from rds_lib.training_run import Averaged, TrainingRun, learning_rate, optimizer_step
 
-log = logging.getLogger(__name__)
 PROMPT_SHARES = {"mask": 0.6, "box": 0.2, "point": 0.2}
 WARM_UP = 200  # steps
+EMA_DECAY = 0.999
+CLIP_NORM = 1.0
 
 
 def pretrain(
-    *, workdir: Path, seed: int, phases, lr: float, weight_decay: float = 0.05, drop_path: float = 0.1,
-    ema_decay: float = 0.999, clip_norm: float = 1.0, bsds_root: str = "", compile_blocks: bool = False,
-    workers: int = 1, save_every: int = 200, config_file: str = "mini", device: str | None = None,
+    *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.1, weight_decay: float = 0.05,
+    bsds_root: str = "", compile_blocks: bool = False, workers: int = 1, save_every: int = 100,
+    config_file: str = "mini", device: str | None = None,
 ) -> Path:
     """Train, resuming from ``workdir`` if it holds a state, and return the path of the averaged weights.
 
@@ -47,124 +43,71 @@ def pretrain(
         Compile each encoder block; pays off from about a thousand steps.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    workdir.mkdir(parents=True, exist_ok=True)
-    overrides = [f"++model.image_encoder.trunk.drop_path_rate={drop_path}"]
-    model = build_seeded(seed, config_file, overrides).to(device).train()
-    if compile_blocks:
-        torch._dynamo.config.recompile_limit = 64
-        for block in model.image_encoder.trunk.blocks:
-            block.compile(dynamic=False)
-    run = _Run(model, workdir, seed=seed, lr=lr, weight_decay=weight_decay, ema_decay=ema_decay, clip_norm=clip_norm,
-               total=sum(phase[3] for phase in phases), save_every=save_every)
-    run.resume()
-    first = 0
+    model = _build(seed, config_file, drop_path, compile_blocks).to(device).train()
+    total = sum(phase[3] for phase in phases)
+    optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
+    average = Averaged(model, EMA_DECAY)
+    run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total, save_every=save_every)
+    end = 0
     for size, frames, batch, steps in phases:
-        todo = first + steps - run.step
-        if 0 < todo:
-            set_image_size(model, size)
-            data = GeneratedBatches(seed=seed, split="train", batch=batch, frames=frames, size=size,
-                                    first_step=run.step, steps=min(todo, steps), bsds_root=bsds_root)
-            for images, targets in tqdm(loader(data, workers=workers), desc=f"{size} px, {frames} frames"):
-                run.advance(images.to(device), targets.to(device))
-        first += steps
-    run.save()
-    return export_weights(run.ema, workdir / "weights.safetensors")
-
-
-def build_seeded(seed, config_file, overrides):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_model(config_file, False, overrides=overrides)
+        end += steps
+        todo = min(end - run.step, steps)
+        if todo <= 0:
+            continue
+        set_image_size(model, size)
+        data = GeneratedBatches(seed=seed, split="train", batch=batch, frames=frames, size=size,
+                                first_step=run.step, steps=todo, bsds_root=bsds_root)
+        for images, targets in tqdm(loader(data, workers=workers), desc=f"{size} px, {frames} frames"):
+            started = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(run.step, total, lr, warm_up=WARM_UP)
+            torch.manual_seed((seed << 20) + run.step)
+            generator = torch.Generator().manual_seed((seed << 20) + run.step)
+            loss, iou = clip_loss(model, images.to(device), targets.to(device), generator)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer_step(optimizer, model.parameters(), clip_norm=CLIP_NORM)
+            average.update(model)
+            run.finish_step(image_size=size, frames=frames, loss=round(loss.item(), 4), iou=round(iou, 4),
+                            seconds=round(time.perf_counter() - started, 3))
+    return export_weights(average.tensors, workdir / "weights.safetensors")
 
 
 def export_weights(state, path: Path) -> Path:
-    """Write weights in half precision, atomically; the models read them back as float32."""
-    temporary = path.with_name(path.name + ".part")
-    save_file({name: tensor.half().contiguous().cpu() for name, tensor in state.items()}, temporary)
-    os.replace(temporary, path)
+    """Write weights in half precision; the models read them back as float32."""
+    write_tensors(path, {name: tensor.half() for name, tensor in state.items()})
     return path
 
 
-class _Run:
-    """Optimiser, average and log of one training, and their state on disk."""
+def _build(seed, config_file, drop_path, compile_blocks):
+    overrides = [f"++model.image_encoder.trunk.drop_path_rate={drop_path}"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(config_file, False, overrides=overrides)
+    if compile_blocks:
+        torch._dynamo.config.recompile_limit = 64  # eight kinds of block, twice the image sizes, with and without gradient
+        for block in model.image_encoder.trunk.blocks:
+            block.compile(dynamic=False)
+    return model
 
-    def __init__(self, model, workdir, *, seed, lr, weight_decay, ema_decay, clip_norm, total, save_every):
-        self.model, self.workdir, self.seed, self.total, self.save_every = model, workdir, seed, total, save_every
-        self.ema_decay, self.clip_norm, self.lr, self.step = ema_decay, clip_norm, lr, 0
-        decayed = [p for p in model.parameters() if p.dim() > 1]
-        plain = [p for p in model.parameters() if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=lr)
-        self.ema = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        self.rows = []
 
-    def rate(self):
-        progress = self.step / max(self.total, 1)
-        return self.lr * min(1.0, (self.step + 1) / WARM_UP) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-    def advance(self, images, targets):
-        torch.manual_seed((self.seed << 20) + self.step)
-        generator = torch.Generator().manual_seed((self.seed << 20) + self.step)
-        started = time.perf_counter()
-        loss, iou = clip_loss(self.model, images, targets, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
-        if norm.isfinite():
-            self.optimizer.step()
-        else:
-            log.warning("step %d: gradient is not finite, step left out", self.step)
-        self._average()
-        self.rows.append([self.step, images.shape[-1], images.shape[1], round(loss.item(), 4), round(iou, 4), round(time.perf_counter() - started, 3)])
-        self.step += 1
-        if self.step % self.save_every == 0:
-            self.save()
-
-    def _average(self):
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point():
-                self.ema[name].lerp_(tensor, 1 - decay)
-
-    def save(self):
-        path = self.workdir / "state.pt"
-        temporary = path.with_name("state.pt.part")
-        torch.save({"step": self.step, "model": self.model.state_dict(), "ema": self.ema,
-                    "optimizer": self.optimizer.state_dict()}, temporary)
-        os.replace(temporary, path)
-        with open(self.workdir / "log.csv", "a", newline="") as handle:
-            writer = csv.writer(handle)
-            if handle.tell() == 0:
-                writer.writerow(["step", "image_size", "frames", "loss", "iou", "seconds"])
-            writer.writerows(self.rows)
-        if self.rows:
-            recent = self.rows[-100:]
-            log.info("step %d of %d, loss %.3f, IoU %.3f", self.step, self.total,
-                     sum(r[3] for r in recent) / len(recent), sum(r[4] for r in recent) / len(recent))
-        self.rows = []
-
-    def resume(self):
-        path = self.workdir / "state.pt"
-        if not path.exists():
-            return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except Exception as cause:
-            raise RDSInputError(f"{path} is not a state of this training; delete it to start again") from cause
-        self.ema, self.step = state["ema"], state["step"]
+def _groups(model, weight_decay):
+    """Weight decay on matrices only, as in SAM2's recipe."""
+    return [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
 
 
 def clip_loss(model, images, targets, generator):
-    """Loss summed over the frames that SAM2 predicts, and the mean IoU on frames after the first."""
+    """Mean loss of the frames that SAM2 predicts, and the mean IoU on frames after the first.
+
+    All frames are encoded at once: without a router no frame has to wait for the one before it.
+    """
     batch, frames = images.shape[:2]
     kinds, shares = zip(*PROMPT_SHARES.items())
     kind = kinds[torch.multinomial(torch.tensor(shares), 1, generator=generator).item()]
-    prompt = make_prompt(kind, targets[:, 0].cpu(), generator)
-    prompt = type(prompt)(*(None if x is None else x.to(images.device) for x in (prompt.masks, prompt.points, prompt.labels)))
+    prompt = make_prompt(kind, targets[:, 0].cpu(), generator).to(images.device)
     whole = model.forward_image(images.transpose(0, 1).flatten(0, 1))
 
     def encode(t, previous):
@@ -173,18 +116,25 @@ def clip_loss(model, images, targets, generator):
     outputs = track_clip(model, frames, prompt, encode)
     scored = range(1 if kind == "mask" else 0, frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)
-    ious = [mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]).mean().item() for t in range(1, frames)]
-    return loss, sum(ious) / max(len(ious), 1)
+    return loss, clip_iou(outputs, targets)
+
+
+def clip_iou(outputs, targets) -> float:
+    """Mean IoU over the clips and the frames after the first."""
+    return sum(mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]).mean().item() for t in range(1, len(outputs))) / (len(outputs) - 1)
 
 
 @torch.inference_mode()
-def held_out_iou(model, *, seed: int, clips: int, frames: int, size: int, split: str = "calibration", bsds_root: str = "", kind: str = "mask") -> float:
-    """Mean IoU, frames after the first, of unseen clips at the model's size; for model selection."""
-    data = GeneratedBatches(seed=seed, split=split, batch=1, frames=frames, size=size, first_step=0, steps=clips, bsds_root=bsds_root)
+def held_out_iou(
+    model, *, seed: int, clips: int, frames: int, split: str = "calibration", bsds_root: str = "", kind: str = "mask"
+) -> float:
+    """Mean IoU of unseen clips at the model's own size, with one kind of prompt; for model selection."""
+    data = GeneratedBatches(seed=seed, split=split, batch=1, frames=frames, size=model.image_size,
+                            first_step=0, steps=clips, bsds_root=bsds_root)
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for images, targets in (data[i] for i in range(clips)):
         prompt = make_prompt(kind, targets[:, 0], generator)
         outputs = track_clip(model, frames, prompt, lambda t, previous: model.forward_image(images[:, t]))
-        scores += [mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]).item() for t in range(1, frames)]
+        scores.append(clip_iou(outputs, targets))
     return sum(scores) / len(scores)

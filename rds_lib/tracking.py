@@ -29,6 +29,9 @@ class Prompt:
     points: Tensor | None = None
     labels: Tensor | None = None
 
+    def to(self, device) -> "Prompt":
+        return Prompt(*(None if x is None else x.to(device) for x in (self.masks, self.points, self.labels)))
+
     def point_inputs(self):
         return None if self.points is None else {"point_coords": self.points, "point_labels": self.labels}
 

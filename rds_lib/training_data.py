@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rds_lib.clips import DIFFICULTIES, generate_clip
+from rds_lib.errors import RDSInputError
 
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
 STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
@@ -64,3 +65,63 @@ def loader(dataset: Dataset, *, workers: int) -> DataLoader:
 def _one_thread(_):
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+class SequenceBatches(Dataset):
+    """Windows of consecutive annotated frames of a data set; batch ``step`` depends on the seed and the step alone.
+
+    Each clip is squeezed to the model's square input, as SAM2 does, and mirrored or reversed in time at random.
+    Items are as in ``GeneratedBatches``.
+    """
+
+    def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int):
+        self.sequences = [s for s in sequences if len(s.annotated) >= frames]
+        if not self.sequences:
+            raise RDSInputError(f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos")
+        self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
+        self.first_step, self.steps = first_step, steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, item: int):
+        if item >= self.steps:
+            raise IndexError(item)
+        rng = np.random.default_rng([self.seed, 104729, self.first_step + item])
+        clips = []
+        while len(clips) < self.batch:
+            clip = self._window(rng)
+            if clip is not None:
+                clips.append(clip)
+        images, targets = zip(*clips)
+        return torch.stack(images), torch.stack(targets)
+
+    def _window(self, rng):
+        sequence = self.sequences[int(rng.integers(len(self.sequences)))]
+        start = int(rng.integers(len(sequence.annotated) - self.frames + 1))
+        times = list(sequence.annotated[start : start + self.frames])
+        if rng.random() < 0.5:
+            times.reverse()
+        labels = np.stack([_label_map(sequence, t) for t in times])
+        obj_id = pick_object(labels, rng)
+        if obj_id is None:
+            return None
+        frames, masks = fit_clip([sequence.frame(t) for t in times], labels == obj_id, self.size)
+        if rng.random() < 0.5:
+            frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
+        return to_model_input(frames), torch.from_numpy(masks.copy()).float()
+
+
+def _label_map(sequence, t):
+    masks = sequence.masks(t)
+    labels = np.zeros(sequence.frame(t).shape[:2], np.uint8)
+    for obj_id, mask in masks.items():
+        labels[mask] = obj_id
+    return labels
+
+
+def fit_clip(frames, masks, size: int):
+    """Squeeze RGB frames and bool masks (T, H, W) to ``size`` px squares: uint8 (T, S, S, 3) and bool (T, S, S)."""
+    images = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    small = [cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5 for mask in masks]
+    return images, np.stack(small)

@@ -1,0 +1,164 @@
+"""The RDS loop: router and I-LoRA learn on clips, with the router in the loop frame by frame.
+
+The paper does not state its training losses; we use SAM2's own loss on the predicted frames and nothing else. The
+budget is met by construction (line 6 of Algorithm 1). Only the router and the adapters are trained.
+"""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from rds_lib.encoder import embed_patches, encode_image
+from rds_lib.lora import add_lora, save_rds
+from rds_lib.losses import sam2_loss
+from rds_lib.pretrain import clip_iou
+from rds_lib.router import PredictionAwareRouter
+from rds_lib.routing import always_on_blocks
+from rds_lib.sam2_models import build_model
+from rds_lib.tracking import Prompt, track_clip
+from rds_lib.training_data import SequenceBatches, loader
+from rds_lib.training_run import TrainingRun, learning_rate, optimizer_step
+
+log = logging.getLogger(__name__)
+WARM_UP = 10  # steps
+CLIP_NORM = 1.0
+
+
+@dataclass
+class RoutedClip:
+    """Features of one batch of clips, each frame after the first encoded under the route that the router draws."""
+
+    model: torch.nn.Module
+    router: PredictionAwareRouter | None
+    images: torch.Tensor  # (B, T, 3, S, S)
+    budget: torch.Tensor | None  # (B,)
+    generator: torch.Generator
+    keep_probs: list = field(default_factory=list)  # per routed frame: (B, L)
+    routes: list = field(default_factory=list)
+
+    def encode(self, t, previous):
+        """``encode`` of ``track_clip``: full on the first frame or without a router, routed afterwards."""
+        tokens = embed_patches(self.model.image_encoder.trunk, self.images[:, t])
+        if previous is None or self.router is None:
+            return encode_image(self.model, self.images[:, t], tokens=tokens)
+        mask = previous.low_res_logits.detach()
+        _, w, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
+        self.keep_probs.append(w.detach())
+        self.routes.append(route.detach())
+        return encode_image(self.model, self.images[:, t], route=route, tokens=tokens)
+
+    def statistics(self):
+        """Mean active blocks, and the spread of w over clips and frames, averaged over the routed blocks."""
+        if not self.keep_probs:
+            return {"active": float(len(self.model.image_encoder.trunk.blocks)), "spread": 0.0}
+        w = torch.cat(self.keep_probs)
+        free = torch.ones(w.shape[1], dtype=torch.bool)
+        free[list(self.router.always_on)] = False
+        return {"active": round(torch.cat(self.routes).sum(1).mean().item(), 2),
+                "spread": round(w[:, free].std(0).mean().item(), 5)}
+
+
+def train_rds(
+    *, sequences, blocks, budgets, out: Path, workdir: Path, seed: int, steps: int, batch: int, frames: int,
+    lr_router: float, lr_lora: float, lora_rank: int, config_file: str = "mini", checkpoint: str = "",
+    save_every: int = 50, workers: int = 0, device: str | None = None,
+) -> Path:
+    """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
+
+    Parameters
+    ----------
+    sequences : list of Sequence
+        Training videos; see ``datasets.read_dataset``.
+    blocks : sequence of int
+        Blocks that receive adapters, from ``importance.rank_blocks``.
+    budgets : sequence of float
+        One value trains a router for that budget; several draw a budget per clip, for one router that serves all;
+        an empty one trains the adapters of the full encoder and no router (the control).
+    out : Path
+        A safetensors file for ``build_rds_video_predictor(rds_path=...)``.
+    steps, batch, frames : int
+        Optimiser steps, clips a step and process, frames a clip. Under ``torchrun`` every process draws its own clips.
+
+    Returns
+    -------
+    Path
+        ``out``. The log of the run lies in ``workdir/log.csv``.
+    """
+    rank, world = _join_processes()
+    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+    model = build_model(config_file, checkpoint or None, device=device).requires_grad_(False)
+    torch.manual_seed(seed)
+    add_lora(model, blocks, rank=lora_rank)
+    router = _new_router(model).to(device) if budgets else None
+    adapters = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": adapters, "peak": lr_lora, "weight_decay": 0.0}]
+    if router is not None:
+        groups.append({"params": list(router.parameters()), "peak": lr_router, "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups)
+    parts = {"model": model, "optimizer": optimizer} | ({"router": router} if router is not None else {})
+    run = TrainingRun(workdir, parts, total=steps, save_every=save_every)
+    data = SequenceBatches(sequences, seed=seed * world + rank, batch=batch, frames=frames, size=model.image_size,
+                           first_step=run.step, steps=steps - run.step)
+    label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])
+    for images, targets in tqdm(loader(data, workers=workers), desc=f"RDS, budget {label}", disable=None if rank == 0 else True):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(run.step, steps, group["peak"], warm_up=WARM_UP)
+        generator = torch.Generator(device).manual_seed((seed << 24) + run.step * world + rank)
+        budget = _draw_budgets(budgets, len(images), generator)
+        clip = RoutedClip(model, router, images.to(device), budget, generator)
+        loss, outputs = _clip_loss(clip, targets.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        _average_gradients(trained, world)
+        optimizer_step(optimizer, trained, clip_norm=CLIP_NORM)
+        run.finish_step(loss=round(loss.item(), 4), iou=round(clip_iou(outputs, targets.to(device)), 4), budget=label, **clip.statistics())
+    if rank == 0:
+        save_rds(out, router, model, budgets=list(budgets), blocks=list(blocks), rank=lora_rank, config_file=config_file)
+    return out
+
+
+def _new_router(model) -> PredictionAwareRouter:
+    trunk = model.image_encoder.trunk
+    return PredictionAwareRouter(
+        trunk.patch_embed.proj.out_channels, len(trunk.blocks), always_on_blocks(trunk), image_size=model.image_size)
+
+
+def _clip_loss(clip: RoutedClip, targets):
+    on_cuda = targets.is_cuda
+    with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda):
+        outputs = track_clip(clip.model, targets.shape[1], Prompt(masks=targets[:, :1]), clip.encode)
+    losses = [sam2_loss(outputs[t], targets[:, t]) for t in range(1, targets.shape[1])]
+    return sum(losses) / len(losses), outputs
+
+
+def _draw_budgets(budgets, batch, generator):
+    """One of the budgets for each clip, (B,)."""
+    if not budgets:
+        return None
+    chosen = torch.randint(len(budgets), (batch,), generator=generator, device=generator.device)
+    return torch.tensor(budgets, device=generator.device)[chosen]
+
+
+def _join_processes():
+    """Rank and world size; starts the process group under torchrun."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (dist.get_rank(), world) if world > 1 else (0, 1)
+
+
+def _average_gradients(parameters, world):
+    """Mean of the gradients over all processes; a block that no process ran has none and is left alone."""
+    if world == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world
