@@ -1,0 +1,233 @@
+"""I-LoRA: low-rank adapters on selected blocks, and the file that holds them together with the router."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rds_lib.artifacts import atomic_write
+from rds_lib.errors import RDSInputError
+from rds_lib.router import PredictionAwareRouter
+from rds_lib.routing import check_budget, check_tau
+
+TARGETS = ("attn.qkv", "attn.proj", "mlp.layers.0", "mlp.layers.1")
+FORMAT = "rds/1"
+ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_bound")
+
+
+def add_lora(model, blocks, *, rank: int, alpha: float | None = None, dropout: float = 0.0):
+    """Put low-rank adapters on the linear layers of selected blocks of the image encoder, in place.
+
+    The adapters start as the identity (``B = 0``). The encoder's own weights are frozen; only adapters ask for a
+    gradient there. ``A`` is drawn from torch's global generator.
+
+    Parameters
+    ----------
+    model : SAM2Base
+    blocks : sequence of int
+        The paper adapts 24 of 48 (supplement B.2); see ``importance.rank_blocks``.
+    rank : int
+    alpha : float, optional
+        The update is scaled by ``alpha / rank``; ``rank`` by default.
+    dropout : float
+        On the adapter's input, in training.
+
+    Returns
+    -------
+    SAM2Base
+        ``model``.
+    """
+    trunk = model.image_encoder.trunk
+    blocks = sorted({int(i) for i in blocks})
+    if not blocks or blocks[0] < 0 or blocks[-1] >= len(trunk.blocks):
+        raise RDSInputError(f"blocks to adapt are {blocks}; give block numbers from 0 to {len(trunk.blocks) - 1}")
+    if rank != int(rank) or rank < 1:
+        raise RDSInputError(f"rank is {rank!r}; give a whole number of at least 1")
+    if _adapters(model):
+        raise RDSInputError("the model already carries adapters; merge them first")
+    names = [f"blocks.{i}.{target}" for i in blocks for target in TARGETS]
+    config = LoraConfig(r=int(rank), lora_alpha=alpha or rank, lora_dropout=dropout, target_modules=names, bias="none")
+    trunk.requires_grad_(False)
+    inject_adapter_in_model(config, trunk)
+    return model
+
+
+def merge_lora(model):
+    """Fold the adapters into the weights and restore plain layers: the state dict has SAM2's keys again."""
+    for name, layer in _adapters(model).items():
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    trunk = model.image_encoder.trunk
+    if hasattr(trunk, "peft_config"):
+        del trunk.peft_config
+    return model
+
+
+def lora_state_dict(model) -> dict[str, Tensor]:
+    """Weights of the adapters, named ``<layer in the model>.lora_A`` and ``.lora_B``."""
+    state = {}
+    for name, layer in _adapters(model).items():
+        state[f"{name}.lora_A"] = layer.lora_A["default"].weight
+        state[f"{name}.lora_B"] = layer.lora_B["default"].weight
+    return state
+
+
+def load_lora(model, state: dict[str, Tensor]):
+    """Copy weights from :func:`lora_state_dict` into the adapters of ``model``."""
+    own = lora_state_dict(model)
+    _check_state(state, {name: tensor.shape for name, tensor in own.items()}, "adapter weights")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+    return model
+
+
+@dataclass(frozen=True)
+class RDSWeights:
+    """Contents of an RDS file. ``router`` is None in a file that holds adapters only."""
+
+    router: PredictionAwareRouter | None
+    lora: dict[str, Tensor]
+    blocks: tuple[int, ...]
+    rank: int
+    alpha: float
+    budgets: tuple[float, ...]  # the router was trained for these
+    taus: dict[float, float]  # budget -> calibrated threshold
+    config_file: str
+
+    def apply_to(self, model, *, merge: bool = True):
+        """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""
+        trunk = model.image_encoder.trunk
+        if self.router is not None and (self.router.depth, self.router.image_size, self.router.embed_dim) != (
+            len(trunk.blocks), model.image_size, trunk.patch_embed.proj.out_channels
+        ):
+            raise RDSInputError(
+                f"RDS weights are for {self.config_file!r} with depth {self.router.depth}, embed_dim "
+                f"{self.router.embed_dim}, {self.router.image_size} px; the model has depth {len(trunk.blocks)}, embed_dim "
+                f"{trunk.patch_embed.proj.out_channels}, {model.image_size} px: use weights trained on this model")
+        if self.lora:
+            device = next(model.parameters()).device
+            load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha).to(device), self.lora)
+        return merge_lora(model) if merge else model
+
+
+def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=None, config_file="mini"):
+    """Write a router and the adapters of ``model`` as one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    router : PredictionAwareRouter or None
+    model : SAM2Base
+        Its unmerged adapters are saved; it may have none.
+    budgets : sequence of float
+        Budgets the router was trained for.
+    taus : dict, optional
+        Budget to calibrated threshold; see :func:`set_taus` for adding them later.
+    blocks, rank
+        If given, checked against the adapters found.
+    config_file : str
+        The model config, for messages.
+    """
+    layers = _adapters(model)
+    found = sorted({int(name.split("blocks.")[1].split(".")[0]) for name in layers})
+    first = next(iter(layers.values()), None)
+    found_rank, alpha = (first.r["default"], first.lora_alpha["default"]) if layers else (0, 0)
+    if (blocks is not None and sorted(set(blocks)) != found) or (rank is not None and rank != found_rank):
+        raise RDSInputError(f"the model has adapters of rank {found_rank} on blocks {found}, not rank {rank} on {blocks}")
+    arguments = None if router is None else {name: getattr(router, name) for name in ROUTER_ARGUMENTS}
+    meta = {
+        "router": arguments, "blocks": found, "rank": found_rank, "alpha": alpha, "config_file": str(config_file),
+        "budgets": [float(budget) for budget in budgets]}
+    tensors = {f"lora.{name}": tensor for name, tensor in lora_state_dict(model).items()} | _router_tensors(router)
+    _write(path, {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, meta, taus or {})
+
+
+def set_taus(path, taus: dict[float, float]):
+    """Store calibrated thresholds, budget to tau, in an existing RDS file; other thresholds in it are dropped."""
+    tensors, meta = _read(path)
+    _write(path, tensors, meta, taus)
+
+
+def load_rds(path) -> RDSWeights:
+    """Read an RDS file and check it.
+
+    Raises
+    ------
+    RDSInputError
+        If the file is missing, no RDS file, or broken; the message lists missing, unexpected, misshaped and NaN entries.
+    """
+    tensors, meta = _read(path)
+    try:
+        router = PredictionAwareRouter(**meta["router"]).eval() if meta["router"] else None
+        lora = {name.removeprefix("lora."): value for name, value in tensors.items() if name.startswith("lora.")}
+        weights = RDSWeights(
+            router, lora, tuple(meta["blocks"]), meta["rank"], meta["alpha"], tuple(meta["budgets"]),
+            {float(budget): tau for budget, tau in meta["taus"].items()}, meta["config_file"])
+    except (KeyError, TypeError, AttributeError, ValueError) as cause:
+        raise RDSInputError(f"{path}: its header cannot be used ({cause}); write it with save_rds") from cause
+    wanted = {name: tensor.shape for name, tensor in _router_tensors(router).items()}
+    for i in weights.blocks:
+        for target in TARGETS:
+            for side, shape in (("A", (weights.rank, None)), ("B", (None, weights.rank))):
+                wanted[f"lora.image_encoder.trunk.blocks.{i}.{target}.lora_{side}"] = shape
+    _check_state(tensors, wanted, str(path))
+    if router is not None:
+        router.load_state_dict({name: tensors[f"router.{name}"] for name in router.state_dict()})
+    return weights
+
+
+def _adapters(model) -> dict[str, nn.Module]:
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+
+
+def _router_tensors(router) -> dict[str, Tensor]:
+    return {} if router is None else {f"router.{name}": tensor for name, tensor in router.state_dict().items()}
+
+
+def _check_state(state, shapes, source):
+    """Raise if ``state`` has other names or shapes (None: any size) than ``shapes``, or a value that is not finite."""
+    missing, extra = sorted(shapes.keys() - state.keys()), sorted(state.keys() - shapes.keys())
+    both = sorted(shapes.keys() & state.keys())
+    wrong = [n for n in both if len(shapes[n]) != state[n].ndim or any(
+        want not in (None, have) for want, have in zip(shapes[n], state[n].shape))]
+    broken = [n for n in both if not state[n].isfinite().all()]
+    faults = {"missing": missing, "unexpected": extra, "other shape": wrong, "NaN or infinite": broken}
+    listed = "; ".join(f"{what}: {', '.join(names[:5])} ({len(names)})" for what, names in faults.items() if names)
+    if listed:
+        raise RDSInputError(f"{source} does not fit: {listed}; use weights saved for the same model")
+
+
+def _read(path):
+    path = Path(path)
+    if not path.is_file():
+        raise RDSInputError(f"{path}: no such RDS file; train one, or leave rds_path out to use the shipped one of 'mini'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("rds", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, json.JSONDecodeError) as cause:
+        raise RDSInputError(f"{path}: not a readable RDS file ({cause}); fetch or train it again") from cause
+    if header.get("format") != FORMAT:
+        raise RDSInputError(f"{path}: format is {header.get('format')!r}, expected {FORMAT!r}; write it with save_rds")
+    return tensors, header
+
+
+def _write(path, tensors, meta, taus):
+    for budget, tau in taus.items():
+        check_budget(budget)
+        check_tau(tau)
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")
+    meta = meta | {"format": FORMAT, "taus": {str(float(budget)): float(tau) for budget, tau in taus.items()}}
+    with atomic_write(path) as temporary:
+        # one entry: safetensors writes several in random order, and equal weights should give equal bytes
+        save_file(tensors, temporary, metadata={"rds": json.dumps(meta, sort_keys=True)})
