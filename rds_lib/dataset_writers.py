@@ -42,7 +42,7 @@ def write_dataset(
     Raises
     ------
     RDSInputError
-        If a clip's name is taken or no path, its arrays do not fit, or no annotated frame shows an object.
+        If a clip's name is taken or no path, its arrays do not fit, or there is no object to prompt with.
     """
     root = Path(root)
     old = locate(root, layout, split)
@@ -59,7 +59,7 @@ def write_dataset(
         _write_index(new, old, entries, layout, seen_categories)
 
 
-def write_masks(folder: str | Path, sequence: Sequence, masks: Mapping[int, object], *, layout: str | None = None) -> Path:
+def write_masks(folder: str | Path, sequence: "Sequence", masks: Mapping[int, object], *, layout: str | None = None) -> Path:
     """Write predictions in the form that the evaluation of a layout takes.
 
     Parameters
@@ -142,8 +142,9 @@ def _write_clip(where, clip, layout):
                 write_palette_png(masks / f"{obj - 1:03d}" / f"{stem}.png", (labels == obj).astype(np.uint8))
         if layout != "sav":
             write_palette_png(masks / f"{stem}.png", labels)
-    if not required:
-        raise RDSInputError(f"clip {clip.name}: none of its annotated frames shows an object")
+    if not required or (layout == "davis2017" and not clip.masks[0].any()):
+        where = "its first frame, from which DAVIS takes them," if required else "its annotated frames"
+        raise RDSInputError(f"clip {clip.name}: no object in {where} to prompt with")
     return {
         obj: {"category": clip.categories[obj - 1] if obj <= len(clip.categories) else "object", "frames": required[obj]}
         for obj in sorted(required)

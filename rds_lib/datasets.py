@@ -23,8 +23,7 @@ __all__ = ["Sequence", "davis_palette", "describe", "read_dataset", "save_palett
 class Sequence:
     """A video with its annotations; pixels are read when asked for.
 
-    ``obj_ids`` are the ids found in the annotations: palette indices, or for SA-V the folder names as numbers
-    (``000`` is object 0). Frames are counted from 0 in time order; ``frame_names`` are the file stems.
+    ``obj_ids`` are palette indices, or for SA-V the folder names as numbers (``000`` is object 0). Frames are counted from 0 in time order; ``frame_names`` are the file stems.
     """
 
     name: str
@@ -94,8 +93,9 @@ def read_dataset(root: str | Path, *, layout: str, split: str = "val") -> list[S
 
     Notes
     -----
-    An object's prompt is its first annotation. In DAVIS that is frame 0 for every object that the official
-    evaluation knows; ids that come later are kept too. DAVIS's 255 is background.
+    An object's prompt is its first annotation. DAVIS's objects are 1 to the largest id of the first annotated frame,
+    as in the official evaluation, which aborts on a prediction with a larger id; 255 is background. YouTube-VOS's
+    objects are those of ``meta.json``, SA-V's the numbered folders.
 
     Raises
     ------
@@ -129,15 +129,22 @@ def _read_sequence(where, name, ids, layout):
     if orphans:
         raise RDSInputError(f"{where.frames / name}: no frame for the annotations {shorten(orphans)} of {where.masks / name}")
     mask_paths = {t: by_stem[stem] for t, stem in enumerate(frame_names) if stem in by_stem}
-    if layout == "sav":
-        ids = sorted({obj for paths in mask_paths.values() for obj in paths})
+    ids = _object_ids(mask_paths, layout) if ids is None else ids
     prompt_frame = _first_seen(mask_paths, ids)
-    unseen = [obj for obj in ids or () if obj not in prompt_frame]
-    if unseen or not prompt_frame:
-        raise RDSInputError(f"{where.masks / name}: no annotation shows {'object ' + shorten(unseen) if unseen else 'an object'}")
-    obj_ids = tuple(sorted(prompt_frame if ids is None else ids))
-    prompt_frame = {obj: prompt_frame[obj] for obj in obj_ids}
-    return Sequence(name, frame_paths, frame_names, obj_ids, prompt_frame, tuple(mask_paths), layout, mask_paths)
+    unseen = [obj for obj in ids if obj not in prompt_frame]
+    if not prompt_frame or (unseen and layout != "davis2017"):
+        raise RDSInputError(f"{where.masks / name}: no annotation shows object {shorten(unseen or [1])}")
+    return Sequence(
+        name, frame_paths, frame_names, tuple(prompt_frame), prompt_frame, tuple(mask_paths), layout, mask_paths
+    )
+
+
+def _object_ids(mask_paths, layout):
+    """SA-V: its folders. DAVIS: all ids up to the largest of the first annotation."""
+    if layout == "sav":
+        return sorted({obj for paths in mask_paths.values() for obj in paths})
+    first = read_labels(mask_paths[min(mask_paths)][None])
+    return range(1, max(present_labels(first), default=0) + 1)
 
 
 def _mask_files(folder, layout):
@@ -158,16 +165,14 @@ def _mask_files(folder, layout):
 
 
 def _first_seen(mask_paths, ids):
-    """Object -> first frame where its mask is not empty; stops as soon as all of ``ids``, if given, are found."""
+    """Object -> first frame where its mask is not empty, ids ascending; reads no further than needed."""
     seen = {}
     for t, paths in mask_paths.items():
         for obj, path in paths.items():
-            if obj in seen:
-                continue
-            labels = read_labels(path)
-            found = present_labels(labels) if obj is None else [obj] * bool(labels.any())
-            for i in found:
-                seen.setdefault(i, t)
-        if ids is not None and seen.keys() >= set(ids):
+            if obj not in seen:
+                labels = read_labels(path)
+                found = present_labels(labels) if obj is None else [obj] * bool(labels.any())
+                seen |= {i: t for i in found if i in ids and i not in seen}
+        if len(seen) == len(ids):
             break
-    return seen
+    return dict(sorted(seen.items()))

@@ -171,12 +171,15 @@ def write_overlay_video(path: str | Path, frames: Iterable, label_maps: Iterable
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18"}
-        for t, picture in enumerate(_drawn(frames, label_maps, alpha)):
-            if t == 0:
-                stream.height, stream.width = picture.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        if not stream.width:
+        pictures = _drawn(frames, label_maps, alpha)
+        first = next(pictures, None)
+        if first is None:
             raise RDSInputError(f"{path}: no frames to write")
+        stream.height, stream.width = first.shape[:2]
+        for picture in itertools.chain([first], pictures):
+            if picture.shape != first.shape:
+                raise RDSInputError(f"{path}: frames of {picture.shape[:2]} and {first.shape[:2]} px; give all frames one size")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 
 

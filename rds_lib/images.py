@@ -81,7 +81,8 @@ def read_frame(path: str | Path) -> np.ndarray:
     Raises
     ------
     RDSInputError
-        If the file is missing, empty, damaged, of 16 bits a channel, or larger than ``MAX_PIXELS``.
+        If the file is missing, empty, damaged, of 16 bits a channel, or larger than ``MAX_PIXELS``. Flipped bits in
+        a JPEG that still decode cannot be told from a picture.
     """
     return np.array(open_rgb(path))
 
