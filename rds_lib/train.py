@@ -38,7 +38,7 @@ class RoutedClip:
     images: torch.Tensor  # (B, T, 3, S, S)
     budget: torch.Tensor | None  # (B,)
     generator: torch.Generator
-    keep_probs: list = field(default_factory=list)  # per routed frame: (B, L)
+    probabilities: list = field(default_factory=list)  # p of every routed frame, (B, L)
     routes: list = field(default_factory=list)
 
     def encode(self, t, previous):
@@ -47,20 +47,20 @@ class RoutedClip:
         if previous is None or self.router is None:
             return encode_image(self.model, self.images[:, t], tokens=tokens)
         mask = previous.low_res_logits.detach()
-        _, w, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
-        self.keep_probs.append(w.detach())
+        p, _, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
+        self.probabilities.append(p.detach())
         self.routes.append(route.detach())
         return encode_image(self.model, self.images[:, t], route=route, tokens=tokens)
 
     def statistics(self):
-        """Mean active blocks, and the spread of w over clips and frames, averaged over the routed blocks."""
-        if not self.keep_probs:
+        """Mean active blocks, and the standard deviation of p over clips and frames, averaged over the routed blocks."""
+        if not self.routes:
             return {"active": float(len(self.model.image_encoder.trunk.blocks)), "spread": 0.0}
-        w = torch.cat(self.keep_probs)
-        free = torch.ones(w.shape[1], dtype=torch.bool)
+        p = torch.cat(self.probabilities)
+        free = torch.ones(p.shape[1], dtype=torch.bool)
         free[list(self.router.always_on)] = False
         return {"active": round(torch.cat(self.routes).sum(1).mean().item(), 2),
-                "spread": round(w[:, free].std(0).mean().item(), 5)}
+                "spread": round(p[:, free].std(0).mean().item(), 5)}
 
 
 def train_rds(
@@ -100,7 +100,9 @@ def train_rds(
     if router is not None:
         groups.append({"params": list(router.parameters()), "peak": lr_router, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups)
-    parts = {"model": model, "optimizer": optimizer} | ({"router": router} if router is not None else {})
+    parts = {"adapters": torch.nn.ParameterList(adapters), "optimizer": optimizer}
+    if router is not None:
+        parts["router"] = router.train()
     run = TrainingRun(workdir, parts, total=steps, save_every=save_every)
     data = SequenceBatches(sequences, seed=seed * world + rank, batch=batch, frames=frames, size=model.image_size,
                            first_step=run.step, steps=steps - run.step)

@@ -1,0 +1,170 @@
+"""Run predictors over data sets and score what they say: RDS, its controls and plain SAM2, on the same clips."""
+
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from rds_lib.datasets import Sequence, write_masks
+from rds_lib.metrics import bootstrap_ci, score_masks
+from rds_lib.routing import calibrate_threshold, threshold_route, top_n_route
+
+PROTOCOLS = {"davis2017": "davis2017", "sav": "sav", "ytvos": "ytvos"}
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """One tracked sequence: ``masks[t]`` maps object id to bool (H, W); ``routes`` is the predictor's route table."""
+
+    masks: dict[int, dict[int, np.ndarray]]
+    routes: pd.DataFrame
+    seconds: float  # wall time of prompts and propagation, frames already loaded
+
+
+def track_sequence(predictor, sequence: Sequence, *, progress: bool = False) -> Tracked:
+    """Track every object from its own first annotation to the last frame.
+
+    Objects that appear later are added when they appear, as SAM2's VOS script does for such data sets; the frame on
+    which an object is prompted runs the full encoder. A pixel that several objects claim goes to the largest logit.
+    Works with stock SAM2 predictors too; the route table is then empty.
+    """
+    state = predictor.init_state(str(sequence.frame_paths[0].parent))
+    starts = sorted(set(sequence.prompt_frame.values()))
+    masks, began = {}, time.perf_counter()
+    bar = tqdm(total=len(sequence) - starts[0], desc=sequence.name, disable=None if progress else True)
+    for start, stop in zip(starts, [*starts[1:], len(sequence)]):
+        for obj_id, prompt_frame in sequence.prompt_frame.items():
+            if prompt_frame == start:
+                predictor.add_new_mask(state, start, obj_id, sequence.prompt(obj_id))
+        for t, obj_ids, logits in predictor.propagate_in_video(state, start, stop - start - 1):
+            masks[t] = separate(obj_ids, logits)
+            bar.update()
+    seconds = time.perf_counter() - began
+    bar.close()
+    routes = predictor.route_table(state) if hasattr(predictor, "route_table") else pd.DataFrame()
+    return Tracked(masks, routes, seconds)
+
+
+def separate(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
+    """Give each pixel to the object of the largest positive logit; logits (O, 1, H, W) -> bool (H, W) per object."""
+    best, owner = logits[:, 0].max(0)
+    owner = torch.where(best > 0, owner, -1).cpu().numpy()
+    return {obj_id: owner == n for n, obj_id in enumerate(obj_ids)}
+
+
+def copy_first_mask(sequence: Sequence) -> Tracked:
+    """The floor that any tracker must beat: every object stays where its prompt was."""
+    masks = {}
+    for t in range(min(sequence.prompt_frame.values()), len(sequence)):
+        masks[t] = {i: sequence.prompt(i) for i, start in sequence.prompt_frame.items() if start <= t}
+    return Tracked(masks, pd.DataFrame(), 0.0)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one method on one data set."""
+
+    objects: pd.DataFrame  # one row per object, from ``score_masks``
+    routes: pd.DataFrame  # route tables of all sequences, with a column ``sequence``
+    seconds: float
+    frames: int
+
+    @property
+    def active(self) -> float:
+        """Mean active blocks over the frames that a router decided; NaN without any."""
+        return mean_active(self.routes)
+
+
+def score_tracker(
+    track: Callable[[Sequence], Tracked], sequences: Iterable[Sequence], gt_root: Path, *, layout: str, keep: Path | None = None, label: str = ""
+) -> Scores:
+    """Track all sequences, write the predictions in the data set's own form, and score them by its protocol.
+
+    Parameters
+    ----------
+    track : callable
+        ``Sequence -> Tracked``.
+    gt_root : Path
+        Root of the data set that the sequences come from.
+    keep : Path, optional
+        Folder for the predicted masks; by default they are deleted after scoring.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        routes, seconds, frames = [], 0.0, 0
+        for sequence in tqdm(list(sequences), desc=label, leave=False, disable=None):
+            tracked = track(sequence)
+            write_masks(folder, sequence, tracked.masks, layout=layout)
+            routes.append(tracked.routes.assign(sequence=sequence.name))
+            seconds, frames = seconds + tracked.seconds, frames + len(tracked.masks)
+        objects = score_masks(gt_root, folder, protocol=layout)
+    return Scores(objects, pd.concat(routes, ignore_index=True), seconds, frames)
+
+
+def mean_active(routes: pd.DataFrame) -> float:
+    """Mean number of active blocks on routed frames."""
+    routed = routes[routes["reason"] == "routed"] if len(routes) else routes
+    if not len(routed):
+        return float("nan")
+    return float(routed.groupby(["sequence", "frame_idx"])["active"].sum().mean())
+
+
+def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
+    """Keep probabilities of all routed frames, (N, L)."""
+    routed = routes[routes["reason"] == "routed"]
+    return routed.pivot(index=["sequence", "frame_idx"], columns="block", values="keep_prob").to_numpy()
+
+
+def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
+    """Per block: mean and standard deviation of the keep probability over routed frames, and the share of frames it ran."""
+    routed = routes[routes["reason"] == "routed"]
+    groups = routed.groupby("block")
+    return pd.DataFrame({
+        "mean_keep_prob": groups["keep_prob"].mean(), "std_keep_prob": groups["keep_prob"].std(),
+        "active_share": groups["active"].mean()}).reset_index()
+
+
+def calibrate(predictor, sequences, *, target_active: float, passes: int = 2) -> tuple[float, float]:
+    """Threshold whose mean active count over the calibration split is closest to ``target_active``, and that count.
+
+    The routes change the masks and the masks change the routes, so the split is tracked again under the new
+    threshold, ``passes`` times in all; the first pass keeps the ``target_active`` most probable blocks of each frame.
+    The predictor is left with the threshold set.
+    """
+    predictor.set_routing("top_n", n_active=round(target_active))
+    for _ in range(passes):
+        tables = [track_sequence(predictor, s).routes.assign(sequence=s.name) for s in sequences]
+        w = torch.from_numpy(keep_prob_matrix(pd.concat(tables, ignore_index=True)))
+        tau = calibrate_threshold(w, predictor.always_on, target_active)
+        predictor.set_routing("threshold", tau=tau)
+    return tau, float(threshold_route(w, predictor.always_on, tau).sum(1).mean())
+
+
+def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, seed: int) -> Callable[[int], list[bool]]:
+    """A fresh random route of ``n_active`` blocks for every frame; the same for the same seed, sequence and frame."""
+
+    def route(frame_idx: int) -> list[bool]:
+        rng = np.random.default_rng([seed, zlib.crc32(sequence_name.encode()), frame_idx])
+        return fixed_route(rng.random(depth), always_on, n_active)
+
+    return route
+
+
+def fixed_route(scores, always_on, n_active: int) -> list[bool]:
+    """The route of the ``n_active`` blocks with the highest scores, always-on ones among them."""
+    return top_n_route(torch.as_tensor(np.asarray(scores), dtype=torch.float64), always_on, n_active).bool().tolist()
+
+
+def paired_difference(first: Scores, second: Scores, *, generator, n: int) -> dict:
+    """J&F of ``first`` minus ``second`` in points, object by object, with a 95 % bootstrap interval over sequences."""
+    both = first.objects.merge(second.objects, on=["sequence", "object"], suffixes=("_a", "_b"))
+    difference = 100 * (both["JF_a"] - both["JF_b"]).to_numpy()
+    low, high = bootstrap_ci(difference, generator=generator, n=n, groups=both["sequence"].to_numpy())
+    return {"effect": float(difference.mean()), "ci_low": low, "ci_high": high}
