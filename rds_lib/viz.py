@@ -1,0 +1,207 @@
+"""Figures of the notebooks: each function returns a ``Picture``, never shows one. One colour per method everywhere."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+# Okabe and Ito's colour-blind-safe palette
+COLOURS = {
+    "SAM2": "#000000", "SAM2 + I-LoRA": "#777777", "RDS": "#0072B2", "RDS, one for all": "#56B4E9",
+    "random routes": "#D55E00", "static top-n": "#E69F00", "own mean w": "#009E73", "best fixed route": "#CC79A7",
+    "oracle of fixed routes": "#8B5A9E", "copy first mask": "#BBBBBB",
+}
+OBJECTS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
+STAGES = (0, 2, 8, 44, 48)  # first block of each stage of a 48-block Hiera, and the end
+QUIET = "#666666"
+
+
+class Picture:
+    """A figure as PNG with a line of text, so that it shows on any viewer and stores the same text every time."""
+
+    def __init__(self, figure: Figure, text: str):
+        self.figure, self.text = figure, text
+
+    def png(self, dpi: int = 80) -> bytes:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"image/png": self.png(), "text/plain": self.text}
+
+    def __repr__(self):
+        return self.text
+
+
+def overlay(frame: np.ndarray, masks: Mapping[int, np.ndarray], *, alpha: float = 0.45) -> np.ndarray:
+    """Paint masks (object id -> bool (H, W)) and their outlines on a copy of an RGB frame (H, W, 3) uint8."""
+    image = frame.astype(np.float32)
+    for obj_id, mask in masks.items():
+        image[mask] = (1 - alpha) * image[mask] + alpha * np.array(OBJECTS[(obj_id - 1) % len(OBJECTS)], np.float32)
+    image = np.ascontiguousarray(image.round().astype(np.uint8))
+    for obj_id, mask in masks.items():
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, outlines, -1, OBJECTS[(obj_id - 1) % len(OBJECTS)], max(1, min(frame.shape[:2]) // 160))
+    return image
+
+
+def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence[str] = (), text: str = "") -> Picture:
+    """Rows of images of one size, a label left of each row and a title above each column."""
+    n_rows, n_columns = len(rows), max(len(images) for images in rows.values())
+    height, width = next(iter(rows.values()))[0].shape[:2]
+    figure = Figure(figsize=(1.9 * n_columns + 1.2, 1.9 * n_rows * height / width + 0.3))
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.06})
+    for line, (label, images) in zip(axes, rows.items()):
+        for axis in line:
+            axis.set_xticks([]), axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        for axis, image in zip(line, images):
+            axis.imshow(image, interpolation="nearest" if height < 64 else "auto")
+        line[0].set_ylabel(label.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=9)
+    for axis, title in zip(axes[0], columns):
+        axis.set_title(title, fontsize=9)
+    return Picture(figure, text or f"{n_rows} x {n_columns} frames: {', '.join(rows)}")
+
+
+def importance_figure(table: pd.DataFrame) -> Picture:
+    """Global importance, local importance and combined rank of every block, the selected ones dark (the paper's Fig. 11)."""
+    figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True)
+    free = table[~table["always_on"]]
+    rank = table["global_score"].rank(ascending=False) + table["local_score"].rank(ascending=False)
+    panels = (("global: J&F lost\nwithout the block", table["global_score"]), ("local: relative change\nof the features", table["local_score"]),
+              ("combined: -(rank + rank)\nhigher is better", -rank.where(~table["always_on"])))
+    colours = np.where(table["always_on"], "#BBBBBB", np.where(table["selected"], COLOURS["RDS"], "#BFD7E5"))
+    for axis, (label, values) in zip(axes, panels):
+        low = np.nanmin(values) * 1.02 if label.startswith("combined") else 0
+        axis.bar(table["block"], values.fillna(low) - low, bottom=low, color=colours, width=0.8)
+        axis.set_ylabel(label, fontsize=9)
+        _mark_stages(axis, len(table))
+    for block in table.loc[table["always_on"], "block"]:
+        axes[2].annotate("K", (block, axes[2].get_ylim()[0]), ha="center", va="bottom", fontsize=8, color=QUIET)
+    axes[2].set_xlabel("block")
+    figure.legend(handles=[Line2D([], [], marker="s", ls="", color=c, label=t) for c, t in (
+        (COLOURS["RDS"], "adapted"), ("#BFD7E5", "not adapted"), ("#BBBBBB", "always on (K)"))], loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    best = free.loc[free["global_score"].idxmax(), "block"]
+    return Picture(figure, f"importance of {len(table)} blocks; largest global score outside K: block {best}")
+
+
+def training_figure(log: pd.DataFrame, *, window: int = 10) -> Picture:
+    """Loss, IoU, active blocks and spread of p against the step, one line per run, smoothed over ``window`` steps."""
+    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True).ravel()
+    names = {"loss": "loss", "iou": "IoU", "active": "active blocks", "spread": "spread of p over frames"}
+    palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"]
+    for colour, (run, rows) in zip(palette, log.groupby("run", sort=False)):
+        smooth = rows[list(names)].rolling(window, min_periods=1).mean()
+        for axis, column in zip(axes, names):
+            axis.plot(rows["step"], smooth[column], color=colour, lw=1.4, label=str(run))
+    for axis, label in zip(axes, names.values()):
+        axis.set_ylabel(label)
+        _plain(axis)
+    axes[2].set_xlabel("step"), axes[3].set_xlabel("step")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8, frameon=False, fontsize=9, title="budget of the run", title_fontsize=9)
+    return Picture(figure, f"training curves of {log['run'].nunique()} runs, {log['step'].max() + 1} steps each")
+
+
+def threshold_figure(curves: Mapping[float, tuple[np.ndarray, np.ndarray]], chosen: Mapping[float, float], targets: Mapping[float, float]) -> Picture:
+    """Mean active blocks against the threshold for every budget; the calibrated threshold and the 0.5 rule are marked."""
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for colour, (budget, (taus, active)) in zip(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), curves.items()):
+        axis.plot(taus, active, color=colour, label=f"budget {budget}")
+        axis.plot([chosen[budget]], [targets[budget]], "o", color=colour, ms=6)
+    axis.axvline(0.5, color=QUIET, ls=":", lw=1)
+    axis.annotate("the 0.5 rule", (0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -4), textcoords="offset points", va="top", fontsize=9, color=QUIET)
+    axis.set(xlabel="threshold on w", ylabel="mean active blocks", xlim=(0, 1))
+    axis.legend(frameon=False, fontsize=9, loc="lower left")
+    _plain(axis)
+    return Picture(figure, "active blocks against the threshold for budgets " + ", ".join(map(str, curves)))
+
+
+def route_map(routes: pd.DataFrame, *, title: str = "") -> Picture:
+    """Keep probability of every block (rows) on every frame (columns) of one video; dots mark the blocks that ran."""
+    prob = routes.pivot(index="block", columns="frame_idx", values="keep_prob")
+    ran = routes.pivot(index="block", columns="frame_idx", values="active").astype(bool)
+    figure = Figure(figsize=(min(3.0 + 0.22 * prob.shape[1], 11), 5.4), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(prob.to_numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    rows, columns = np.nonzero(ran.to_numpy())
+    axis.plot(columns, rows, ls="", marker=".", ms=2.5, color="#D55E00")
+    for start in STAGES[1:-1]:
+        axis.axhline(start - 0.5, color="white", lw=2)
+    step = max(1, prob.shape[1] // 12)
+    axis.set_xticks(range(0, prob.shape[1], step), [str(t) for t in prob.columns[::step]])
+    axis.set_yticks([0, 2, 8, 16, 24, 32, 40, 44, 47])
+    axis.set(xlabel="frame", ylabel="block (white lines: stages)", title=title)
+    figure.colorbar(image, label="keep probability", shrink=0.8)
+    return Picture(figure, f"routes of {prob.shape[1]} frames, {ran.to_numpy().sum(0).mean():.1f} blocks active on average")
+
+
+def quality_figure(table: pd.DataFrame, dataset: str) -> Picture:
+    """J&F (or G) against active blocks for every arm of one data set, with 95 % intervals over sequences."""
+    rows = table[table["dataset"] == dataset]
+    figure = Figure(figsize=(8.5, 4.4), layout="constrained")
+    axis = figure.subplots()
+    for method, group in rows.groupby("method", sort=False):
+        group = group.assign(x=group["active_blocks"].fillna(48 if method.startswith("SAM2") else np.nan)).sort_values("x")
+        colour = COLOURS.get(method, QUIET)
+        if group["x"].isna().any():
+            axis.axhline(group["value"].iloc[0], color=colour, ls=":", label=method)
+            continue
+        bars = np.abs(group[["ci_low", "ci_high"]].to_numpy().T - group["value"].to_numpy())
+        shift = (list(COLOURS).index(method) - 5) * 0.12 if method in COLOURS else 0
+        axis.errorbar(group["x"] + shift, group["value"], yerr=bars if method in ("RDS", "SAM2") else None, color=colour, marker="o",
+                      ms=7 if method == "RDS" else 5, lw=1.6 if method == "RDS" else 0.9, capsize=3, label=method)
+    axis.set(xlabel="mean active blocks of 48", ylabel=f"{rows['metric'].iloc[0].replace('JF', 'J&F')} (points)", title=dataset)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _plain(axis)
+    return Picture(figure, f"{dataset}: quality of {rows['method'].nunique()} methods against active blocks")
+
+
+def spread_figure(spread: pd.DataFrame, always_on: Sequence[int]) -> Picture:
+    """Per block: mean keep probability with one standard deviation over frames, one panel per budget."""
+    levels = sorted(spread["level"].unique(), reverse=True)
+    figure = Figure(figsize=(9.5, 1.7 * len(levels) + 0.4), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(levels), 1, sharex=True))
+    for axis, level in zip(axes, levels):
+        rows = spread[spread["level"] == level].groupby("block").mean(numeric_only=True).reset_index()
+        colours = ["#BBBBBB" if block in always_on else COLOURS["RDS"] for block in rows["block"]]
+        axis.bar(rows["block"], rows["mean_keep_prob"], yerr=rows["std_keep_prob"], color=colours, width=0.8, error_kw={"lw": 1, "ecolor": "#333333"})
+        axis.set(ylabel=f"budget {level}\nmean w ± std", ylim=(0, 1.08))
+        _mark_stages(axis, len(rows))
+    axes[-1].set_xlabel("block (grey: always on)")
+    return Picture(figure, f"keep probability per block for budgets {', '.join(map(str, levels))}")
+
+
+def comparison_figure(comparisons: pd.DataFrame, dataset: str) -> Picture:
+    """RDS minus each control, in points of J&F, paired per object, with 95 % intervals over sequences."""
+    rows = comparisons[comparisons["dataset"] == dataset].sort_values(["against", "level"])
+    figure = Figure(figsize=(8.5, 0.26 * len(rows) + 1.0), layout="constrained")
+    axis = figure.subplots()
+    for y, row in enumerate(rows.itertuples()):
+        colour = COLOURS.get(row.against, QUIET)
+        axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2)
+        axis.plot([row.effect], [y], "o", color=colour, ms=5)
+    axis.axvline(0, color=QUIET, lw=1)
+    axis.set_yticks(range(len(rows)), [f"{row.against}, {row.level}" for row in rows.itertuples()], fontsize=8)
+    axis.set(xlabel="RDS minus the other, J&F points (right: RDS is better)", title=dataset)
+    _plain(axis)
+    return Picture(figure, f"{dataset}: RDS against {rows['against'].nunique()} others at {rows['level'].nunique()} budgets")
+
+
+def _mark_stages(axis, depth):
+    for start in STAGES[1:-1]:
+        axis.axvline(start - 0.5, color=QUIET, ls=":", lw=0.8)
+    axis.set_xlim(-0.8, depth - 0.2)
+    _plain(axis)
+
+
+def _plain(axis):
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=9)
