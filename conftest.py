@@ -1,0 +1,28 @@
+"""Make `pytest` and `pytest --nbval notebooks/` work as they stand, from any folder."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rds_lib import notebook
+
+_session = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give notebooks under nbval the environment their stored outputs were made in."""
+    option = config.option
+    if not (getattr(option, "nbval", False) or getattr(option, "nbval_lax", False)):
+        return
+    option.nbval_sanitize_with = option.nbval_sanitize_with or str(Path(__file__).parent / "tests/nbval_sanitize.cfg")
+    option.nbval_current_env = True
+    option.nbval_kernel_startup_timeout = max(120, int(option.nbval_kernel_startup_timeout))
+    workdir = _session.enter_context(notebook.smoke_folder())
+    os.environ.update(notebook.environment(workdir, smoke=True))
+
+
+def pytest_unconfigure() -> None:
+    """Remove the session's smoke folder."""
+    _session.close()
