@@ -9,7 +9,7 @@ from rds_lib.evaluate import (
     Scores, copy_first_mask, fixed_route, keep_prob_matrix, paired_difference, random_routes, score_tracker, track_sequence,
 )
 from rds_lib.metrics import bootstrap_ci
-from rds_lib.products import ANY, CONTROL, predictor_for, weights_file
+from rds_lib.products import ANY, CONTROL, adapted_full_predictor, predictor_for, weights_file
 
 HEADLINE = {"davis2017": "JF", "sav": "JF", "ytvos": "G"}
 CONTROLS = ("random routes", "static top-n", "own mean w", "best fixed route", "oracle of fixed routes")
@@ -38,7 +38,7 @@ def evaluate_source(params, source, weights: Path, ranking: pd.DataFrame, *, kee
 
     run("copy first mask", 0.0, copy_first_mask)
     run("SAM2", 1.0, tracker(predictor_for(params, routing="full")), keep / source.name / "SAM2")
-    run("SAM2 + I-LoRA", 1.0, tracker(predictor_for(params, weights_file(weights, CONTROL), routing="full")))
+    run("SAM2 + I-LoRA", 1.0, tracker(adapted_full_predictor(params, weights_file(weights, CONTROL))))
     for budget in params.evaluation.budgets:
         predictor = predictor_for(params, weights_file(weights, str(budget)), budget=budget)
         run("RDS", budget, tracker(predictor), keep / source.name / f"RDS_{budget}")

@@ -4,7 +4,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,20 +131,34 @@ def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
         "active_share": groups["active"].mean()}).reset_index()
 
 
-def calibrate(predictor, sequences, *, target_active: float, passes: int = 2) -> tuple[float, float]:
-    """Threshold whose mean active count over the calibration split is closest to ``target_active``, and that count.
+def calibrate(predictor, sequences, *, target_active: float, passes: int = 2) -> tuple[float, np.ndarray]:
+    """Threshold whose mean active count over the calibration split is closest to ``target_active``.
 
     The routes change the masks and the masks change the routes, so the split is tracked again under the new
     threshold, ``passes`` times in all; the first pass keeps the ``target_active`` most probable blocks of each frame.
-    The predictor is left with the threshold set.
+
+    Returns
+    -------
+    tau : float
+    w : ndarray, shape (N, L)
+        Keep probabilities of the last pass. The predictor is left with ``tau`` set.
     """
-    predictor.set_routing("top_n", n_active=round(target_active))
+    policy = replace(predictor.policy, mode="top_n", n_active=round(target_active))
     for _ in range(passes):
+        predictor.set_policy(policy)
         tables = [track_sequence(predictor, s).routes.assign(sequence=s.name) for s in sequences]
-        w = torch.from_numpy(keep_prob_matrix(pd.concat(tables, ignore_index=True)))
-        tau = calibrate_threshold(w, predictor.always_on, target_active)
-        predictor.set_routing("threshold", tau=tau)
-    return tau, float(threshold_route(w, predictor.always_on, tau).sum(1).mean())
+        w = keep_prob_matrix(pd.concat(tables, ignore_index=True))
+        tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active)
+        policy = replace(policy, mode="threshold", tau=tau)
+    predictor.set_policy(policy)
+    return tau, w
+
+
+def threshold_curve(w: np.ndarray, always_on, taus=None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean active blocks of keep probabilities (N, L) at each threshold; by default 201 thresholds from 0 to 1."""
+    taus = np.linspace(0, 1, 201) if taus is None else np.asarray(taus, float)
+    w = torch.from_numpy(w)
+    return taus, np.array([threshold_route(w, always_on, tau).sum(1).mean().item() for tau in taus])
 
 
 def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, seed: int) -> Callable[[int], list[bool]]:

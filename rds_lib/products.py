@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rds_lib.lora import load_rds
 from rds_lib.predictor import build_rds_video_predictor
 
 ANY, CONTROL = "any", "full"  # one router for all budgets; the full encoder with adapters and no router
@@ -22,3 +23,9 @@ def predictor_for(params, rds_path=None, **options):
     """The profile's predictor; options go to ``build_rds_video_predictor``. No post-processing, as VOS numbers need."""
     return build_rds_video_predictor(
         params.model.config, params.model.checkpoint or None, rds_path, apply_postprocessing=False, **options)
+
+
+def adapted_full_predictor(params, path: Path):
+    """The control: every block on, with the adapters of a weights file merged in."""
+    predictor = predictor_for(params, routing="full")
+    return load_rds(path).apply_to(predictor)

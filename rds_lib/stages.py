@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rds_lib.artifacts import read_json, read_table, require, write_json, write_table
+from rds_lib.artifacts import read_json, read_table, require, write_json, write_npz, write_table
 from rds_lib.comparison import compare_arms, evaluate_source, summarise
-from rds_lib.evaluate import calibrate, route_spread
+from rds_lib.evaluate import calibrate, route_spread, threshold_curve
 from rds_lib.importance import measure_importance, rank_blocks
 from rds_lib.lora import set_taus
 from rds_lib.paths import CACHE
@@ -39,13 +39,14 @@ def run_importance(params, workdir: Path, out: Path) -> None:
 def run_training(params, workdir: Path, out: Path) -> None:
     """Train every run of the profile, then calibrate a threshold per router and budget.
 
-    Writes ``rds_<name>.safetensors``, ``train_log.csv`` (all steps of all runs) and ``calibration.csv``.
+    Writes ``rds_<name>.safetensors``, ``train_log.csv`` (all steps of all runs), ``calibration.csv`` (a threshold per
+    router and budget) and ``calibration_w.npz`` (the keep probabilities it was found on, by ``run/budget``).
     """
     section = params.train
     importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
     blocks = read_json(importance / "blocks.json")["blocks"]
     train, calibration = training_sequences(params, workdir)
-    logs, thresholds = [], []
+    logs, thresholds, seen_w = [], [], {}
     for name, budgets in training_runs(params).items():
         scratch = CACHE / "train" / f"{params.profile}-{name}-{_fingerprint(params, blocks)}"
         path = train_rds(
@@ -54,22 +55,27 @@ def run_training(params, workdir: Path, out: Path) -> None:
             lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
             config_file=params.model.config, checkpoint=params.model.checkpoint)
         logs.append(read_table(scratch / "log.csv").assign(run=name))
-        thresholds += [{"run": name, **row} for row in calibrate_run(params, path, budgets, calibration)]
+        rows, w = calibrate_run(params, path, budgets, calibration)
+        thresholds += [{"run": name, **row} for row in rows]
+        seen_w |= {f"{name}/{budget}": values for budget, values in w.items()}
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
+    write_npz(out / "calibration_w.npz", **seen_w)
 
 
-def calibrate_run(params, path: Path, budgets, sequences) -> list[dict]:
-    """Find and store the threshold of every budget that a weights file serves."""
-    rows = []
+def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
+    """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
+    rows, seen_w = [], {}
     for budget in budgets:
-        predictor = predictor_for(params, path, budget=budget, routing="top_n")
+        predictor = predictor_for(params, path, budget=budget)
         goal = target_active(budget, predictor.depth, predictor.always_on)
-        tau, active = calibrate(predictor, sequences, target_active=goal)
-        rows.append({"budget": budget, "target_active": goal, "tau": round(tau, 6), "calibration_active": round(active, 2)})
+        tau, w = calibrate(predictor, sequences, target_active=goal)
+        active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
+        rows.append({"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half})
+        seen_w[budget] = w
     if rows:
         set_taus(path, {row["budget"]: row["tau"] for row in rows})
-    return rows
+    return rows, seen_w
 
 
 def run_evaluation(params, workdir: Path, out: Path) -> None:
