@@ -1,9 +1,11 @@
 """I-LoRA: low-rank adapters on selected blocks, and the file that holds them together with the router."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as LoraLinear
@@ -16,6 +18,7 @@ from rds_lib.errors import RDSInputError
 from rds_lib.router import PredictionAwareRouter
 from rds_lib.routing import check_budget, check_tau
 
+log = logging.getLogger(__name__)
 TARGETS = ("attn.qkv", "attn.proj", "mlp.layers.0", "mlp.layers.1")
 FORMAT = "rds/1"
 ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_bound")
@@ -101,6 +104,17 @@ class RDSWeights:
     budgets: tuple[float, ...]  # the router was trained for these
     taus: dict[float, float]  # budget -> calibrated threshold
     config_file: str
+
+    def tau_for(self, budget: float) -> float:
+        """Threshold of a budget: calibrated, else interpolated between calibrated ones, else the paper's 0.5.
+
+        Budget 1 runs every block.
+        """
+        known = {1.0: 0.0} | self.taus
+        if budget in known:
+            return known[budget]
+        log.warning("no threshold was calibrated for budget %s, only for %s", budget, sorted(self.taus))
+        return float(np.interp(budget, *zip(*sorted(known.items())))) if self.taus else 0.5
 
     def apply_to(self, model, *, merge: bool = True):
         """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""

@@ -45,7 +45,7 @@ class RunningNorm(nn.Module):
         rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
         offset = features - self.mean
         self.mean += rate * offset.mean(0)
-        self.var += rate * ((offset * (features - self.mean)).mean(0) - self.var) * (self.count > 1)
+        self.var += rate * ((offset * (features - self.mean)).mean(0) - self.var)
 
 
 class PredictionAwareRouter(nn.Module):

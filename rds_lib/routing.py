@@ -1,7 +1,7 @@
 """Algorithm 1 as pure functions: from block probabilities to a 0/1 route."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -117,10 +117,10 @@ def top_n_route(w: Tensor, always_on, n_active: int) -> Tensor:
     w = _as_probabilities(w, "w")
     depth = w.shape[-1]
     n_fixed = len(set(check_always_on(always_on, depth)))
-    if n_active != int(n_active) or not n_fixed <= n_active <= depth:
+    if not isinstance(n_active, Integral) or not n_fixed <= n_active <= depth:
         raise RDSInputError(f"n_active is {n_active!r}; give a whole number from {n_fixed} (always on) to {depth} (depth)")
     score = _force_on(w.detach(), always_on, value=2.0)
-    best = score.argsort(dim=-1, descending=True, stable=True)[..., : int(n_active)]
+    best = score.argsort(dim=-1, descending=True, stable=True)[..., :n_active]
     return torch.zeros_like(score).scatter_(-1, best, 1.0)
 
 
