@@ -54,6 +54,7 @@ Side = Annotated[int, _in("[32, 4096]")]
 Budget = Annotated[float, _in("(0, 1]")]
 Rate = Annotated[float, _in("(0, 1)")]
 Budgets = Annotated[tuple[Budget, ...], _FromList, _NotEmpty]
+Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Dataset = Literal["davis", "sav", "ytvos"]
 
 
@@ -85,8 +86,9 @@ class Clips(Section):
 
 
 class Data(Section):
-    """Roots of the real sets, ``""`` where there is none, and how many clips to show."""
+    """Whether to draw clips, the roots of real sets (``""``: none), and how many clips to show."""
 
+    generated: bool
     davis_root: str
     sav_root: str
     ytvos_root: str
@@ -113,7 +115,6 @@ class Train(Section):
     lr_router: Rate
     lr_lora: Rate
     lora_rank: Count
-    log_every: Count
 
 
 class Evaluation(Section):
@@ -137,16 +138,15 @@ class Benchmark(Section):
 
 
 class Pretrain(Section):
-    """The mini base model; ``bsds_root`` optionally adds real photographs."""
+    """The mini base model; ``bsds_root`` optionally adds objects cut from real photographs."""
 
     seed: Seed
-    steps: Count
-    batch: Count
-    frames: Frames
+    phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
     lr: Rate
-    image_size: Side
     drop_path: Annotated[float, _in("[0, 1)")]
     bsds_root: str
+    compile_blocks: bool
+    held_out: Count
 
 
 class YourVideo(Section):
@@ -174,6 +174,15 @@ class Params(BaseModel):
     benchmark: Benchmark
     pretrain: Pretrain
     your_video: YourVideo
+
+    def with_section(self, name: str, **values) -> "Params":
+        """Return a copy in which one section has other values, checked like a file; for a notebook's parameters cell."""
+        try:
+            section = type(getattr(self, name)).model_validate({**getattr(self, name).model_dump(), **values})
+        except ValidationError as error:
+            lines = [_explain(item, (name,)) for item in error.errors()]
+            raise RDSInputError("\n".join(lines)) from None
+        return self.model_copy(update={name: section})
 
 
 def load_params(profile: str | None = None, path: str | Path | None = None) -> Params:
@@ -231,8 +240,9 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _explain(item: dict) -> str:
-    """Turn one pydantic error into: key = value: what is wrong and what is allowed."""
+def _explain(item: dict, inside: tuple = ()) -> str:
+    """Turn one pydantic error into: key = value: what is wrong and what is allowed; ``inside`` names the section."""
+    item = {**item, "loc": (*inside, *item["loc"])}
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "missing":
         return f"{key} is missing"
