@@ -22,12 +22,12 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
     Parameters
     ----------
     gt_root : path
-        davis2017: a DAVIS root, or a folder of sequence folders. sav: holds ``Annotations_6fps/`` or is it, with
-        ``<video>/<object>/<frame>.png``. ytvos: ``Annotations/`` and ``meta.json``, in YouTube-VOS's form
+        Data set root as in `rds_lib.layouts`, one split's folder, or the folder of sequences. sav: masks are
+        ``<video>/<object>/<frame>.png``. ytvos: ``meta.json`` beside ``Annotations/``, in YouTube-VOS's form
         ``{"videos": {name: {"objects": {"1": {"category": "cat", "frames": ["00000", ...]}}}}}``; seen categories
         are a list in ``seen_categories.json``, or ``"seen": bool`` in the objects; without either, all are seen.
     split : str
-        davis2017 only: ``ImageSets/2017/<split>.txt`` when there is one. ``sequences`` (names) goes before it.
+        Whose list of sequences to score, where there is one. ``sequences`` (names) goes before it.
     workers : int
         Processes; they are spawned, so a script needs its ``__main__`` guard.
 
@@ -108,13 +108,13 @@ def contour_accuracy(pred, gt, radius=None) -> float:
     """
     pred, gt = _as_masks(pred, gt)
     radius = boundary_radius(gt.shape) if radius is None else radius
-    if not isinstance(radius, int) or radius < 0:
+    if radius < 0 or radius != int(radius):
         raise RDSInputError(f"radius={radius!r} must be a whole number of pixels, at least 0")
     pred, gt = (_boundary(mask) for mask in _crop(pred, gt))
     n_pred, n_gt = cv2.countNonZero(pred), cv2.countNonZero(gt)
     if not n_pred or not n_gt:
         return float(n_pred == n_gt)
-    disk = _disk(radius)
+    disk = _disk(int(radius))
     precision = cv2.countNonZero(cv2.bitwise_and(pred, cv2.dilate(gt, disk))) / n_pred
     recall = cv2.countNonZero(cv2.bitwise_and(gt, cv2.dilate(pred, disk))) / n_gt
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from rds_lib.artifacts import read_json
 from rds_lib.errors import RDSInputError
-
-VOID = 255  # DAVIS's "ignore" label; never an object
-INDEX_MODES = ("P", "L", "1")  # PNG modes whose stored values are the labels
+from rds_lib.images import VOID, present_labels, read_labels
+from rds_lib.layouts import locate, read_index
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,12 @@ def read_pair(clip: Clip, name: str) -> tuple[np.ndarray, np.ndarray]:
         If a file cannot be read, is no index PNG, differs in size, or holds a label the protocol does not allow.
     """
     gt_path, pred_path = clip.gt_dir / name, clip.pred_dir / name
-    gt = read_label_map(gt_path)
-    pred = read_label_map(pred_path, shape=gt.shape)
+    gt, pred = read_labels(gt_path), read_labels(pred_path)
+    if pred.shape != gt.shape:
+        raise RDSInputError(
+            f"{pred_path} is {pred.shape[1]}x{pred.shape[0]} px, its ground truth {gt.shape[1]}x{gt.shape[0]} px; "
+            "predictions are scored at the size of the ground truth and never resized"
+        )
     if clip.binary:
         return _one_object(gt, gt_path), _one_object(pred, pred_path)
     largest = int(pred.max())
@@ -75,39 +78,6 @@ def read_pair(clip: Clip, name: str) -> tuple[np.ndarray, np.ndarray]:
     return gt, pred
 
 
-def read_label_map(path, *, shape=None) -> np.ndarray:
-    """Read a PNG's stored values as (H, W) uint8 labels; nothing is ever resized or converted.
-
-    Parameters
-    ----------
-    path : Path
-        An 8-bit (or smaller) palette, grey or 1-bit PNG.
-    shape : tuple of int, optional
-        The (H, W) it must have, checked before decoding.
-    """
-    try:
-        with Image.open(path) as image:
-            _check_header(path, image, shape)
-            return np.asarray(image).view(np.uint8)
-    except RDSInputError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as cause:
-        raise RDSInputError(f"{path} cannot be read as an image ({cause}); write it again") from cause
-
-
-def _check_header(path, image, shape):
-    if image.format != "PNG" or image.mode not in INDEX_MODES:
-        raise RDSInputError(
-            f"{path} is a {image.format} image in mode {image.mode}; masks are 8-bit PNG files whose pixel values are "
-            "object ids (palette or grey, not RGB, not JPEG)"
-        )
-    if shape is not None and (image.height, image.width) != shape:
-        raise RDSInputError(
-            f"{path} is {image.height} x {image.width} (height x width), its ground truth {shape[0]} x {shape[1]}; "
-            "predictions are scored at the size of the ground truth and never resized"
-        )
-
-
 def _one_object(labels, path):
     """Non-zero as 1; two different non-zero labels in a one-object file are an error, as in SA-V's evaluator."""
     count = cv2.countNonZero(labels)
@@ -117,16 +87,13 @@ def _one_object(labels, path):
 
 
 def _davis_clips(gt_root, pred_root, split, sequences):
-    base = _davis_annotations(gt_root)
-    lists = gt_root / "ImageSets" / "2017"
-    notes = {"split": "all folders"}
-    if sequences is None and lists.is_dir():
-        sequences, notes = _read_split(lists / f"{split}.txt"), {"split": split}
+    where = locate(gt_root, "davis2017", split)
+    base = where.masks if where.masks.is_dir() else _other_resolution(gt_root)
+    names, notes = _listed(where, where.index.parent.is_dir(), split)
     clips = []
-    for name in _sequence_names(base, sequences):
+    for name in _sequence_names(base, names if sequences is None else sequences):
         frames = _frame_names(base / name)
-        first = read_label_map(base / name / frames[0])
-        count = int(np.where(first == VOID, 0, first).max())
+        count = max(present_labels(read_labels(base / name / frames[0])), default=0)
         if count == 0:
             raise RDSInputError(f"{base / name / frames[0]} shows no object; DAVIS takes its objects from this frame")
         objects = tuple(range(1, count + 1))
@@ -135,13 +102,11 @@ def _davis_clips(gt_root, pred_root, split, sequences):
     return clips, notes
 
 
-def _davis_annotations(root):
-    """``Annotations/480p``, else the one ``Annotations/<res>``, else ``root`` itself."""
+def _other_resolution(root):
+    """The one ``Annotations/<res>`` that is not 480p, else ``Annotations`` or ``root`` with the sequences in it."""
     base = root / "Annotations"
     if not base.is_dir():
         return root
-    if (base / "480p").is_dir():
-        return base / "480p"
     folders = _folders(base)
     if any(_pngs(folder) for folder in folders):
         return base
@@ -151,47 +116,56 @@ def _davis_annotations(root):
     return folders[0]
 
 
-def _read_split(path):
-    if not path.is_file():
-        found = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        raise RDSInputError(f"split list {path} does not exist; lists found there: {found}")
-    return path.read_text(encoding="utf-8").split()
-
-
 def _sav_clips(gt_root, pred_root, split, sequences):
-    base = gt_root / "Annotations_6fps" if (gt_root / "Annotations_6fps").is_dir() else gt_root
+    where = locate(gt_root, "sav", split)
+    if not where.masks.is_dir():  # not the root of all splits: one split's folder, or its annotations
+        base = gt_root / "Annotations_6fps" if (gt_root / "Annotations_6fps").is_dir() else gt_root
+        where = where._replace(masks=base, index=gt_root / where.index.name)
+    names, notes = _listed(where, where.index.is_file(), split)
     clips = []
-    for name in _sequence_names(base, sequences):
-        folders = _folders(base / name)
+    for name in _sequence_names(where.masks, names if sequences is None else sequences):
+        folders = _folders(where.masks / name)
         if not folders:
-            raise RDSInputError(f"{base / name} has no object folders; SA-V keeps masks as {name}/000/00000.png")
+            raise RDSInputError(f"{where.masks / name} has no object folders; SA-V keeps masks as {name}/000/00000.png")
         for folder in folders:
             scored = dict.fromkeys(_frame_names(folder)[1:-1], (folder.name,))
             clips.append(Clip(name, folder, pred_root / name / folder.name, (folder.name,), scored, binary=True))
-    return clips, {}
+    return clips, notes
+
+
+def _listed(where, has_list, split):
+    return (list(read_index(where)), {"split": split}) if has_list else (None, {"split": "all folders"})
 
 
 def _ytvos_clips(gt_root, pred_root, split, sequences):
-    base = gt_root / "Annotations" if (gt_root / "Annotations").is_dir() else gt_root
-    meta_path, seen_path = gt_root / "meta.json", gt_root / "seen_categories.json"
-    meta = _read_json(meta_path) if meta_path.is_file() else None
-    seen = _read_json(seen_path) if seen_path.is_file() else None
+    where = locate(gt_root, "ytvos", split)
+    if not where.masks.is_dir():
+        base = gt_root / "Annotations" if (gt_root / "Annotations").is_dir() else gt_root
+        where = where._replace(masks=base, index=gt_root / where.index.name)
+    meta = read_json(where.index, schema=None) if where.index.is_file() else None
+    seen_path = where.index.with_name("seen_categories.json")
+    seen = _read_seen(seen_path) if seen_path.is_file() else None
     clips, flagged = [], False
-    for name in _sequence_names(base, sequences):
-        present = _frame_names(base / name)
-        entries = _appearances(base / name, present) if meta is None else _meta_objects(meta, meta_path, name)
-        frames = {frame: () for frame in present}
-        for obj_id, entry in entries.items():
-            for stem in sorted(entry["frames"])[1:]:  # the first is the object's prompt
-                if f"{stem}.png" not in frames:
-                    raise RDSInputError(f"{base / name / stem}.png is missing; {meta_path} lists it for object {obj_id}")
-                frames[f"{stem}.png"] += (obj_id,)
+    for name in _sequence_names(where.masks, sequences):
+        folder = where.masks / name
+        entries = _appearances(folder) if meta is None else _meta_objects(meta, where.index, name)
+        frames = _prompts_left_out(folder, entries)
         flagged = flagged or any("seen" in entry for entry in entries.values())
         unseen = frozenset(obj_id for obj_id, entry in entries.items() if not _is_seen(entry, seen))
-        scored = {frame: objects for frame, objects in frames.items() if objects}
-        clips.append(Clip(name, base / name, pred_root / name, tuple(entries), scored, unseen=unseen))
+        clips.append(Clip(name, folder, pred_root / name, tuple(entries), frames, unseen=unseen))
     source = seen_path.name if seen is not None else "meta.json" if flagged else "missing: all objects count as seen"
     return clips, {"seen_split": source}
+
+
+def _prompts_left_out(folder, entries):
+    """Scored frames in time order: those ``meta.json`` lists for an object, without the first, its prompt."""
+    frames = {frame: () for frame in _frame_names(folder)}
+    for obj_id, entry in entries.items():
+        for stem in sorted(entry["frames"])[1:]:
+            if f"{stem}.png" not in frames:
+                raise RDSInputError(f"{folder / stem}.png is missing; meta.json lists it for object {obj_id}")
+            frames[f"{stem}.png"] += (obj_id,)
+    return {frame: objects for frame, objects in frames.items() if objects}
 
 
 def _meta_objects(meta, path, sequence):
@@ -208,16 +182,17 @@ def _meta_objects(meta, path, sequence):
     )
 
 
-def _appearances(folder, frames):
+def _appearances(folder):
     """What ``meta.json`` would say: each object of the ground truth with the frames from its first sight on."""
-    first = {}
-    for t, frame in enumerate(frames):
-        for obj_id in np.unique(read_label_map(folder / frame)).tolist():
-            first.setdefault(obj_id, t)
-    ids = sorted(set(first) - {0, VOID})
-    if not ids:
+    entries = {}
+    for frame in _frame_names(folder):
+        for obj_id in present_labels(read_labels(folder / frame)):
+            entries.setdefault(obj_id, {"frames": []})
+        for entry in entries.values():
+            entry["frames"].append(Path(frame).stem)
+    if not entries:
         raise RDSInputError(f"{folder} shows no object in any frame")
-    return {obj_id: {"frames": [Path(frame).stem for frame in frames[first[obj_id] :]]} for obj_id in ids}
+    return dict(sorted(entries.items()))
 
 
 def _is_seen(entry, seen_categories):
@@ -226,11 +201,14 @@ def _is_seen(entry, seen_categories):
     return seen_categories is None or entry.get("category") in seen_categories
 
 
-def _read_json(path):
+def _read_seen(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
         raise RDSInputError(f"{path} cannot be read as JSON ({cause})") from cause
+    if not isinstance(names, list):
+        raise RDSInputError(f"{path} should hold a list of category names, not {type(names).__name__}")
+    return names
 
 
 def _sequence_names(base, wanted):
