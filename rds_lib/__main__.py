@@ -1,0 +1,205 @@
+"""The command line: ``python -m rds_lib track | evaluate | benchmark | data``.
+
+Heavy modules are imported by the command that needs them, so that ``--help`` is quick.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from rds_lib.errors import RDSInputError
+
+
+class _Commands(TyperGroup):
+    """Commands whose input errors become one message and exit code 2."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except RDSInputError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="RDS: SAM2 with a route per frame through its image encoder.")
+data_app = typer.Typer(no_args_is_help=True, help="Make and describe data sets.")
+app.add_typer(data_app, name="data")
+
+Budget = Annotated[Optional[float], typer.Option(help="Target share of active blocks in (0, 1]; without it all blocks run.")]
+Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
+Config = Annotated[str, typer.Option(help="mini, or a config name of the sam2 package.")]
+Checkpoint = Annotated[Optional[Path], typer.Option(help="Weights of the model; mini ships its own.")]
+Rds = Annotated[Optional[Path], typer.Option(help="Router and I-LoRA; mini ships its own.")]
+Device = Annotated[Optional[str], typer.Option(help="CUDA if there is one, else cpu.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
+Profile = Annotated[Optional[str], typer.Option(help="smoke, mini or paper; by default what params.yaml names.")]
+
+
+@app.callback()
+def _prepare():
+    os.environ.setdefault("TQDM_DISABLE", "1")  # SAM2's own bars; ours show on a terminal all the same
+    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+
+
+@app.command()
+def track(
+    video: Annotated[Path, typer.Argument(help="A folder of JPEG or PNG frames, or a video file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
+    mask: Annotated[Optional[Path], typer.Option(help="PNG with one index per object, or black and white.")] = None,
+    box: Annotated[list[str], typer.Option(help="x0,y0,x1,y1 in px; once per object.")] = [],  # noqa: B006
+    click: Annotated[list[str], typer.Option(help="x,y in px; once per object.")] = [],  # noqa: B006
+    start_frame: Annotated[int, typer.Option(help="The frame that the prompt is on, counted from 0.")] = 0,
+    budget: Budget = None, routing: Routing = "threshold", config: Config = "mini", checkpoint: Checkpoint = None,
+    rds: Rds = None, device: Device = None, fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True, overwrite: Overwrite = False,
+):
+    """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
+    from rds_lib.images import image_size
+    from rds_lib.output_folder import check_output
+    from rds_lib.track import MARKER, mask_prompts, open_frames, track_video
+
+    check_output(out, overwrite=overwrite, marker=MARKER)
+    if [mask is not None, bool(box), bool(click)].count(True) != 1:
+        raise RDSInputError("say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y")
+    if mask is None:
+        found = [{"box": _numbers(text, 4, "--box")} for text in box]
+        found += [{"points": [_numbers(text, 2, "--click")], "labels": [1]} for text in click]
+        prompts = dict(enumerate(found, start=1))
+    else:
+        with open_frames(video) as frame_paths:
+            prompts = mask_prompts(mask, image_size(frame_paths[0]))
+    predictor = _predictor(config, checkpoint, rds, budget, routing, device)
+    summary = track_video(
+        predictor, video, prompts, out, start_frame=start_frame, overlay_video=overlay, fps=fps, overwrite=overwrite,
+        progress=_on_terminal())
+    typer.echo(f"{out}: {summary}")
+
+
+@app.command()
+def evaluate(
+    gt: Annotated[Optional[Path], typer.Option(help="Root of the data set that --pred is scored against.")] = None,
+    pred: Annotated[Optional[Path], typer.Option(help="Predictions, <sequence>/<frame>.png.")] = None,
+    protocol: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
+    data: Annotated[Optional[Path], typer.Option(help="Root of a data set to track and score.")] = None,
+    layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
+    split: str = "val",
+    out: Annotated[Optional[Path], typer.Option(help="With --data: folder for masks, scores.csv and routes.csv.")] = None,
+    budget: Budget = None, routing: Routing = "threshold", config: Config = "mini", checkpoint: Checkpoint = None,
+    rds: Rds = None, device: Device = None, overwrite: Overwrite = False,
+):
+    """Score predictions (--gt, --pred), or track a data set and score that (--data, --out)."""
+    if gt is not None and pred is not None and data is None:
+        from rds_lib.metrics import score_masks
+
+        typer.echo(_headline(score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)))
+    elif data is not None and out is not None and gt is None and pred is None:
+        from rds_lib.datasets import read_dataset
+
+        sequences = read_dataset(data, layout=layout, split=split)
+        predictor = _predictor(config, checkpoint, rds, budget, routing, device)
+        scores = _track_and_score(predictor, sequences, _annotation_root(data, layout, split), layout, out, overwrite)
+        typer.echo(_headline(scores.objects))
+        typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
+    else:
+        raise RDSInputError("give either --gt and --pred, to score predictions, or --data and --out, to track and score")
+
+
+@app.command()
+def benchmark(
+    profile: Profile = None,
+    out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/benchmark by default.")] = None,
+    device: Device = None,
+):
+    """Time stock SAM2, the full encoder and RDS in turn: table.csv, blocks.csv and metrics.json."""
+    from rds_lib.benchmark import run_benchmark
+    from rds_lib.params import load_params
+    from rds_lib.paths import workdir
+
+    params = load_params(profile)
+    folder = workdir(params.profile)
+    table = run_benchmark(params, out or folder / "benchmark", weights=folder / "train", device=device)
+    columns = ["arm", "routes", "active_blocks", "gmacs", "encoder_ms", "frame_ms", "fps", "speedup", "eta"]
+    typer.echo(table[columns].round(3).to_string(index=False))
+
+
+@data_app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
+    profile: Profile = None, overwrite: Overwrite = False,
+):
+    """Write the generated data sets of a profile: train, calibration and three validation sets."""
+    from rds_lib.generate import generate_datasets
+    from rds_lib.params import load_params
+
+    generate_datasets(load_params(profile), out, overwrite=overwrite)
+
+
+@data_app.command()
+def describe(root: Path, layout: str = "davis2017", split: str = "val"):
+    """Print one line per sequence of a data set."""
+    from rds_lib.datasets import describe as describe_sequences
+    from rds_lib.datasets import read_dataset
+
+    typer.echo(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False))
+
+
+def _predictor(config, checkpoint, rds, budget, routing, device):
+    from rds_lib.predictor import build_rds_video_predictor
+
+    return build_rds_video_predictor(config, checkpoint, rds, budget=budget, routing=routing, device=device)
+
+
+def _track_and_score(predictor, sequences, gt_root, layout, out, overwrite):
+    from rds_lib.artifacts import write_table
+    from rds_lib.evaluate import score_tracker, track_sequence
+    from rds_lib.output_folder import output_folder
+
+    with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
+        scores = score_tracker(
+            lambda sequence: track_sequence(predictor, sequence), sequences, gt_root, layout=layout, keep=stage / "masks",
+            label=layout)
+        write_table(stage / "scores.csv", scores.objects)
+        write_table(stage / "routes.csv", scores.routes)
+    return scores
+
+
+def _annotation_root(root, layout, split):
+    """Where the evaluation looks for ground truth: DAVIS's root, and the split's own folder for the other two."""
+    from rds_lib.layouts import locate
+
+    if layout == "davis2017":
+        return root
+    masks = locate(root, layout, split).masks
+    return masks.parent if masks.is_dir() else root
+
+
+def _headline(table) -> str:
+    """The summary of a protocol in one line, scores in points."""
+    parts = (f"{name} {100 * value:.1f}" if isinstance(value, float) else f"{name} {value}"
+             for name, value in table.attrs["summary"].items())
+    return ", ".join(parts)
+
+
+def _numbers(text, n, option):
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != n:
+        raise RDSInputError(f"{option} {text!r}: expected {n} numbers with commas between them, in px")
+    return values
+
+
+def _on_terminal():
+    return sys.stderr.isatty()
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m rds_lib")
