@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -46,6 +44,8 @@ def add_lora(model, blocks, *, rank: int, alpha: float | None = None, dropout: f
     SAM2Base
         ``model``.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only training needs it
+
     trunk = model.image_encoder.trunk
     blocks = sorted({int(i) for i in blocks})
     if not blocks or blocks[0] < 0 or blocks[-1] >= len(trunk.blocks):
@@ -126,10 +126,23 @@ class RDSWeights:
                 f"RDS weights are for {self.config_file!r} with depth {self.router.depth}, embed_dim "
                 f"{self.router.embed_dim}, {self.router.image_size} px; the model has depth {len(trunk.blocks)}, embed_dim "
                 f"{trunk.patch_embed.proj.out_channels}, {model.image_size} px: use weights trained on this model")
+        if merge:
+            return self._fold_into(model)
         if self.lora:
-            device = next(model.parameters()).device
-            load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha).to(device), self.lora)
-        return merge_lora(model) if merge else model
+            load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha), self.lora)
+        return model
+
+    def _fold_into(self, model):
+        layers = {name.removesuffix(".lora_A") for name in self.lora if name.endswith(".lora_A")}
+        weights = {name: model.get_submodule(name).weight for name in layers}
+        shapes = {f"{name}.lora_A": (self.rank, weight.shape[1]) for name, weight in weights.items()}
+        shapes |= {f"{name}.lora_B": (weight.shape[0], self.rank) for name, weight in weights.items()}
+        _check_state(self.lora, shapes, "adapter weights")
+        with torch.no_grad():
+            for name, weight in weights.items():
+                update = self.lora[f"{name}.lora_B"] @ self.lora[f"{name}.lora_A"]
+                weight += (update * (self.alpha / self.rank)).to(weight)
+        return model
 
 
 def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=None, config_file="mini"):
@@ -199,7 +212,7 @@ def load_rds(path) -> RDSWeights:
 
 
 def _adapters(model) -> dict[str, nn.Module]:
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+    return {name: layer for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
 
 
 def _router_tensors(router) -> dict[str, Tensor]:

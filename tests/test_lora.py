@@ -101,8 +101,10 @@ def test_file_restores_router_and_adapters(saved, image):
     assert weights.router.budget == 0.4 and not weights.router.training
     for name, tensor in router.state_dict().items():
         assert torch.equal(weights.router.state_dict()[name], tensor)
-    other = weights.apply_to(build())
-    assert all((a - b).abs().max() < 1e-5 for a, b in zip(encode(other, image), encode(model, image)))
+    folded, carried = weights.apply_to(build()), weights.apply_to(build(), merge=False)
+    assert all((a - b).abs().max() < 1e-5 for a, b in zip(encode(folded, image), encode(model, image)))
+    assert list(folded.state_dict()) == list(base().state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(encode(carried, image), encode(model, image)))
 
 
 def test_equal_weights_give_equal_bytes(saved):
