@@ -61,7 +61,7 @@ def _run_controls(params, run, arms, predictor, budget, ranking):
     run("random routes", budget, fixed(
         lambda name: random_routes(name, depth=depth, always_on=always_on, n_active=n_active, seed=seed)))
     importance = -(ranking["global_score"].rank(ascending=False) + ranking["local_score"].rank(ascending=False))
-    run("static top-n", budget, fixed(fixed_route(importance.fillna(0), always_on, n_active)))
+    run("static top-n", budget, fixed(fixed_route(importance.fillna(importance.min()), always_on, n_active)))
     run("own mean w", budget, fixed(fixed_route(keep_prob_matrix(rds.routes).mean(0), always_on, n_active)))
     rng, plans = np.random.default_rng([seed, n_active]), []
     for number in range(params.evaluation.fixed_routes):

@@ -119,7 +119,7 @@ def mean_active(routes: pd.DataFrame) -> float:
 def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
     """Keep probabilities of all routed frames, (N, L)."""
     routed = routes[routes["reason"] == "routed"]
-    return routed.pivot(index=["sequence", "frame_idx"], columns="block", values="keep_prob").to_numpy()
+    return routed.pivot(index=["sequence", "frame_idx"], columns="block", values="keep_prob").to_numpy(copy=True)
 
 
 def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
@@ -172,8 +172,9 @@ def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, s
 
 
 def fixed_route(scores, always_on, n_active: int) -> list[bool]:
-    """The route of the ``n_active`` blocks with the highest scores, always-on ones among them."""
-    return top_n_route(torch.as_tensor(np.asarray(scores), dtype=torch.float64), always_on, n_active).bool().tolist()
+    """The route of the ``n_active`` blocks with the highest scores (any numbers), always-on ones among them."""
+    ranks = pd.Series(scores).rank(pct=True)
+    return top_n_route(torch.from_numpy(ranks.to_numpy(copy=True)), always_on, n_active).bool().tolist()
 
 
 def paired_difference(first: Scores, second: Scores, *, generator, n: int) -> dict:

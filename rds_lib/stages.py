@@ -1,22 +1,49 @@
 """What the pipeline's notebooks run: each stage from parameters and earlier products to a folder of its own."""
 
+import hashlib
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
-from rds_lib.artifacts import read_json, read_table, require, write_json, write_npz, write_table
+from rds_lib.artifacts import atomic_write, read_json, read_table, require, write_json, write_npz, write_table
 from rds_lib.comparison import compare_arms, evaluate_source, summarise
 from rds_lib.evaluate import calibrate, route_spread, threshold_curve
 from rds_lib.importance import measure_importance, rank_blocks
 from rds_lib.lora import set_taus
-from rds_lib.paths import CACHE
+from rds_lib.paths import CACHE, is_smoke
+from rds_lib.pretrain import PROMPT_SHARES, held_out_iou, pretrain
 from rds_lib.products import predictor_for, training_runs, weights_file
 from rds_lib.routing import always_on_blocks, target_active
-from rds_lib.sam2_models import build_model
+from rds_lib.sam2_models import MINI_WEIGHTS, build_model
 from rds_lib.sources import training_sequences, validation_sources
 from rds_lib.train import train_rds
 from rds_lib.training_data import SequenceBatches
+
+
+def run_pretrain(params, workdir: Path, out: Path) -> None:
+    """Train the mini SAM2 and score it on held-out clips; outside smoke runs its weights become the shipped ones.
+
+    Writes ``weights.safetensors``, ``log.csv`` and ``scores.csv``. Resumes from ``.cache/pretrain``.
+    """
+    section = params.pretrain
+    digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
+    scratch = CACHE / "pretrain" / f"{params.profile}-{digest}"
+    weights = pretrain(
+        workdir=scratch, seed=section.seed, phases=section.phases, lr=section.lr, drop_path=section.drop_path,
+        bsds_root=section.bsds_root, compile_blocks=section.compile_blocks, workers=0 if is_smoke(workdir) else 1)
+    model = build_model("mini", weights)
+    rows = [{"clips": clips, "prompt": kind, "iou": held_out_iou(
+                model, seed=section.seed + 1, clips=section.held_out, frames=8, bsds_root=root, kind=kind)}
+            for clips, root in (("generated", ""), ("BSDS500 objects", section.bsds_root)) if clips == "generated" or root
+            for kind in PROMPT_SHARES]
+    write_table(out / "log.csv", read_table(scratch / "log.csv"))
+    write_table(out / "scores.csv", pd.DataFrame(rows).round(4))
+    for target in [out / "weights.safetensors"] + ([] if is_smoke(workdir) else [MINI_WEIGHTS]):
+        with atomic_write(target) as temporary:
+            shutil.copyfile(weights, temporary)
 
 
 def run_importance(params, workdir: Path, out: Path) -> None:
@@ -90,7 +117,7 @@ def run_evaluation(params, workdir: Path, out: Path) -> None:
     arms = {}
     for source in validation_sources(params, workdir):
         arms[source.name] = evaluate_source(params, source, weights, ranking, keep=out / "predictions")
-    generator = torch.Generator().manual_seed(params.evaluation.seed)
+    generator = np.random.default_rng(params.evaluation.seed)
     table = summarise(arms, generator=generator, n=params.evaluation.bootstrap)
     write_table(out / "table.csv", table)
     write_table(out / "comparisons.csv", compare_arms(arms, generator=generator, n=params.evaluation.bootstrap))
@@ -119,7 +146,5 @@ def _model(params):
 
 def _fingerprint(params, blocks) -> str:
     """Short hash of all that a training depends on, so that a changed setting starts afresh instead of resuming."""
-    import hashlib
-
     text = repr((params.model, params.clips, params.data, params.train, blocks))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
