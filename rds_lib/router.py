@@ -132,12 +132,22 @@ class PredictionAwareRouter(nn.Module):
             raise RDSInputError(f"image_feature has shape {tuple(image_feature.shape)}; expected (B, h, w, {self.embed_dim})")
         if mask_logits.ndim != 4 or mask_logits.shape[:2] != (len(image_feature), 1):
             raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected ({len(image_feature)}, 1, H, W)")
-        mask = (mask_logits > 0).to(image_feature.dtype)
-        mask = F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest")
-        fused = self.alpha * self.mask_patch_embed(mask) + self.image_proj(image_feature.permute(0, 3, 1, 2))
+        mask = self._embed_mask((mask_logits > 0).to(image_feature.dtype))
+        fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
         features = self.norm(self.head(fused).mean((2, 3)))  # (B, hidden)
         logits = self.mlp(features).float()
         return torch.sigmoid(self.logit_bound * torch.tanh(logits / self.logit_bound))
+
+    def _embed_mask(self, mask):
+        """Patch embedding of a mask (B, 1, H, W) in {0, 1} that is resized to the encoder's input, (B, C, h, w)."""
+        embed, size = self.mask_patch_embed, self.image_size
+        if mask.shape[2:] != (size // 4, size // 4):
+            return embed(F.interpolate(mask, size=(size, size), mode="nearest"))
+        # SAM2's mask has one pixel per token. Enlarged 4x, the first 3 of 7 kernel rows fall on the pixel before a token's
+        # and the last 4 on its own (columns alike), so summed weights on the small mask give the same
+        rows = torch.stack([embed.weight[:, :, :3].sum(2), embed.weight[:, :, 3:].sum(2)], 2)
+        weight = torch.stack([rows[..., :3].sum(3), rows[..., 3:].sum(3)], 3)  # (C, 1, 2, 2)
+        return F.conv2d(F.pad(mask, (1, 0, 1, 0)), weight, embed.bias)
 
     def _route(self, w, mode, tau, n_active, generator):
         if mode == "sample":

@@ -68,7 +68,13 @@ def test_route_depends_on_the_mask_but_not_on_its_magnitude_or_size(router, fram
     assert torch.equal(router(frames[0], frames[1] * 100).p, p)
     assert not torch.allclose(router(frames[0], -frames[1]).p, p, atol=1e-5)
     larger = frames[1].repeat_interleave(4, 2).repeat_interleave(4, 3)
-    assert torch.equal(router(frames[0], larger).p, p)
+    torch.testing.assert_close(router(frames[0], larger).p, p)
+
+
+def test_mask_embedding_of_a_small_mask_equals_that_of_the_enlarged_one(router, frames):
+    mask = (frames[1] > 0).float()
+    enlarged = torch.nn.functional.interpolate(mask, size=(192, 192), mode="nearest")
+    torch.testing.assert_close(router._embed_mask(mask), router.mask_patch_embed(enlarged))
 
 
 def test_what_all_frames_share_does_not_hide_what_differs():
