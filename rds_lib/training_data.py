@@ -20,6 +20,11 @@ def to_model_input(frames: np.ndarray) -> Tensor:
     return (images - MEAN) / STD
 
 
+def from_model_input(images: Tensor) -> np.ndarray:
+    """Undo ``to_model_input`` for pictures: float (..., 3, H, W) -> uint8 (..., H, W, 3) RGB."""
+    return ((images * STD + MEAN) * 255).round().clamp(0, 255).byte().movedim(-3, -1).numpy()
+
+
 def pick_object(masks: np.ndarray, rng: np.random.Generator) -> int | None:
     """An object id that is visible enough on frame 0 of a label map (T, H, W); None if there is none."""
     ids, counts = np.unique(masks[0], return_counts=True)
