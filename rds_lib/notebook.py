@@ -233,6 +233,7 @@ def _execute(name: str, output: Path, values: Mapping[str, Any], variables: Mapp
                 parameters=dict(values),
                 cwd=str(paths.NOTEBOOKS),
                 kernel_name=KERNELSPEC["name"],
+                language=KERNELSPEC["language"],
                 log_output=True,
                 progress_bar=sys.stderr.isatty(),
                 start_timeout=120,

@@ -1,0 +1,79 @@
+"""The lock, the package's metadata and the conda environment name the same packages and versions."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+from rds_lib import paths
+
+
+def pins(lines):
+    """Return {name: version} of the lines `name==version`."""
+    found = {}
+    for line in lines:
+        spec = line.partition("#")[0].strip()
+        if spec and not spec.startswith("-"):
+            name, version = re.fullmatch(r"([\w.-]+)==([\w.+!]+)( ;.*)?", spec).groups()[:2]
+            assert canonicalize_name(name) not in found
+            found[canonicalize_name(name)] = version
+    return found
+
+
+@pytest.fixture(scope="module")
+def locked():
+    return pins((paths.ROOT / "requirements.lock").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_lock_satisfies_what_the_package_requires(locked, project):
+    for text in project["dependencies"]:
+        required = Requirement(text)
+        assert required.specifier.contains(locked[canonicalize_name(required.name)]), text
+
+
+def test_lock_is_closed(locked):
+    """Every package that a locked one needs on Linux, on either Python, is locked too."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    for python in ["3.11", "3.12"]:
+        environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+        for name in locked:
+            try:
+                needed = [Requirement(text) for text in requires(name) or []]
+            except PackageNotFoundError:
+                continue
+            for item in needed:
+                if item.marker is None or item.marker.evaluate(environment):
+                    assert canonicalize_name(item.name) in locked, f"{name} needs {item}"
+
+
+def test_conda_environment_pins_the_same_versions(locked, project):
+    content = YAML(typ="safe").load((paths.ROOT / "environment.yml").read_text())
+    conda, pip = [item for item in content["dependencies"] if isinstance(item, str)], content["dependencies"][-1]["pip"]
+    named = pins(pip)
+    assert "python=3.11" in conda and pip[-1] == "-e ."
+    assert named.items() <= locked.items()
+    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= named.keys()
+
+
+def test_lock_names_no_package_index():
+    for name in ["requirements.lock", "environment.yml", "pyproject.toml", "Makefile"]:
+        assert not re.search(r"https?://|--(extra-)?index-url", (paths.ROOT / name).read_text()), name
+
+
+def test_make_installs_from_the_lock_and_sam2_after_torch():
+    plan = subprocess.run(
+        ["make", "-n", "-B", "repro", "VENV=build/none"], cwd=paths.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    steps = ['-r "build/none/first.txt"', "SAM2_BUILD_CUDA=0", "-e .", "dvc repro"]
+    positions = [plan.index(step) for step in steps]
+    assert positions == sorted(positions)

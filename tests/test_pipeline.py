@@ -1,0 +1,159 @@
+"""dvc.yaml: stages depend on the modules they import and the sections they read; nothing else drifts."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from rds_lib import notebook, paths
+from rds_lib.params import load_params
+
+PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())
+STAGES = PIPELINE["stages"]
+NOTEBOOK_STAGES = {stage["cmd"].split()[4]: stage for stage in STAGES.values() if "rds_lib.notebook run" in stage["cmd"]}
+STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
+STAGED = [name for name in STORED if name in NOTEBOOK_STAGES]
+SECTIONS = load_params("smoke").model_dump(exclude={"profile"}).keys()
+# Where the code lies, how messages read and how files are written does not change what a stage computes:
+# parameter values are tracked by section, and products carry a schema version.
+PLUMBING = {"__init__", "artifacts", "errors", "params", "paths"}
+
+
+def modules(tree):
+    """Return the rds_lib modules that a syntax tree imports, names re-exported by the package included."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("rds_lib.")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rds_lib":
+            found |= {node.module.split(".")[1]} if "." in node.module else {home(alias.name) for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rds_lib":
+            found.add(home(node.attr))
+    return found - PLUMBING
+
+
+def home(name):
+    """Return the module behind `rds_lib.<name>`: the module itself, or where a re-exported name is defined."""
+    if (paths.ROOT / "rds_lib" / f"{name}.py").exists() or (paths.ROOT / "rds_lib" / name).is_dir():
+        return name
+    import rds_lib
+
+    return getattr(rds_lib, name).__module__.split(".")[1]
+
+
+def closure(start):
+    """Return the files of the modules in `start` and of all that these import inside the package."""
+    files, todo = set(), set(start)
+    while todo:
+        module = todo.pop()
+        file = paths.ROOT / "rds_lib" / f"{module}.py"
+        new = {file} if file.exists() else set(file.with_suffix("").rglob("*.py"))
+        for path in new - files:
+            todo |= modules(ast.parse(path.read_text()))
+        files |= new
+    return {file.relative_to(paths.ROOT).as_posix() for file in files}
+
+
+def listed(stage):
+    return {dep for dep in stage["deps"] if dep.startswith("rds_lib/")}
+
+
+def sections_read(tree):
+    """Return the sections `params.<section>` read by a notebook and by all functions it reaches, found by name."""
+    functions = {}
+    for file in closure(modules(tree)):
+        for node in ast.walk(ast.parse((paths.ROOT / file).read_text())):
+            if isinstance(node, ast.FunctionDef):
+                functions.setdefault(node.name, []).append(node)
+    sections, seen, todo = set(), set(), [tree]
+    while todo:
+        for node in ast.walk(todo.pop()):
+            name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params":
+                sections.add(node.attr)
+            if name in functions and name not in seen:
+                seen.add(name)
+                todo += functions[name]
+    return sections & SECTIONS
+
+
+def code(name):
+    return "\n".join(cell.source for cell in notebook.read(name).cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_stage_lists_the_modules_its_notebook_imports(name):
+    assert listed(NOTEBOOK_STAGES[name]) == closure(modules(ast.parse(code(name))))
+
+
+@pytest.mark.parametrize(("stage", "module"), [("clips", "generate"), ("benchmark", "benchmark")])
+def test_command_stage_lists_the_modules_it_imports(stage, module):
+    assert listed(STAGES[stage]) == closure({module})
+
+
+def test_module_walk_follows_plain_lazy_and_chained_imports():
+    tree = ast.parse("def f():\n    from rds_lib.notebook import run\nimport rds_lib.params\nfrom rds_lib import errors")
+    assert modules(tree) == {"notebook"}
+    assert modules(ast.parse("import rds_lib.clips")) == {"clips"}
+    assert {"rds_lib/clips.py", "rds_lib/textures.py"} <= closure({"clips"})
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_stage_tracks_the_sections_its_notebook_reads(name):
+    tree = ast.parse(code(name))
+    overridden = {node.args[0].value for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("with_section")}
+    tracked = set(NOTEBOOK_STAGES[name]["params"][0]["params/${profile}.yaml"])
+    assert tracked == (sections_read(tree) - overridden) | {notebook.SECTIONS[name]}
+
+
+def test_every_staged_notebook_has_a_source_stage_and_depends_on_it():
+    assert STAGES["source"]["matrix"]["nb"] == sorted(NOTEBOOK_STAGES)
+    for name, stage in NOTEBOOK_STAGES.items():
+        assert f"build/source/{name}.json" in stage["deps"]
+        assert not any(dep.startswith("notebooks/") for dep in stage["deps"])
+
+
+@pytest.mark.skipif(not STORED, reason="no notebooks yet")
+def test_every_notebook_that_a_stage_runs_exists():
+    assert NOTEBOOK_STAGES.keys() <= set(STORED)
+
+
+def test_stages_and_notebooks_and_profiles_name_the_same_sections():
+    for name, stage in STAGES.items():
+        for tracked in stage.get("params", []):
+            ((file, sections),) = tracked.items()
+            assert file == "params/${profile}.yaml" and set(sections) <= SECTIONS, name
+    assert set(notebook.SECTIONS.values()) <= SECTIONS
+    assert NOTEBOOK_STAGES.keys() <= notebook.SECTIONS.keys()
+
+
+def test_modules_named_in_dvc_yaml_exist():
+    deps = {dep for stage in STAGES.values() for dep in stage["deps"] if dep.startswith("rds_lib/")}
+    assert [dep for dep in sorted(deps) if not (paths.ROOT / dep).exists()] == []
+
+
+def test_nothing_depends_on_wall_clock_times():
+    assert not [name for name, stage in STAGES.items() if any("/benchmark" in dep and "runs/" in dep for dep in stage["deps"])]
+
+
+def test_data_is_an_unfrozen_import_of_the_generated_clips():
+    data = YAML(typ="safe").load((paths.ROOT / "data.dvc").read_text())
+    assert not data.get("frozen", False)
+    assert [dep["path"] for dep in data["deps"]] == STAGES["clips"]["outs"] == ["build/clips"]
+    assert [out["path"] for out in data["outs"]] == ["data"]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_notebook_is_tidy_and_executed(name):
+    nb = notebook.read(name)
+    assert notebook.tidy(nb) == nb, f"run: python -m rds_lib.notebook refresh {name}"
+    assert all(cell.execution_count for cell in nb.cells if cell.cell_type == "code")
+    assert (paths.NOTEBOOKS / f"{name}.ipynb").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_parameters_cell_holds_the_smoke_values(name):
+    values = json.loads(json.dumps(notebook.parameters(notebook.read(name))))
+    assert values == notebook.section_values(name, "smoke")
