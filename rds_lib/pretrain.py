@@ -18,7 +18,7 @@ from rds_lib.tracking import make_prompt, track_clip
 from rds_lib.training_data import GeneratedBatches, loader
 from rds_lib.training_run import Averaged, TrainingRun, learning_rate, optimizer_step
 
-PROMPT_SHARES = {"mask": 0.6, "box": 0.2, "point": 0.2}
+PROMPT_SHARES = {"mask": 0.8, "box": 0.1, "point": 0.1}
 WARM_UP = 200  # steps
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
