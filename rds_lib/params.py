@@ -150,11 +150,12 @@ class Pretrain(Section):
 
 
 class YourVideo(Section):
-    """A video of the reader's own; ``""`` generates one. The prompt is a mask file or a box."""
+    """A video of the reader's own; ``""`` generates one. The prompt is a mask file, a box or a click."""
 
     video: str
     prompt: str
     box: Annotated[tuple[float, ...], _FromList, _length((0, 4).__contains__, "x0, y0, x1, y1 or an empty list")]
+    click: Annotated[tuple[float, ...], _FromList, _length((0, 2).__contains__, "x, y or an empty list")]
     budget: Budget
     out: str
 
