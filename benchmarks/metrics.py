@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from rds_lib.images import write_palette_png
 from rds_lib.metrics import score_masks
 
 HEIGHT, WIDTH, SEQUENCES, FRAMES, OBJECTS = 480, 854, 30, 1999, 61
-PALETTE = [value for i in range(256) for value in (i * 67 % 256, i * 131 % 256, i * 29 % 256)]
 
 
 def main():
@@ -42,11 +41,14 @@ def write_set(gt_root, pred_root, *, scale, generator):
     frames = [len(part) for part in np.array_split(range(FRAMES), SEQUENCES)]
     objects = [len(part) for part in np.array_split(range(OBJECTS), SEQUENCES)]
     for i, (n_frames, n_objects) in enumerate(zip(frames, objects)):
+        gt, pred = gt_root / f"sequence-{i:02d}", pred_root / f"sequence-{i:02d}"
+        gt.mkdir(parents=True)
+        pred.mkdir(parents=True)
         shapes = [make_object(generator) for _ in range(n_objects)]
         for t in range(max(4, round(n_frames * scale))):
-            name = Path(f"sequence-{i:02d}", f"{t:05d}.png")
-            save(gt_root / name, draw(shapes, t))
-            save(pred_root / name, draw(shapes, t, shift=generator.uniform(-6, 6, 2), roughness=generator.normal(0, 0.04, 8)))
+            shift, roughness = generator.uniform(-6, 6, 2), generator.normal(0, 0.04, 8)
+            write_palette_png(gt / f"{t:05d}.png", draw(shapes, t))
+            write_palette_png(pred / f"{t:05d}.png", draw(shapes, t, shift=shift, roughness=roughness))
 
 
 def make_object(generator):
@@ -65,13 +67,6 @@ def draw(shapes, t, *, shift=(0, 0), roughness=0):
         outline = radius * (1 + sum(a * np.cos(k * angles + 0.1 * t) for k, a in enumerate(waves + roughness, start=2)))
         labels[dy**2 + dx**2 < np.interp(np.arctan2(dy, dx), angles, outline) ** 2] = obj_id
     return labels
-
-
-def save(path, labels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(labels)
-    image.putpalette(PALETTE)
-    image.save(path)
 
 
 if __name__ == "__main__":

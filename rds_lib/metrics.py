@@ -17,30 +17,30 @@ CONTOUR_TOLERANCE = 0.008  # of the image diagonal
 
 
 def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None, workers=1) -> pd.DataFrame:
-    """Score predicted masks per object, streaming one frame at a time; predictions are ``pred_root/<sequence>/*.png``.
+    """Score predicted masks, ``pred_root/<sequence>/<frame>.png``, per object; frames that do not count are not read.
 
     Parameters
     ----------
     gt_root : path
-        Data set root as in `rds_lib.layouts`, one split's folder, or the folder of sequences. sav: masks are
-        ``<video>/<object>/<frame>.png``. ytvos: ``meta.json`` beside ``Annotations/``, in YouTube-VOS's form
-        ``{"videos": {name: {"objects": {"1": {"category": "cat", "frames": ["00000", ...]}}}}}``; seen categories
-        are a list in ``seen_categories.json``, or ``"seen": bool`` in the objects; without either, all are seen.
+        Data set root as in `rds_lib.layouts`, one split's folder, or the folder of sequences. ytvos: ``meta.json``
+        beside ``Annotations/`` as YouTube-VOS has it, ``{"videos": {name: {"objects": {"1": {"category": "cat",
+        "frames": ["00000", ...]}}}}}``, and the seen categories as a list in ``seen_categories.json`` beside it, or
+        ``"seen": bool`` in the objects. Without either all objects count as seen, and the summary says so.
     split : str
-        Whose list of sequences to score, where there is one. ``sequences`` (names) goes before it.
+        Whose list of sequences to score, where there is one; ``sequences`` (names) goes before it.
     workers : int
-        Processes; they are spawned, so a script needs its ``__main__`` guard.
+        Processes; above 1 they are spawned, so a script needs its ``__main__`` guard.
 
     Returns
     -------
     DataFrame
-        ``sequence, object, J, F, JF, frames, J_recall, J_decay, F_recall, F_decay`` (and ``seen`` for ytvos), in
-        [0, 1]. ``.attrs["summary"]``: the headline numbers, see :func:`summarise`. No scored frame: NaN and a warning.
+        ``sequence, object, J, F, JF, frames``, recalls and decays (ytvos: ``seen``), in [0, 1]; NaN and a warning
+        where no frame counts. ``.attrs["summary"]``: the headline numbers, see `summarise`.
 
     Raises
     ------
     RDSInputError
-        For missing, unreadable, wrongly sized or wrongly coded masks. RuntimeError: a worker process died.
+        For missing, unreadable, wrongly sized or wrongly coded masks. RuntimeError if a worker process died.
     """
     clips, notes = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
     rows = [
@@ -54,7 +54,7 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
 
 
 def score_frames(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None, workers=1) -> pd.DataFrame:
-    """Score every object on every scored frame: ``sequence, object, frame, J, F``; arguments as :func:`score_masks`."""
+    """Score every object on every scored frame: ``sequence, object, frame, J, F``; arguments as `score_masks`."""
     clips, _ = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
     parts = [
         pd.DataFrame({"sequence": clip.sequence, "object": obj, "frame": frames, "J": scores[:, 0], "F": scores[:, 1]})
@@ -65,7 +65,7 @@ def score_frames(gt_root, pred_root, protocol="davis2017", *, split="val", seque
 
 
 def summarise(table, protocol) -> dict:
-    """Headline numbers of a protocol from :func:`score_masks`' table; each is a mean over objects.
+    """Headline numbers of a protocol from `score_masks`' table; each is a mean over objects.
 
     davis2017: ``JF, J, F`` and their ``recall`` and ``decay``. sav: ``JF, J, F`` (say whether val or test). ytvos:
     ``G`` = mean of ``J_seen, F_seen, J_unseen, F_unseen``; a group without objects is NaN and left out of G. The

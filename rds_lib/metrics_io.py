@@ -89,9 +89,9 @@ def _one_object(labels, path):
 def _davis_clips(gt_root, pred_root, split, sequences):
     where = locate(gt_root, "davis2017", split)
     base = where.masks if where.masks.is_dir() else _other_resolution(gt_root)
-    names, notes = _listed(where, where.index.parent.is_dir(), split)
+    names, notes = _choose(where, where.index.parent.is_dir(), split, sequences)
     clips = []
-    for name in _sequence_names(base, names if sequences is None else sequences):
+    for name in _sequence_names(base, names):
         frames = _frame_names(base / name)
         count = max(present_labels(read_labels(base / name / frames[0])), default=0)
         if count == 0:
@@ -121,9 +121,9 @@ def _sav_clips(gt_root, pred_root, split, sequences):
     if not where.masks.is_dir():  # not the root of all splits: one split's folder, or its annotations
         base = gt_root / "Annotations_6fps" if (gt_root / "Annotations_6fps").is_dir() else gt_root
         where = where._replace(masks=base, index=gt_root / where.index.name)
-    names, notes = _listed(where, where.index.is_file(), split)
+    names, notes = _choose(where, where.index.is_file(), split, sequences)
     clips = []
-    for name in _sequence_names(where.masks, names if sequences is None else sequences):
+    for name in _sequence_names(where.masks, names):
         folders = _folders(where.masks / name)
         if not folders:
             raise RDSInputError(f"{where.masks / name} has no object folders; SA-V keeps masks as {name}/000/00000.png")
@@ -133,7 +133,10 @@ def _sav_clips(gt_root, pred_root, split, sequences):
     return clips, notes
 
 
-def _listed(where, has_list, split):
+def _choose(where, has_list, split, sequences):
+    """Names to score (None: all there are) and how they were chosen."""
+    if sequences is not None:
+        return sequences, {"split": "named sequences"}
     return (list(read_index(where)), {"split": split}) if has_list else (None, {"split": "all folders"})
 
 

@@ -132,7 +132,7 @@ def test_one_pixel_objects():
 def test_masks_may_be_bool_or_any_integers():
     pred, gt = box(5, 5, 9, 9), box(6, 7, 9, 9)
     expected = region_similarity(pred, gt), contour_accuracy(pred, gt)
-    for a, b in ((pred * np.uint8(255), gt * np.uint8(2)), (pred.astype(np.int64), gt)):
+    for a, b in ((pred * np.uint8(1), gt * np.uint8(2)), (pred.astype(np.int64), gt)):
         assert (region_similarity(a, b), contour_accuracy(a, b)) == expected
 
 
@@ -178,6 +178,8 @@ def test_split_list_says_what_is_scored(davis, tmp_path):
     assert table["sequence"].tolist() == ["b"] and table.attrs["summary"]["split"] == "train"
     with pytest.raises(RDSInputError, match="val.txt"):
         score_masks(tmp_path / "root", pred)
+    table = score_masks(tmp_path / "root", pred, sequences=["a"])
+    assert set(table["sequence"]) == {"a"} and table.attrs["summary"]["split"] == "named sequences"
 
 
 def test_object_that_leaves_counts_as_right_where_both_are_empty(davis):

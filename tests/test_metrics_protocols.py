@@ -124,6 +124,7 @@ def test_ytvos_g_is_the_mean_of_four_numbers(ytvos):
     table = score_masks(*ytvos, protocol="ytvos")
     summary = table.attrs["summary"]
     assert table[["object", "seen", "frames"]].values.tolist() == [[2, True, 4], [7, False, 2]]
+    assert table["J_recall"].tolist() == [1, 0]  # the share of frames above, not at, 0.5
     four = [summary[name] for name in ("J_seen", "F_seen", "J_unseen", "F_unseen")]
     assert four[:3] == [1, 1, 0.5] and 0 < four[3] < 1
     assert summary["G"] == pytest.approx(sum(four) / 4) and summary["seen_split"] == "seen_categories.json"
