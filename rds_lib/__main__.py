@@ -45,6 +45,7 @@ Profile = Annotated[Optional[str], typer.Option(help="smoke, mini or paper; by d
 @app.callback()
 def _prepare():
     os.environ.setdefault("TQDM_DISABLE", "1")  # SAM2's own bars; ours show on a terminal all the same
+    warnings.filterwarnings("ignore", "cannot import name '_C'")  # SAM2 without its optional CUDA kernel fills no holes
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
 
 
@@ -103,7 +104,8 @@ def evaluate(
         from rds_lib.datasets import read_dataset
 
         sequences = read_dataset(data, layout=layout, split=split)
-        predictor = _predictor(config, checkpoint, rds, budget, routing, device)
+        # no post-processing: the numbers of video object segmentation are published without
+        predictor = _predictor(config, checkpoint, rds, budget, routing, device, apply_postprocessing=False)
         scores = _track_and_score(predictor, sequences, _annotation_root(data, layout, split), layout, out, overwrite)
         typer.echo(_headline(scores.objects))
         typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
@@ -150,10 +152,10 @@ def describe(root: Path, layout: str = "davis2017", split: str = "val"):
     typer.echo(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False))
 
 
-def _predictor(config, checkpoint, rds, budget, routing, device):
+def _predictor(config, checkpoint, rds, budget, routing, device, **options):
     from rds_lib.predictor import build_rds_video_predictor
 
-    return build_rds_video_predictor(config, checkpoint, rds, budget=budget, routing=routing, device=device)
+    return build_rds_video_predictor(config, checkpoint, rds, budget=budget, routing=routing, device=device, **options)
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, out, overwrite):

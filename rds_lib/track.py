@@ -94,7 +94,8 @@ def track_video(
         routed = per_frame[routes.groupby("frame_idx")["reason"].first() == "routed"]
         summary = Summary(len(labels), len(prompts), float((routed if len(routed) else per_frame).mean()),
                           int(routes["block"].max()) + 1, seconds)
-        write_inspector_page(stage / "inspector.html", frame_paths, labels, routes, title=Path(video).name, summary=str(summary))
+        write_inspector_page(stage / "inspector.html", frame_paths, labels, routes, title=Path(video).resolve().name,
+                             summary=str(summary))
         if overlay_video:
             write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
     return summary
