@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -15,11 +13,9 @@ from rds_lib.errors import RDSInputError
 from rds_lib.frames import load_video
 from rds_lib.lora import RDSWeights, load_rds
 from rds_lib.paths import MINI_SAM2
+from rds_lib.policy import FrameRoute, RouteLog, RoutingPolicy
 from rds_lib.prompts import check_box, check_frame_index, check_mask, check_points
-from rds_lib.router import PredictionAwareRouter
-from rds_lib.routing import (
-    always_on_blocks, check_budget, check_tau, normalize_to_budget, sample_route, target_active, threshold_route,
-    top_n_route)
+from rds_lib.routing import always_on_blocks, check_budget, check_tau, normalize_to_budget, target_active
 from rds_lib.sam2_models import build_model
 
 log = logging.getLogger(__name__)
@@ -32,44 +28,6 @@ POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
     "++model.binarize_mask_from_pts_for_mem_enc=true",
     "++model.fill_hole_area=8",
 )
-
-
-class FrameRoute(NamedTuple):
-    """What was decided for one frame."""
-
-    active: tuple[bool, ...]
-    keep_prob: tuple[float, ...]
-    reason: str  # "first_frame", "no_previous_mask", "prompted" or "routed"
-
-
-@dataclass
-class RouteLog:
-    """The routing side of an inference state."""
-
-    frames: dict[int, FrameRoute] = field(default_factory=dict)
-    start: int | None = None  # first frame of the running propagation
-    reverse: bool = False
-    invalid_frames: int = 0  # frames that fell back to the full encoder because of NaN
-    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
-
-
-@dataclass(frozen=True)
-class RoutingPolicy:
-    """How keep probabilities become a route."""
-
-    router: PredictionAwareRouter
-    budget: float
-    mode: str
-    tau: float
-    n_active: int
-
-    def decide(self, w: Tensor, generator: torch.Generator) -> Tensor:
-        """Route (L,) for keep probabilities (L,) that lie on the CPU."""
-        if self.mode == "sample":
-            return sample_route(w, self.router.always_on, generator)
-        if self.mode == "top_n":
-            return top_n_route(w, self.router.always_on, self.n_active)
-        return threshold_route(w, self.router.always_on, self.tau)
 
 
 class RDSVideoPredictor(SAM2VideoPredictor):
@@ -125,15 +83,7 @@ class RDSVideoPredictor(SAM2VideoPredictor):
             ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run) and ``reason``. A frame
             that was encoded again shows its latest route. ``attrs["invalid_frames"]`` counts frames with NaN.
         """
-        routes = self._log_of(inference_state)
-        rows = [
-            (frame_idx, block, active, keep_prob, frame.reason)
-            for frame_idx, frame in sorted(routes.frames.items())
-            for block, (active, keep_prob) in enumerate(zip(frame.active, frame.keep_prob))]
-        table = pd.DataFrame(rows, columns=["frame_idx", "block", "active", "keep_prob", "reason"])
-        table = table.astype({"frame_idx": int, "block": int, "active": bool, "keep_prob": float})
-        table.attrs["invalid_frames"] = routes.invalid_frames
-        return table
+        return self._log_of(inference_state).table()
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":

@@ -1,0 +1,60 @@
+"""How keep probabilities become a route, and the record of what was decided for each frame."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rds_lib.router import PredictionAwareRouter
+from rds_lib.routing import sample_route, threshold_route, top_n_route
+
+
+class FrameRoute(NamedTuple):
+    """What was decided for one frame."""
+
+    active: tuple[bool, ...]
+    keep_prob: tuple[float, ...]
+    reason: str  # "first_frame", "no_previous_mask", "prompted" or "routed"
+
+
+@dataclass
+class RouteLog:
+    """The routing side of an inference state."""
+
+    frames: dict[int, FrameRoute] = field(default_factory=dict)
+    start: int | None = None  # first frame of the running propagation
+    reverse: bool = False
+    invalid_frames: int = 0  # frames that fell back to the full encoder because of NaN
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def table(self) -> pd.DataFrame:
+        """One row per frame and block; see ``RDSVideoPredictor.route_table``."""
+        rows = [
+            (frame_idx, block, active, keep_prob, frame.reason)
+            for frame_idx, frame in sorted(self.frames.items())
+            for block, (active, keep_prob) in enumerate(zip(frame.active, frame.keep_prob))]
+        table = pd.DataFrame(rows, columns=["frame_idx", "block", "active", "keep_prob", "reason"])
+        table = table.astype({"frame_idx": int, "block": int, "active": bool, "keep_prob": float})
+        table.attrs["invalid_frames"] = self.invalid_frames
+        return table
+
+
+@dataclass(frozen=True)
+class RoutingPolicy:
+    """How keep probabilities become a route."""
+
+    router: PredictionAwareRouter
+    budget: float
+    mode: str
+    tau: float
+    n_active: int
+
+    def decide(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Route (L,) for keep probabilities (L,) that lie on the CPU."""
+        if self.mode == "sample":
+            return sample_route(w, self.router.always_on, generator)
+        if self.mode == "top_n":
+            return top_n_route(w, self.router.always_on, self.n_active)
+        return threshold_route(w, self.router.always_on, self.tau)
