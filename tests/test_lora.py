@@ -109,9 +109,11 @@ def test_file_restores_router_and_adapters(saved, image):
 
 def test_equal_weights_give_equal_bytes(saved):
     path, router, model = saved
-    first = path.read_bytes()
-    save_rds(path, router, model, budgets=[0.4], taus={0.4: 0.38})
-    assert path.read_bytes() == first and [f.name for f in path.parent.iterdir()] == [path.name]
+    contents = set()
+    for _ in range(6):
+        save_rds(path, router, model, budgets=[0.4], taus={0.4: 0.38})
+        contents.add(path.read_bytes())
+    assert len(contents) == 1 and [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_adapters_may_be_saved_without_a_router(saved):
