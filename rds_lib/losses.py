@@ -36,6 +36,12 @@ def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
     return _iou(logits, targets)
 
 
+def clip_iou(outputs, targets: Tensor) -> float:
+    """Mean IoU over the clips and the frames after the first; ``targets`` (B, T, H, W)."""
+    ious = [mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]).mean().item() for t in range(1, len(outputs))]
+    return sum(ious) / len(ious)
+
+
 def _focal(logits, truth, *, alpha: float = 0.25, gamma: float = 2.0):
     cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     prob = logits.sigmoid()

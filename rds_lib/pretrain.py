@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from rds_lib.artifacts import write_tensors
-from rds_lib.losses import mask_iou, sam2_loss
+from rds_lib.losses import clip_iou, sam2_loss
 from rds_lib.sam2_models import build_model, set_image_size
 from rds_lib.tracking import make_prompt, track_clip
 from rds_lib.training_data import GeneratedBatches, loader
@@ -117,11 +117,6 @@ def clip_loss(model, images, targets, generator):
     scored = range(1 if kind == "mask" else 0, frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)
     return loss, clip_iou(outputs, targets)
-
-
-def clip_iou(outputs, targets) -> float:
-    """Mean IoU over the clips and the frames after the first."""
-    return sum(mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]).mean().item() for t in range(1, len(outputs))) / (len(outputs) - 1)
 
 
 @torch.inference_mode()

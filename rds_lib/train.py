@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from rds_lib.encoder import embed_patches, encode_image
 from rds_lib.lora import add_lora, save_rds
-from rds_lib.losses import sam2_loss
-from rds_lib.pretrain import clip_iou
+from rds_lib.losses import clip_iou, sam2_loss
 from rds_lib.router import PredictionAwareRouter
 from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model

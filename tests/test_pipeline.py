@@ -2,7 +2,6 @@
 
 import ast
 import json
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -17,8 +16,8 @@ STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 STAGED = [name for name in STORED if name in NOTEBOOK_STAGES]
 SECTIONS = load_params("smoke").model_dump(exclude={"profile"}).keys()
 # Where the code lies, how messages read and how files are written does not change what a stage computes:
-# parameter values are tracked by section, and products carry a schema version.
-PLUMBING = {"__init__", "artifacts", "errors", "params", "paths"}
+# parameter values are tracked by section, products carry a schema version, and figures are drawn from products.
+PLUMBING = {"__init__", "artifacts", "errors", "params", "paths", "viz"}
 
 
 def modules(tree):

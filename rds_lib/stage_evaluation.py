@@ -1,0 +1,46 @@
+"""Stage `evaluation`: score all arms on all data sets of a profile."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rds_lib.artifacts import read_table, require, write_json, write_table
+from rds_lib.comparison import compare_arms, evaluate_source, summarise
+from rds_lib.evaluate import route_spread
+from rds_lib.sources import validation_sources
+from rds_lib.stage_train import run_training
+
+
+def run_evaluation(params, workdir: Path, out: Path) -> None:
+    """Score all arms on all data sets of the profile.
+
+    Writes ``table.csv`` (one row per method, level and data set), ``objects.csv`` (every object's score),
+    ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and ``spread.csv`` (what RDS ran, per
+    frame and block) and ``metrics.json``.
+    """
+    weights = require("train", workdir, build=lambda path: run_training(params, workdir, path), stage="train")
+    ranking = read_table(workdir / "importance" / "importance.csv")
+    arms = {}
+    for source in validation_sources(params, workdir):
+        arms[source.name] = evaluate_source(params, source, weights, ranking, keep=out / "predictions")
+    generator = np.random.default_rng(params.evaluation.seed)
+    table = summarise(arms, generator=generator, n=params.evaluation.bootstrap)
+    write_table(out / "table.csv", table)
+    write_table(out / "comparisons.csv", compare_arms(arms, generator=generator, n=params.evaluation.bootstrap))
+    write_table(out / "objects.csv", _stack(arms, lambda scores: scores.objects).round(5))
+    routed = {name: {key: s for key, s in group.items() if key[0] == "RDS"} for name, group in arms.items()}
+    write_table(out / "routes.csv", _stack(routed, lambda scores: scores.routes).round(4))
+    write_table(out / "spread.csv", _stack(routed, lambda scores: route_spread(scores.routes)).round(5))
+    metrics = {}
+    for row in table.itertuples():
+        metrics.setdefault(row.dataset, {}).setdefault(row.method, {})[str(row.level)] = round(row.value, 2)
+    write_json(out / "metrics.json", metrics, schema=None)
+
+
+def _stack(arms, pick) -> pd.DataFrame:
+    parts = [
+        pick(scores).assign(dataset=dataset, method=method, level=level)
+        for dataset, group in arms.items() for (method, level), scores in group.items()
+    ]
+    return pd.concat(parts, ignore_index=True)

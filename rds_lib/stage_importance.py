@@ -1,0 +1,30 @@
+"""Stage `importance`: score the blocks and choose those that I-LoRA adapts."""
+
+from pathlib import Path
+
+import torch
+
+from rds_lib.artifacts import write_json, write_table
+from rds_lib.importance import measure_importance, rank_blocks
+from rds_lib.routing import always_on_blocks
+from rds_lib.sam2_models import build_model
+from rds_lib.sources import training_sequences
+from rds_lib.training_data import SequenceBatches
+
+
+def run_importance(params, workdir: Path, out: Path) -> None:
+    """Measure both importances on training clips and choose the blocks that I-LoRA adapts.
+
+    Writes ``importance.csv`` (one row per block) and ``blocks.json`` (the selection and the full model's J&F).
+    """
+    section = params.importance
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_model(params.model.config, params.model.checkpoint or None, device=device)
+    train, _ = training_sequences(params, workdir)
+    batches = SequenceBatches(train, seed=section.seed, batch=section.clips, frames=section.frames,
+                              size=model.image_size, first_step=0, steps=1)
+    table = measure_importance(model, [batches[0]])
+    always_on = always_on_blocks(model.image_encoder.trunk)
+    blocks = rank_blocks(table["global_score"], table["local_score"], always_on, section.k_sel)
+    write_table(out / "importance.csv", table.assign(selected=table["block"].isin(blocks)).round(6))
+    write_json(out / "blocks.json", {"blocks": blocks, "always_on": list(always_on), "jf_full": round(table.attrs["jf_full"], 3)})

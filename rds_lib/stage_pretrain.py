@@ -1,0 +1,35 @@
+"""Stage `pretrain`: train the mini SAM2, score it, and make its weights the shipped ones."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from rds_lib.artifacts import atomic_write, read_table, write_table
+from rds_lib.paths import CACHE, is_smoke
+from rds_lib.pretrain import PROMPT_SHARES, held_out_iou, pretrain
+from rds_lib.sam2_models import MINI_WEIGHTS, build_model
+
+
+def run_pretrain(params, workdir: Path, out: Path) -> None:
+    """Train the mini SAM2 and score it on held-out clips; outside smoke runs its weights become the shipped ones.
+
+    Writes ``weights.safetensors``, ``log.csv`` and ``scores.csv``. Resumes from ``.cache/pretrain``.
+    """
+    section = params.pretrain
+    digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
+    scratch = CACHE / "pretrain" / f"{params.profile}-{digest}"
+    weights = pretrain(
+        workdir=scratch, seed=section.seed, phases=section.phases, lr=section.lr, drop_path=section.drop_path,
+        bsds_root=section.bsds_root, compile_blocks=section.compile_blocks, workers=0 if is_smoke(workdir) else 1)
+    model = build_model("mini", weights)
+    rows = [{"clips": clips, "prompt": kind, "iou": held_out_iou(
+                model, seed=section.seed + 1, clips=section.held_out, frames=8, bsds_root=root, kind=kind)}
+            for clips, root in (("generated", ""), ("BSDS500 objects", section.bsds_root)) if clips == "generated" or root
+            for kind in PROMPT_SHARES]
+    write_table(out / "log.csv", read_table(scratch / "log.csv"))
+    write_table(out / "scores.csv", pd.DataFrame(rows).round(4))
+    for target in [out / "weights.safetensors"] + ([] if is_smoke(workdir) else [MINI_WEIGHTS]):
+        with atomic_write(target) as temporary:
+            shutil.copyfile(weights, temporary)

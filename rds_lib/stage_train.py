@@ -1,0 +1,72 @@
+"""Stage `train`: every training of a profile, then a calibrated threshold per router and budget."""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+
+from rds_lib import (
+    clips, encoder, lora, losses, router, routing, sam2_models, sources, textures, tracking, train, training_data, training_run)
+from rds_lib.artifacts import read_json, read_table, require, write_npz, write_table
+from rds_lib.evaluate import calibrate, threshold_curve
+from rds_lib.lora import set_taus
+from rds_lib.paths import CACHE
+from rds_lib.products import predictor_for, training_runs, weights_file
+from rds_lib.routing import target_active
+from rds_lib.sources import training_sequences
+from rds_lib.stage_importance import run_importance
+from rds_lib.train import train_rds
+
+SHAPING = (clips, encoder, lora, losses, router, routing, sam2_models, sources, textures, tracking, train, training_data, training_run)
+
+
+def run_training(params, workdir: Path, out: Path) -> None:
+    """Train every run of the profile, then calibrate a threshold per router and budget.
+
+    Writes ``rds_<name>.safetensors``, ``train_log.csv`` (all steps of all runs), ``calibration.csv`` (a threshold per
+    router and budget) and ``calibration_w.npz`` (the keep probabilities it was found on, by ``run/budget``).
+    """
+    section = params.train
+    importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
+    blocks = read_json(importance / "blocks.json")["blocks"]
+    train, calibration = training_sequences(params, workdir)
+    logs, thresholds, seen_w = [], [], {}
+    for name, budgets in training_runs(params).items():
+        scratch = CACHE / "train" / f"{params.profile}-{name}-{_fingerprint(params, blocks)}"
+        path = train_rds(
+            sequences=train, blocks=blocks, budgets=budgets, out=weights_file(out, name), workdir=scratch,
+            seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
+            lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
+            config_file=params.model.config, checkpoint=params.model.checkpoint)
+        logs.append(read_table(scratch / "log.csv").assign(run=name))
+        rows, w = calibrate_run(params, path, budgets, calibration)
+        thresholds += [{"run": name, **row} for row in rows]
+        seen_w |= {f"{name}/{budget}": values for budget, values in w.items()}
+    write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
+    write_table(out / "calibration.csv", pd.DataFrame(thresholds))
+    write_npz(out / "calibration_w.npz", **seen_w)
+
+
+def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
+    """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
+    rows, seen_w = [], {}
+    for budget in budgets:
+        predictor = predictor_for(params, path, budget=budget)
+        goal = target_active(budget, predictor.depth, predictor.always_on)
+        tau, w = calibrate(predictor, sequences, target_active=goal)
+        active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
+        rows.append({"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half})
+        seen_w[budget] = w
+    if rows:
+        set_taus(path, {row["budget"]: row["tau"] for row in rows})
+    return rows, seen_w
+
+
+def _fingerprint(params, blocks) -> str:
+    """Short hash of all that a training depends on, code and base weights included: a change starts afresh, nothing else does."""
+    digest = hashlib.sha256(repr((params.model, params.clips, params.data, params.train, blocks)).encode())
+    files = [Path(module.__file__) for module in SHAPING] + [Path(params.model.checkpoint or sam2_models.MINI_WEIGHTS)]
+    for file in files:
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:12]
