@@ -1,0 +1,246 @@
+"""Generated clips: the same bytes for the same seed, clean splits, and difficulties that do what their names say."""
+
+import hashlib
+from functools import cache
+
+import numpy as np
+import pytest
+
+from rds_lib import clips, textures
+from rds_lib.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
+from rds_lib.errors import RDSInputError
+from rds_lib.training_data import GeneratedBatches, SequenceBatches, fit_clip, pick_object, to_model_input
+
+SEEDS = range(6)
+MASKS_SHA256 = "5f53e8e9cae6b5bb1a724cd472c0d0fd6a383914b9e438d60100936d84157ce7"
+FRAMES_MEAN = [107.48, 97.16, 139.24, 115.26, 112.92, 109.72, 124.19, 113.91, 128.62]
+
+
+@cache
+def make(difficulty, index=0, *, n_objects=1, frames=9, split="train", seed=11):
+    return generate_clip(seed, index, split=split, frames=frames, height=96, width=128, difficulty=difficulty, n_objects=n_objects)
+
+
+def areas(clip, obj_id=1):
+    return (clip.masks == obj_id).sum((1, 2))
+
+
+def sprites_of(monkeypatch, difficulty, index):
+    """What the clip is drawn from: its sprites from the back to the front."""
+    seen, render = [], clips._Scene.render
+    monkeypatch.setattr(clips._Scene, "render", lambda self, sprites: seen.extend(sprites) or render(self, sprites))
+    return make.__wrapped__(difficulty, index), seen
+
+
+@pytest.fixture(scope="module")
+def one_of_each():
+    return [make(difficulty, i, n_objects=None, frames=3, split="val") for i, difficulty in enumerate(DIFFICULTIES)]
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_order(one_of_each):
+    again = [make.__wrapped__(d, i, n_objects=None, frames=3, split="val") for i, d in reversed(list(enumerate(DIFFICULTIES)))]
+    for first, second in zip(one_of_each, reversed(again)):
+        assert first.name == second.name
+        assert first.frames.tobytes() == second.frames.tobytes() and first.masks.tobytes() == second.masks.tobytes()
+
+
+def test_clips_stay_what_they_were(one_of_each):
+    """Masks to the bit; colours to a tenth of a grey level, because OpenCV rounds differently on processors without FMA."""
+    digest = hashlib.sha256(b"".join(clip.masks.tobytes() for clip in one_of_each)).hexdigest()
+    assert digest == MASKS_SHA256
+    assert np.allclose([clip.frames.mean() for clip in one_of_each], FRAMES_MEAN, atol=0.1)
+
+
+@pytest.mark.parametrize("change", [{"seed": 12}, {"index": 1}, {"split": "val"}])
+def test_seed_index_and_split_each_change_the_clip(change):
+    assert make("plain").frames.tobytes() != make("plain", **change).frames.tobytes()
+
+
+def test_splits_share_no_photograph_and_all_photographs_are_there():
+    assert set(textures.PHOTOS) == set(SPLIT_CODES)
+    names = [name for split in textures.PHOTOS.values() for name in split]
+    assert len(names) == len(set(names))
+    pixels = [photo.tobytes() for split in SPLIT_CODES for photo in textures.photographs(split)]
+    assert len(pixels) == len(names) == len(set(pixels))
+
+
+def test_ids_and_arrays_are_as_promised():
+    for n_objects in (1, 2, 3):
+        clip = make("plain", n_objects, n_objects=n_objects)
+        assert clip.frames.shape == (9, 96, 128, 3) and clip.frames.dtype == np.uint8
+        assert clip.masks.shape == (9, 96, 128) and clip.masks.dtype == np.uint8
+        assert set(np.unique(clip.masks)) == set(range(n_objects + 1))
+        assert len(clip.categories) == n_objects and set(clip.categories) <= set(clips.CATEGORIES)
+
+
+def test_difficulties_take_turns_with_the_index():
+    names = [generate_clip(0, i, split="val", frames=1, height=32, width=32).difficulty for i in range(len(DIFFICULTIES) + 1)]
+    assert names == [*DIFFICULTIES, DIFFICULTIES[0]]
+
+
+def test_occlusion_hides_the_first_object():
+    """Up to the occluder the clip is the plain one, so the share that stays visible is exact."""
+    shares = [(areas(make("occlusion", i)) / areas(make("plain", i)))[1:] for i in SEEDS]
+    assert max(share.max() for share in shares) <= 1
+    assert np.median([share.min() for share in shares]) < 0.35
+    assert max(share.min() for share in shares) < 0.8
+
+
+def test_disappearance_takes_the_first_object_away_and_brings_it_back():
+    for i in SEEDS:
+        area = areas(make("disappearance", i))
+        assert area[0] and area[-1] and (area[3:6] == 0).all()
+
+
+def test_late_entry_brings_the_second_object_in():
+    for i in SEEDS:
+        clip = make("late_entry", i, n_objects=None)
+        assert areas(clip, 1)[0] and not areas(clip, 2)[0] and areas(clip, 2)[-1]
+
+
+def test_scale_change_changes_the_area():
+    for i in SEEDS:
+        plain, scaled = areas(make("plain", i)), areas(make("scale_change", i))
+        ratio = (scaled[-1] / scaled[0]) / (plain[-1] / plain[0])
+        assert ratio < 0.5 or ratio > 1.8
+
+
+def test_fast_motion_is_faster():
+    def speed(difficulty):
+        centres = [np.argwhere(mask).mean(0) for i in SEEDS for mask in make(difficulty, i).masks[:5]]
+        return np.linalg.norm(np.diff(np.reshape(centres, (len(SEEDS), 5, 2)), axis=1), axis=-1).mean()
+
+    assert speed("fast_motion") > 2 * speed("plain")
+
+
+def test_deformation_changes_the_outline():
+    """The outline is compared after both masks are moved to their centre and cut to a common window."""
+    def change(difficulty):
+        worst = []
+        for i in SEEDS:
+            masks = make(difficulty, i).masks
+            moved = [np.roll(mask, (np.array([48, 64]) - np.argwhere(mask).mean(0)).round().astype(int), (0, 1)) for mask in masks]
+            worst.append(1 - (moved[0] & moved[-1]).sum() / (moved[0] | moved[-1]).sum())
+        return np.mean(worst)
+
+    assert change("deformation") > 1.3 * change("plain")
+
+
+def test_appearance_change_changes_the_colour_of_the_object_alone():
+    def drift(difficulty):
+        clip = make(difficulty, 1)
+        colours = [clip.frames[t][clip.masks[t] == 1].mean(0) for t in (0, -1)]
+        return np.abs(colours[1] - colours[0]).max()
+
+    assert drift("appearance_change") > 2 * drift("plain")
+    assert np.mean(areas(make("appearance_change", 1))) == pytest.approx(np.mean(areas(make("plain", 1))), rel=0.3)
+
+
+def test_distractor_adds_an_unlabelled_look_alike(monkeypatch):
+    clip, sprites = sprites_of(monkeypatch, "distractor", 0)
+    named = [sprite for sprite in sprites if sprite.obj_id == 1]
+    twins = [sprite for sprite in sprites if sprite.obj_id == 0]
+    assert len(named) == 1 and 1 <= len(twins) <= 2
+    for twin in twins:
+        assert twin.paint is named[0].paint and not np.array_equal(twin.path, named[0].path)
+        inside = (twin.path >= 0) & (twin.path <= (128, 96))
+        assert inside.all()
+    assert set(np.unique(clip.masks)) == {0, 1}
+    assert np.array_equal(areas(clip), areas(make("plain", 0))), "look-alikes lie behind the object"
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ({"split": "test"}, "split 'test'"),
+        ({"difficulty": "impossible"}, "difficulty 'impossible'"),
+        ({"frames": 0}, "0 frames"),
+        ({"height": 16}, "16x128"),
+    ],
+)
+def test_rejects_what_it_cannot_draw(bad, message):
+    wanted = {"split": "val", "frames": 2, "height": 96, "width": 128} | bad
+    with pytest.raises(RDSInputError, match=message):
+        generate_clip(0, 0, **wanted)
+
+
+def test_photographs_of_an_unknown_split_are_refused():
+    with pytest.raises(RDSInputError, match="split 'test'"):
+        textures.photographs("test")
+
+
+def test_a_missing_bsds_folder_is_named(tmp_path):
+    with pytest.raises(RDSInputError, match=str(tmp_path)):
+        textures.bsds_photographs(str(tmp_path), "train")
+
+
+# --- batches made of clips ---
+
+
+def test_a_batch_depends_on_the_seed_and_its_step_alone():
+    options = {"seed": 5, "split": "train", "batch": 1, "frames": 2, "size": 64}
+    whole = GeneratedBatches(**options, first_step=0, steps=3)
+    resumed = GeneratedBatches(**options, first_step=2, steps=1)
+    assert len(list(resumed)) == 1
+    for a, b in zip(whole[2], resumed[0]):
+        assert a.equal(b)
+    assert not whole[1][0].equal(whole[2][0])
+
+
+def test_batches_show_the_object_on_the_first_frame(sequences):
+    generated = GeneratedBatches(seed=5, split="train", batch=2, frames=2, size=64, first_step=0, steps=1)
+    stored = SequenceBatches(sequences, seed=5, batch=2, frames=3, size=64, first_step=0, steps=1)
+    for data, frames in ((generated, 2), (stored, 3)):
+        images, targets = data[0]
+        assert images.shape == (2, frames, 3, 64, 64) and targets.shape == (2, frames, 64, 64)
+        assert set(targets.unique().tolist()) == {0.0, 1.0} and (targets[:, 0].flatten(1).sum(1) > 0).all()
+
+
+def test_windows_depend_on_the_seed_and_the_step_alone(sequences):
+    options = {"seed": 9, "batch": 2, "frames": 3, "size": 64}
+    whole = SequenceBatches(sequences, **options, first_step=0, steps=4)
+    resumed = SequenceBatches(sequences, **options, first_step=3, steps=1)
+    assert all(a.equal(b) for a, b in zip(whole[3], resumed[0]))
+
+
+def test_windows_keep_frames_and_masks_together(sequences):
+    """Every window is found in its sequence again: as it is, mirrored, reversed, or both, frame and mask alike."""
+    data = SequenceBatches(sequences[:1], seed=1, batch=1, frames=2, size=64, first_step=0, steps=6)
+    sequence, found = sequences[0], set()
+    frames, masks = fit_clip([sequence.frame(t) for t in range(5)], np.stack([sequence.masks(t)[1] for t in range(5)]), 64)
+    for images, targets in (data[i] for i in range(6)):
+        for step in (1, -1):
+            for flip in (1, -1):
+                for start in range(5):
+                    pair = [start, start + step]
+                    if not 0 <= pair[1] < 5:
+                        continue
+                    if to_model_input(frames[pair][:, :, ::flip]).equal(images[0]):
+                        assert np.array_equal(targets[0].numpy() > 0.5, masks[pair][:, :, ::flip])
+                        found.add((step, flip))
+                        break
+    assert len(found) >= 3
+
+
+def test_sequences_that_are_too_short_are_refused(sequences):
+    with pytest.raises(RDSInputError, match="6 annotated frames"):
+        SequenceBatches(sequences, seed=0, batch=1, frames=6, size=64, first_step=0, steps=1)
+
+
+def test_only_objects_that_can_be_seen_are_picked():
+    masks = np.zeros((2, 50, 50), np.uint8)
+    rng = np.random.default_rng(0)
+    masks[1, :20] = 1
+    assert pick_object(masks, rng) is None
+    masks[0, 0, :4] = 2  # 0.16 % of the frame
+    assert pick_object(masks, rng) is None
+    masks[0, 1, :2] = 2
+    assert pick_object(masks, rng) == 2
+    masks[0, 10:] = 3
+    assert {pick_object(masks, rng) for _ in range(30)} == {2, 3}
+
+
+def test_model_input_is_normalised_as_sam2_does_it():
+    white = np.full((1, 4, 6, 3), 255, np.uint8)
+    assert np.allclose(to_model_input(white)[0, :, 0, 0], [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    assert to_model_input(white).shape == (1, 3, 4, 6)

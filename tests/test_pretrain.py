@@ -1,0 +1,106 @@
+"""Training the mini SAM2: the same weights whether or not it was stopped, and files that load again."""
+
+import csv
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rds_lib import pretrain as module
+from rds_lib.pretrain import export_weights, held_out_iou, pretrain
+from rds_lib.sam2_models import build_model, set_image_size
+
+PHASES = [(64, 2, 1, 2), (96, 2, 2, 1)]
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle."""
+
+
+def train(folder):
+    return pretrain(workdir=folder, seed=1, phases=PHASES, lr=1e-3, drop_path=0.1, workers=0, save_every=1, device="cpu")
+
+
+def rows_of(folder):
+    with open(folder / "log.csv", newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder)
+    return folder
+
+
+def test_a_stopped_run_ends_at_the_same_weights(whole, tmp_path, monkeypatch):
+    """Killed in the third step, in its second phase; the third step draws other clips and other noise than the first."""
+    clip_loss, calls = module.clip_loss, []
+
+    def once_too_often(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        return clip_loss(*args)
+
+    monkeypatch.setattr(module, "clip_loss", once_too_often)
+    with pytest.raises(Killed):
+        train(tmp_path)
+    assert not (tmp_path / "weights.safetensors").exists()
+    monkeypatch.setattr(module, "clip_loss", clip_loss)
+    torch.rand(7)  # whatever came before must not matter
+    train(tmp_path)
+    assert (tmp_path / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(f)] for f in (tmp_path, whole)]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_log_tells_size_loss_and_iou_of_every_step(whole):
+    rows = rows_of(whole)
+    assert [int(row["step"]) for row in rows] == [0, 1, 2]
+    assert [int(row["image_size"]) for row in rows] == [64, 64, 96]
+    assert all(float(row["loss"]) > 0 and 0 <= float(row["iou"]) <= 1 for row in rows)
+
+
+def test_a_finished_run_is_not_trained_again(whole, monkeypatch):
+    monkeypatch.setattr(module, "clip_loss", None)
+    before = (whole / "weights.safetensors").read_bytes()
+    assert train(whole).read_bytes() == before
+
+
+def test_the_averaged_weights_are_half_precision_and_load(whole):
+    state = load_file(whole / "weights.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+    model = build_model("mini", whole / "weights.safetensors")
+    assert model.state_dict().keys() == state.keys()
+    name = "image_encoder.trunk.blocks.5.mlp.layers.0.weight"
+    assert model.state_dict()[name].equal(state[name].float())
+
+
+def test_training_moves_the_weights(whole):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        start = build_model("mini", ckpt_path=False).state_dict()
+    state = load_file(whole / "weights.safetensors")
+    moved = [name for name, tensor in state.items() if not tensor.equal(start[name].half())]
+    assert any("trunk.blocks.30" in name for name in moved) and any("memory_attention" in name for name in moved)
+
+
+def test_weights_decay_on_matrices_only(mini_model):
+    decayed, others = module._groups(mini_model, 0.1)
+    assert decayed["weight_decay"] == 0.1 and all(p.dim() > 1 for p in decayed["params"])
+    assert others["weight_decay"] == 0 and all(p.dim() <= 1 for p in others["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(list(mini_model.parameters()))
+
+
+def test_held_out_iou_is_repeatable_and_a_share(mini_model):
+    set_image_size(mini_model, 64)
+    options = {"seed": 2, "clips": 1, "frames": 2}
+    first = held_out_iou(mini_model, **options)
+    assert 0 <= first <= 1 and held_out_iou(mini_model, **options) == first
+
+
+def test_exported_weights_come_back(tmp_path):
+    path = export_weights({"a": torch.tensor([0.5, 2.0])}, tmp_path / "w.safetensors")
+    assert load_file(path)["a"].tolist() == [0.5, 2.0]
