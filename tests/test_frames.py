@@ -140,7 +140,8 @@ def _damage(data, kind):
 def test_damaged_files_are_named(folder, kind, suffix):
     path = save(folder / f"00006{suffix}", picture(), **({"quality": 95} if suffix == ".jpg" else {}))
     path.write_bytes(_damage(path.read_bytes(), kind))
-    with pytest.raises(RDSInputError, match=f"00006{suffix}"):
+    reason = {"empty": "the file is empty", "text": "neither JPEG nor PNG"}.get(kind, "a damaged image")
+    with pytest.raises(RDSInputError, match=f"00006{suffix}: {reason}"):
         read_frame(path)
     with pytest.raises(RDSInputError, match=f"00006{suffix}"):
         load_video(folder, 16)
@@ -272,8 +273,10 @@ def test_a_video_filmed_on_its_side_is_upright(tmp_path, degrees):
     assert np.abs(read_frame(frame).astype(int) - upright).mean() < 4
 
 
-@pytest.mark.parametrize("content", [b"", b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", b"\0\0\0\x18ftypmp42" + b"\0" * 99])
+@pytest.mark.parametrize("content", [b"", b"ffconcat version 1.0\nfile real.mp4\n", b"\0\0\0\x18ftypmp42" + b"\0" * 99])
 def test_a_file_that_is_no_video_is_refused(tmp_path, content):
+    """Above all a playlist, which would open other files."""
+    write_overlay_video(tmp_path / "real.mp4", [picture()], [labels_of(0)], fps=10)
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(RDSInputError, match=r"a\.mp4: (cannot be decoded|has no video)"):
