@@ -201,6 +201,7 @@ def test_prompted_frames_run_the_full_encoder_even_after_routed_features_were_ca
     assert reasons(routed, state)[3] == "routed"
     routed.add_new_points_or_box(state, 3, 1, [[40, 40]], [1])
     assert reasons(routed, state)[3] == "prompted"
+    assert routed.route_table(state).query("frame_idx == 3").active.all()
     routed.add_new_mask(state, 4, 2, box_mask(50, 50))
     track(routed, state)
     assert reasons(routed, state) == {0: "first_frame", 1: "routed", 2: "routed", 3: "prompted", 4: "prompted", 5: "routed"}
