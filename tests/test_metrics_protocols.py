@@ -49,6 +49,14 @@ def test_sav_counts_an_object_from_its_first_sight(sav):
     assert frame_scores(score_frames(*sav, protocol="sav"), "001") == {"00008": 0, "00012": 0, "00016": 0}
 
 
+def test_sav_counts_a_late_prediction_from_the_ground_truths_first_sight(sav):
+    gt, pred = sav
+    write(gt / "w" / "000", [NOTHING] * 2 + [DOG] * 4, 4)
+    write(pred / "w" / "000", [NOTHING] * 12 + [DOG] * 12, 1)
+    scores = frame_scores(score_frames(gt, pred, protocol="sav", sequences=["w"]), "000")
+    assert scores == {"00008": 0, "00012": 1, "00016": 1}
+
+
 def test_sav_object_never_in_the_ground_truth_counts_everywhere(sav):
     gt, pred = sav
     write(gt / "w" / "000", [NOTHING] * 6, 4)
