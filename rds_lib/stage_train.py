@@ -1,16 +1,20 @@
 """Stage `train`: every training of a profile, then a calibrated threshold per router and budget."""
 
+import argparse
 import hashlib
+import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from rds_lib import (
     clips, encoder, lora, losses, router, routing, sam2_models, sources, textures, tracking, train, training_data, training_run)
-from rds_lib.artifacts import read_json, read_table, require, write_npz, write_table
+from rds_lib.artifacts import atomic_write, read_json, read_table, require, write_npz, write_table
 from rds_lib.evaluate import calibrate, threshold_curve
 from rds_lib.lora import set_taus
+from rds_lib.params import load_params
 from rds_lib.paths import CACHE
+from rds_lib.paths import workdir as default_workdir
 from rds_lib.products import predictor_for, training_runs, weights_file
 from rds_lib.routing import target_active
 from rds_lib.sources import training_sequences
@@ -26,25 +30,37 @@ def run_training(params, workdir: Path, out: Path) -> None:
     Writes ``rds_<name>.safetensors``, ``train_log.csv`` (all steps of all runs), ``calibration.csv`` (a threshold per
     router and budget) and ``calibration_w.npz`` (the keep probabilities it was found on, by ``run/budget``).
     """
-    section = params.train
-    importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
-    blocks = read_json(importance / "blocks.json")["blocks"]
-    train, calibration = training_sequences(params, workdir)
+    _, calibration = training_sequences(params, workdir)
     logs, thresholds, seen_w = [], [], {}
     for name, budgets in training_runs(params).items():
-        scratch = CACHE / "train" / f"{params.profile}-{name}-{_fingerprint(params, blocks)}"
-        path = train_rds(
-            sequences=train, blocks=blocks, budgets=budgets, out=weights_file(out, name), workdir=scratch,
-            seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
-            lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
-            config_file=params.model.config, checkpoint=params.model.checkpoint)
-        logs.append(read_table(scratch / "log.csv").assign(run=name))
+        trained = train_run(params, workdir, name)
+        path = weights_file(out, name)
+        with atomic_write(path) as temporary:
+            shutil.copyfile(trained, temporary)
+        logs.append(read_table(trained.with_name("log.csv")).assign(run=name))
         rows, w = calibrate_run(params, path, budgets, calibration)
         thresholds += [{"run": name, **row} for row in rows]
         seen_w |= {f"{name}/{budget}": values for budget, values in w.items()}
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
     write_npz(out / "calibration_w.npz", **seen_w)
+
+
+def train_run(params, workdir: Path, name: str) -> Path:
+    """Train one run of the profile, or find it trained already, and return its weights in ``.cache/train``.
+
+    Under ``torchrun`` every process takes part; see ``main``.
+    """
+    section, budgets = params.train, training_runs(params)[name]
+    importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
+    blocks = read_json(importance / "blocks.json")["blocks"]
+    scratch = CACHE / "train" / f"{params.profile}-{name}-{_fingerprint(params, blocks)}"
+    sequences, _ = training_sequences(params, workdir)
+    return train_rds(
+        sequences=sequences, blocks=blocks, budgets=budgets, out=scratch / "rds.safetensors", workdir=scratch,
+        seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
+        lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
+        config_file=params.model.config, checkpoint=params.model.checkpoint)
 
 
 def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
@@ -70,3 +86,19 @@ def _fingerprint(params, blocks) -> str:
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def main() -> None:
+    """Train one run by itself, on one GPU or under ``torchrun`` on several."""
+    parser = argparse.ArgumentParser(prog="python -m rds_lib.stage_train", description=main.__doc__)
+    parser.add_argument("--profile", default=None, help="by default the one that params.yaml names")
+    parser.add_argument("--run", required=True, help="a budget of the profile, 'any' or 'full'")
+    options = parser.parse_args()
+    params = load_params(options.profile)
+    if options.run not in training_runs(params):
+        parser.error(f"--run {options.run}: choose one of {', '.join(training_runs(params))}")
+    train_run(params, default_workdir(params.profile), options.run)
+
+
+if __name__ == "__main__":
+    main()

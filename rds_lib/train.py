@@ -102,7 +102,7 @@ def train_rds(
     parts = {"adapters": torch.nn.ParameterList(adapters), "optimizer": optimizer}
     if router is not None:
         parts["router"] = router.train()
-    run = TrainingRun(workdir, parts, total=steps, save_every=save_every)
+    run = TrainingRun(workdir, parts, total=steps, save_every=save_every, writes=rank == 0)
     data = SequenceBatches(sequences, seed=seed * world + rank, batch=batch, frames=frames, size=model.image_size,
                            first_step=run.step, steps=steps - run.step)
     label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])

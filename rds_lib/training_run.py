@@ -25,10 +25,12 @@ class TrainingRun:
         Everything that changes while training: modules, optimiser, averages.
     total, save_every : int
         Planned steps, and steps between two saves.
+    writes : bool
+        False in all but one of several processes: they resume, and leave the files to the first.
     """
 
-    def __init__(self, workdir: Path, parts: dict, *, total: int, save_every: int):
-        self.workdir, self.parts, self.total, self.save_every = workdir, parts, total, save_every
+    def __init__(self, workdir: Path, parts: dict, *, total: int, save_every: int, writes: bool = True):
+        self.workdir, self.parts, self.total, self.save_every, self.writes = workdir, parts, total, save_every, writes
         self.step, self._rows = 0, []
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "state.pt").exists():
@@ -38,7 +40,7 @@ class TrainingRun:
         """Count a step, log its numbers and save from time to time."""
         self._rows.append({"step": self.step, **row})
         self.step += 1
-        if self.step % self.save_every == 0 or self.step == self.total:
+        if self.writes and (self.step % self.save_every == 0 or self.step == self.total):
             self.save()
 
     def save(self) -> None:
