@@ -84,11 +84,22 @@ def _build(seed, config_file, drop_path, compile_blocks):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(config_file, False, overrides=overrides)
+    _even_drop_path(model.image_encoder.trunk, drop_path)
     if compile_blocks:
         torch._dynamo.config.recompile_limit = 64  # eight kinds of block, twice the image sizes, with and without gradient
         for block in model.image_encoder.trunk.blocks:
             block.compile(dynamic=False)
     return model
+
+
+def _even_drop_path(trunk, rate):
+    """The same stochastic depth in every block that has any, where Hiera's grows with depth.
+
+    A router may leave out any of them, so all must learn to be missed; and one compiled graph serves all alike.
+    """
+    for block in trunk.blocks:
+        if hasattr(block.drop_path, "drop_prob"):
+            block.drop_path.drop_prob = rate
 
 
 def _groups(model, weight_decay):
