@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from rds_lib import dataset_writers
 from rds_lib.datasets import davis_palette, describe, read_dataset, save_palette_png, write_dataset, write_masks
@@ -61,6 +61,8 @@ def test_the_folders_are_those_of_the_real_sets(tmp_path):
         write_dataset(tmp_path / layout, [make_clip()], layout=layout)
         for path in (f"{FRAMES[layout]}/cow/00010.jpg", INDEX[layout]):
             assert (tmp_path / layout / path).is_file()
+        with Image.open(tmp_path / layout / FRAMES[layout] / "cow/00000.jpg") as image:
+            assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
     assert (tmp_path / "davis2017/Annotations/480p/cow/00010.png").is_file()
     assert sorted(os.listdir(tmp_path / "sav/sav_val/Annotations_6fps/cow")) == ["000", "001"]
     assert sorted(os.listdir(tmp_path / "sav/sav_val/Annotations_6fps/cow/000")) == ["00000.png", "00004.png", "00008.png"]
