@@ -67,7 +67,7 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
     """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
     rows, seen_w = [], {}
     for budget in budgets:
-        predictor = predictor_for(params, path, budget=budget)
+        predictor = predictor_for(params, path, budget=budget, tau=0.5)
         goal = target_active(budget, predictor.depth, predictor.always_on)
         tau, w = calibrate(predictor, sequences, target_active=goal)
         active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]

@@ -21,18 +21,22 @@ QUIET = "#666666"
 
 
 class Picture:
-    """A figure as PNG with a line of text, so that it shows on any viewer and stores the same text every time."""
+    """A figure with a line of text, so that it shows on any viewer and stores the same text every time.
 
-    def __init__(self, figure: Figure, text: str):
-        self.figure, self.text = figure, text
+    ``kind`` is ``png``, or ``jpeg`` for photographs, which take a tenth of the room that way.
+    """
 
-    def png(self, dpi: int = 80) -> bytes:
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    def __init__(self, figure: Figure, text: str, kind: str = "png"):
+        self.figure, self.text, self.kind = figure, text, kind
+
+    def image(self, dpi: int = 80) -> bytes:
+        """The figure as the bytes of an image file."""
+        buffer, how = io.BytesIO(), {"pil_kwargs": {"quality": 85}} if self.kind == "jpeg" else {"metadata": {"Software": None}}
+        self.figure.savefig(buffer, format=self.kind, dpi=dpi, bbox_inches="tight", facecolor="white", **how)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"image/png": self.png(), "text/plain": self.text}
+        return {f"image/{self.kind}": self.image(), "text/plain": self.text}
 
     def __repr__(self):
         return self.text
@@ -65,7 +69,7 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence
         line[0].set_ylabel(label.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=9)
     for axis, title in zip(axes[0], columns):
         axis.set_title(title, fontsize=9)
-    return Picture(figure, text or f"{n_rows} x {n_columns} frames: {', '.join(rows)}")
+    return Picture(figure, text or f"{n_rows} x {n_columns} frames: {', '.join(rows)}", "jpeg")
 
 
 def importance_figure(table: pd.DataFrame) -> Picture:
