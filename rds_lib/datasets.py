@@ -23,7 +23,8 @@ __all__ = ["Sequence", "davis_palette", "describe", "read_dataset", "save_palett
 class Sequence:
     """A video with its annotations; pixels are read when asked for.
 
-    ``obj_ids`` are palette indices, or for SA-V the folder names as numbers (``000`` is object 0). Frames are counted from 0 in time order; ``frame_names`` are the file stems.
+    ``obj_ids`` are palette indices, or for SA-V the folder names as numbers (``000`` is object 0).
+    Frames are counted from 0 in time order; ``frame_names`` are the file stems.
     """
 
     name: str

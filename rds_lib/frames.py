@@ -67,7 +67,9 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     (_, (width, height)), pixels = shrunk[0][:2], [item[2] for item in shrunk]
     for name, size, _ in shrunk:
         if size != (width, height):
-            raise RDSInputError(f"{name}: {size[0]}x{size[1]} px, but the first frame has {width}x{height}; give all frames one size")
+            raise RDSInputError(
+                f"{name}: {size[0]}x{size[1]} px, but the first frame has {width}x{height}; give all frames one size"
+            )
     return _normalise(pixels), height, width
 
 
@@ -116,7 +118,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
                     yield t, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
             announced = stream.frames
     except av.FFmpegError as cause:
-        raise RDSInputError(f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4") from cause
+        raise RDSInputError(
+            f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
+        ) from cause
     if stop is None and count < announced:
         warnings.warn(f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3)
 

@@ -45,7 +45,9 @@ def list_frames(folder: str | Path) -> list[Path]:
     root = folder.resolve()
     for path in paths:
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise RDSInputError(f"{path}: links to {path.resolve()}, outside its folder; copy the file, or give the paths as a list")
+            raise RDSInputError(
+                f"{path}: links to {path.resolve()}, outside its folder; copy the file, or give the paths as a list"
+            )
     keyed = sorted((_natural_key(path.stem), path) for path in paths)
     for (key, path), (next_key, next_path) in zip(keyed, keyed[1:]):
         if key == next_key:
