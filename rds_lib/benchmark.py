@@ -1,8 +1,8 @@
 """The timing protocol: stock SAM2, the full encoder and RDS at every budget, frame by frame in turn, in one run.
 
 All arms take the same step before any takes the next, in an order that rotates, so that whatever else the machine does
-meets all of them alike. Ratios are taken within the run. Of the timed frames every other one is also probed: its encoder,
-router and blocks are timed, and its own time is not counted.
+meets all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
+where that is free; on a GPU on every other frame, whose own time is then not counted.
 """
 
 import datetime
@@ -23,7 +23,8 @@ from rds_lib.artifacts import write_json, write_table
 from rds_lib.clips import Clip, generate_clip
 from rds_lib.errors import RDSInputError
 from rds_lib.macs import block_macs
-from rds_lib.predictor import MINI_RDS, RoutingPolicy, build_rds_video_predictor
+from rds_lib.policy import RoutingPolicy
+from rds_lib.predictor import MINI_RDS, build_rds_video_predictor
 from rds_lib.probes import HostReads, Stopwatch
 from rds_lib.products import weights_file
 from rds_lib.router import PredictionAwareRouter
@@ -57,7 +58,7 @@ class _Runner:
     arm: Arm
     state: dict
     watch: Stopwatch
-    plain: list[float] = field(default_factory=list)  # ms of every timed frame that was not probed
+    plain: list[float] = field(default_factory=list)  # ms of every timed frame that counts
     probed: list[dict[str, float]] = field(default_factory=list)  # ms by part
     active: list[np.ndarray] = field(default_factory=list)  # (L,) of every timed frame
     copies: int = 0
@@ -84,10 +85,10 @@ class _Runner:
         return 1e3 * (time.perf_counter() - began)
 
     def timed_step(self, *, probe):
-        elapsed = self.step(probe=probe)
-        if probe:
+        elapsed = self.step(probe=probe or self.watch.is_free)
+        if probe or self.watch.is_free:
             self.probed.append(self.watch.read())
-        else:
+        if not probe or self.watch.is_free:
             self.plain.append(elapsed)
 
     def finish(self, timed: range):
@@ -118,7 +119,7 @@ def benchmark_predictors(
     prompts : mapping
         Object id -> (H, W) bool mask on frame 0.
     warmup, frames, repeats : int
-        Of each pass, ``warmup`` frames are run untimed and ``frames`` timed; half of these, rounded up, count.
+        Of each of ``repeats`` passes, ``warmup`` frames are run untimed and then ``frames`` timed.
     dtype : str
         "float32", or the type of ``torch.autocast``.
 
@@ -182,13 +183,11 @@ def _summarise(runners, prompts, dtype):
     trunk = predictor.image_encoder.trunk
     block_ms = np.array([full.part(f"block {i}") for i in range(len(trunk.blocks))])
     gmacs = np.array(block_macs(trunk, predictor.image_size)) / 1e9
-    skippable = np.ones(len(trunk.blocks))
-    skippable[list(always_on_blocks(trunk))] = 0
     rows, blocks = [], []
     for runner in runners:
         activation = np.mean(runner.active, axis=0)
         full_ms, frame_ms = np.median(full.plain), np.median(runner.plain)
-        saved = float(((1 - activation) * skippable * block_ms).sum())
+        saved = float((1 - activation) @ block_ms)  # blocks of K always run and so add nothing
         rows.append({
             "arm": runner.arm.name, "budget": runner.arm.budget, "routes": runner.arm.routes, "objects": len(prompts),
             "frame_ms": frame_ms, "frame_p99_ms": np.percentile(runner.plain, 99), "encoder_ms": runner.part("encoder"),

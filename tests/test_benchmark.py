@@ -100,6 +100,7 @@ def test_forced_routes_keep_as_many_blocks_as_the_budget_asks_for(forced):
     assert list(table.index) == ["SAM2", "full", "RDS_0.5"]
     assert list(table["routes"]) == ["none", "none", "forced"]
     assert list(table["active_blocks"]) == [48, 48, 26]  # 5 + 43 / 2 = 26.5
+    assert list(table["counted_frames"]) == [4, 4, 4]
     assert table.loc["RDS_0.5", "gmacs"] < table.loc["full", "gmacs"]
     assert (table[["device", "dtype", "threads", "objects"]] == ["CPU", "float32", 1, 1]).all(axis=None)
     assert table["date"].str.fullmatch(r"\d{4}-\d\d-\d\d").all() and (table["torch"] == torch.__version__).all()

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from rds_lib.__main__ import app
 from rds_lib.artifacts import read_table
 from rds_lib.datasets import read_dataset
-from rds_lib.frames import list_frames
 from rds_lib.generate import generate_datasets
 from rds_lib.images import read_labels
 from rds_lib.inspector_page import write_inspector_page
