@@ -2,15 +2,17 @@
 
 All arms take the same step before any takes the next, in an order that rotates, so that whatever else the machine does
 meets all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
-where that is free; on a GPU on every other frame, whose own time is then not counted.
+where that is free; on a GPU on every other frame, whose own time is then not counted. ``SAM2`` and ``full`` run the same
+code: how far ``speedup_vs_stock`` of ``full`` is from 1 tells how quiet the machine was, and how far to trust the rest.
 """
 
 import datetime
+import gc
 import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,9 +146,23 @@ def benchmark_predictors(
     with ExitStack() as stack, torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32"):
         for runner in runners:
             _watch(runner, stack)
+        stack.enter_context(_no_garbage_collection())
         for _ in range(repeats):
+            gc.collect()
             _run_pass(runners, prompts, timed)
     return _summarise(runners, prompts, dtype)
+
+
+@contextmanager
+def _no_garbage_collection():
+    """Keep collections, which take tens of ms with PyTorch loaded, from falling into one arm's frame."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _watch(runner, stack):
@@ -181,7 +197,7 @@ def _summarise(runners, prompts, dtype):
     full, stock = by_name[FULL], by_name[STOCK]
     predictor = full.arm.predictor
     trunk = predictor.image_encoder.trunk
-    block_ms = np.array([full.part(f"block {i}") for i in range(len(trunk.blocks))])
+    block_ms = _block_times(full, len(trunk.blocks))
     gmacs = np.array(block_macs(trunk, predictor.image_size)) / 1e9
     rows, blocks = [], []
     for runner in runners:
@@ -201,6 +217,13 @@ def _summarise(runners, prompts, dtype):
         blocks.append(pd.DataFrame({"arm": runner.arm.name, "block": range(len(gmacs)), "activation": activation,
                                     "block_ms": block_ms, "gmacs": gmacs}))
     return pd.DataFrame(rows), pd.concat(blocks, ignore_index=True)
+
+
+def _block_times(full, depth):
+    """Median ms of every block, scaled to add up to the median of their sum: medians of skewed times fall short of it."""
+    times = np.array([[frame[f"block {i}"] for i in range(depth)] for frame in full.probed])  # (frames, L)
+    medians = np.median(times, axis=0)
+    return medians * np.median(times.sum(1)) / medians.sum()
 
 
 def _machine(device, dtype):

@@ -126,6 +126,12 @@ def test_ratios_follow_from_the_times_of_the_same_run(forced):
     assert np.isnan(full["eta"])
 
 
+def test_block_times_add_up_to_the_median_of_their_sum():
+    frames = [{"block 0": 1.0, "block 1": 9.0}, {"block 0": 9.0, "block 1": 1.0}, {"block 0": 1.0, "block 1": 1.0}]
+    runner = benchmark._Runner(None, {}, None, probed=frames)
+    assert list(benchmark._block_times(runner, 2)) == [5.0, 5.0]  # their medians are 1 and 1, the median sum is 10
+
+
 def test_metrics_are_one_flat_mapping_of_numbers(forced):
     metrics = json.loads((forced / "metrics.json").read_text())
     assert metrics["RDS_0.5_active_blocks"] == 26
