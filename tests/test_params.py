@@ -1,5 +1,6 @@
 """load_params: typed, frozen, and errors that name file, key and allowed range."""
 
+import re
 import subprocess
 import sys
 
@@ -15,13 +16,15 @@ PROFILES = ["smoke", "mini", "paper"]
 
 @pytest.fixture
 def edited(tmp_path):
-    """Return a function that writes a copy of smoke.yaml with one text replaced."""
+    """Return a function that writes a copy of smoke.yaml with the line of one key replaced."""
 
-    def edit(old, new):
+    def edit(section, key, line):
         text = (paths.PARAMS / "smoke.yaml").read_text()
-        assert text.count(old) == 1
+        pattern = rf"(^{section}:\n(?:  .*\n)*?)  {key}:.*\n" if key else rf"()^{section}:\n"
+        changed, count = re.subn(pattern, lambda found: found[1] + line, text, count=1, flags=re.MULTILINE)
+        assert count == 1
         file = tmp_path / "edited.yaml"
-        file.write_text(text.replace(old, new))
+        file.write_text(changed)
         return file
 
     return edit
@@ -53,24 +56,24 @@ def test_params_are_frozen():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("section", "key", "line", "words"),
     [
-        ("k_sel: 24", "k_sel: 49", ["importance.k_sel = 49", "[5, 48]"]),
-        ("k_sel: 24", "k_sell: 24", ["importance.k_sell is unknown", "did you mean k_sel?", "importance.k_sel is missing"]),
-        ("importance:", "importances:", ["importances is unknown", "did you mean importance?"]),
-        ("lora_rank: 4\n", "\n", ["train.lora_rank is missing"]),
-        ("fixed_routes: 1", "fixed_routes: true", ["evaluation.fixed_routes = True", "integer"]),
-        ("datasets: [davis]", "datasets: [lvos]", ["evaluation.datasets.0 = 'lvos'", "'davis', 'sav' or 'ytvos'"]),
-        ("datasets: [davis]", "datasets: []", ["evaluation.datasets", "at least one item"]),
-        ("box: []", "box: [1, 2, 3]", ["your_video.box", "x0, y0, x1, y1", "got 3"]),
-        ("drop_path: 0.1", "drop_path: .nan", ["pretrain.drop_path = nan", "[0, 1)"]),
-        ("drop_path: 0.1", 'drop_path: "0.1"', ["pretrain.drop_path = '0.1'", "valid number"]),
-        ("drop_path: 0.1", "drop_path: 0.1\n  drop_path: 0.2", ["cannot be read as YAML", "drop_path"]),
+        ("importance", "k_sel", "  k_sel: 49\n", ["importance.k_sel = 49", "[5, 48]"]),
+        ("importance", "k_sel", "  k_sell: 24\n", ["k_sell is unknown", "did you mean k_sel?", "importance.k_sel is missing"]),
+        ("importance", "", "importances:\n", ["importances is unknown", "did you mean importance?", "importance is missing"]),
+        ("train", "lora_rank", "", ["train.lora_rank is missing"]),
+        ("evaluation", "fixed_routes", "  fixed_routes: true\n", ["evaluation.fixed_routes = True", "integer"]),
+        ("evaluation", "datasets", "  datasets: [lvos]\n", ["evaluation.datasets.0 = 'lvos'", "'davis', 'sav' or 'ytvos'"]),
+        ("evaluation", "datasets", "  datasets: []\n", ["evaluation.datasets", "at least one item"]),
+        ("your_video", "box", "  box: [1, 2, 3]\n", ["your_video.box", "x0, y0, x1, y1", "got 3"]),
+        ("pretrain", "drop_path", "  drop_path: .nan\n", ["pretrain.drop_path = nan", "[0, 1)"]),
+        ("pretrain", "drop_path", '  drop_path: "0.1"\n', ["pretrain.drop_path = '0.1'", "valid number"]),
+        ("pretrain", "lr", "  lr: 1.0\n  lr: 0.5\n", ["cannot be read as YAML", "lr"]),
     ],
 )
-def test_bad_value_names_file_key_and_allowed(edited, old, new, words):
+def test_bad_value_names_file_key_and_allowed(edited, section, key, line, words):
     with pytest.raises(RDSInputError) as caught:
-        load_params(path=edited(old, new))
+        load_params(path=edited(section, key, line))
     for word in ["edited.yaml", *words]:
         assert word in str(caught.value)
 
@@ -78,11 +81,11 @@ def test_bad_value_names_file_key_and_allowed(edited, old, new, words):
 @pytest.mark.parametrize("budget", ["0", "1.5", "-0.1", ".inf"])
 def test_rejects_budget_outside_unit_interval(edited, budget):
     with pytest.raises(RDSInputError, match=r"your_video\.budget = .*\(0, 1\]"):
-        load_params(path=edited("box: []\n  budget: 0.5", f"box: []\n  budget: {budget}"))
+        load_params(path=edited("your_video", "budget", f"  budget: {budget}\n"))
 
 
 def test_exponents_without_a_point_are_numbers(edited):
-    assert load_params(path=edited("lr: 1.0e-4", "lr: 1e-05")).pretrain.lr == 1e-5
+    assert load_params(path=edited("pretrain", "lr", "  lr: 1e-05\n")).pretrain.lr == 1e-5
 
 
 def test_unknown_profile_lists_the_known_ones():
