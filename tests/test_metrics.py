@@ -182,6 +182,25 @@ def test_split_list_says_what_is_scored(davis, tmp_path):
     assert set(table["sequence"]) == {"a"} and table.attrs["summary"]["split"] == "named sequences"
 
 
+def test_annotations_may_have_any_one_resolution_or_none(davis, tmp_path):
+    gt, pred = davis
+    before, root = score_masks(gt, pred), tmp_path / "root"
+    shutil.copytree(gt, root / "Annotations")
+    assert score_masks(root, pred).equals(before)
+    for name in ("1080p", "Full-Resolution"):
+        shutil.copytree(gt, tmp_path / "two" / "Annotations" / name)
+    with pytest.raises(RDSInputError, match="found 1080p, Full-Resolution"):
+        score_masks(tmp_path / "two", pred)
+
+
+def test_frames_are_in_the_order_of_their_numbers(davis):
+    """Without padding, 10.png sorts before 2.png as text, and is not the last frame by it."""
+    for root in davis:
+        for t in range(11):
+            save(root / "c" / f"{t}.png", box(8, 8, 15, 20))
+    assert score_frames(*davis, sequences=["c"])["frame"].tolist() == [str(t) for t in range(1, 10)]
+
+
 def test_object_that_leaves_counts_as_right_where_both_are_empty(davis):
     gt, pred = davis
     for t in (1, 2):

@@ -160,6 +160,20 @@ def test_ytvos_without_meta_takes_objects_from_the_annotations(ytvos):
     assert score_frames(*ytvos, protocol="ytvos").equals(expected)
 
 
+def test_ytvos_without_meta_needs_an_object(ytvos):
+    (ytvos[0] / "meta.json").unlink()
+    write(ytvos[0] / "Annotations" / "w", [NOTHING] * 3, 5)
+    with pytest.raises(RDSInputError, match="w shows no object in any frame"):
+        score_masks(*ytvos, protocol="ytvos", sequences=["w"])
+
+
+@pytest.mark.parametrize("content", ["[", '{"cat": true}'])
+def test_ytvos_broken_category_list_is_refused(ytvos, content):
+    (ytvos[0] / "seen_categories.json").write_text(content)
+    with pytest.raises(RDSInputError, match="seen_categories.json"):
+        score_masks(*ytvos, protocol="ytvos")
+
+
 def test_ytvos_root_may_be_the_data_set(ytvos):
     gt, pred = ytvos
     expected = score_masks(gt, pred, protocol="ytvos")
