@@ -8,6 +8,9 @@ import torch
 from rds_lib.artifacts import write_tensors
 from rds_lib.clips import generate_clip
 from rds_lib.datasets import read_dataset, write_dataset
+from rds_lib.lora import add_lora, lora_state_dict, save_rds
+from rds_lib.router import PredictionAwareRouter
+from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model
 
 
@@ -15,7 +18,9 @@ from rds_lib.sam2_models import build_model
 def _random_mini():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_model("mini", ckpt_path=False).requires_grad_(False)
+        model = build_model("mini", ckpt_path=False).requires_grad_(False)
+    torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)  # never absent, so always routed
+    return model
 
 
 @pytest.fixture
@@ -29,6 +34,22 @@ def mini_weights(_random_mini, tmp_path_factory):
     """The same weights as a file, for everything that takes a checkpoint."""
     path = tmp_path_factory.mktemp("weights") / "mini.safetensors"
     write_tensors(path, _random_mini.state_dict())
+    return path
+
+
+@pytest.fixture(scope="session")
+def rds_file(_random_mini, tmp_path_factory):
+    """A router that tells frames apart and adapters on three blocks, both random, as one file for budget 0.5."""
+    model = copy.deepcopy(_random_mini)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        add_lora(model, [0, 12, 44], rank=2)
+        router = PredictionAwareRouter(16, 48, always_on_blocks(model.image_encoder.trunk), image_size=192)
+        router.mlp[-1].weight.normal_(std=0.5)
+        for tensor in lora_state_dict(model).values():
+            tensor.normal_(std=0.02)
+    path = tmp_path_factory.mktemp("weights") / "rds_0.5.safetensors"
+    save_rds(path, router, model, budgets=[0.5], taus={0.5: 0.5})
     return path
 
 
