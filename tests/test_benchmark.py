@@ -84,11 +84,21 @@ def test_stopwatch_adds_up_calls_and_leaves_no_trace():
     assert "forward" not in vars(module)
 
 
+def _params(checkpoint=""):
+    """The smoke profile with numbers that these tests know."""
+    params = load_params("smoke")
+    known = {"budgets": (0.5,), "frames": 4, "warmup": 1, "repeats": 1, "threads": 1}
+    return params.model_copy(update={
+        "benchmark": params.benchmark.model_copy(update=known),
+        "model": params.model.model_copy(update={"config": "mini", "checkpoint": str(checkpoint)})})
+
+
 @pytest.fixture(scope="module")
 def forced(tmp_path_factory):
-    """The smoke benchmark with random weights, through the command line."""
+    """A short benchmark with random weights, through the command line."""
     out = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rds_lib.params.load_params", {"smoke": _params()}.get)
         patch.setattr(benchmark, "MINI_WEIGHTS", out / "absent.safetensors")
         result = CliRunner().invoke(app, ["benchmark", "--profile", "smoke", "--out", str(out), "--device", "cpu"])
     assert result.exit_code == 0, result.output
@@ -147,8 +157,7 @@ def test_trained_weights_of_the_profile_are_used_where_present(tmp_path):
     save_file({name: value.clone() for name, value in model.state_dict().items()}, tmp_path / "mini.safetensors")
     router = PredictionAwareRouter(16, 48, always_on_blocks(model.image_encoder.trunk), image_size=model.image_size)
     save_rds(tmp_path / "rds_0.5.safetensors", router, model, budgets=[0.5], taus={0.5: 1.1})
-    params = load_params("smoke")
-    params = params.model_copy(update={"model": params.model.model_copy(update={"checkpoint": str(tmp_path / "mini.safetensors")})})
+    params = _params(tmp_path / "mini.safetensors")
     table = benchmark.run_benchmark(params, tmp_path / "out", weights=tmp_path, device="cpu").set_index("arm")
     assert table.loc["RDS_0.5", "routes"] == "learned"
     assert table.loc["RDS_0.5", "active_blocks"] == 5  # its threshold lets none but the always-on blocks through

@@ -23,11 +23,20 @@ from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model
 
 
+def _params(**clips):
+    """The smoke profile with numbers that these tests know."""
+    known = {"train": 2, "calibration": 1, "val": 2, "sav": 1, "ytvos": 1, "frames": 6, "height": 128, "width": 192}
+    params = load_params("smoke")
+    return params.model_copy(update={"clips": params.clips.model_copy(update=known | clips)})
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """The smoke profile's data sets, written by the command."""
+    """Data sets written by the command."""
     out = tmp_path_factory.mktemp("cli") / "clips"
-    result = _run("data", "generate", "--profile", "smoke", "--out", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rds_lib.params.load_params", {"smoke": _params()}.get)
+        result = _run("data", "generate", "--profile", "smoke", "--out", out)
     assert result.exit_code == 0, result.output
     return out
 
@@ -86,9 +95,7 @@ def test_generated_sets_have_their_layouts_and_share_no_clip(root):
 
 
 def test_generation_does_not_depend_on_the_number_of_processes(tmp_path):
-    params = load_params("smoke")
-    small = params.clips.model_copy(update={"frames": 2, "height": 32, "width": 32, "train": 6})
-    params = params.model_copy(update={"clips": small})
+    params = _params(frames=2, height=32, width=32, train=6)
     trees = []
     for workers in (1, 2):
         generate_datasets(params, tmp_path / str(workers), workers=workers)
