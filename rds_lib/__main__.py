@@ -106,7 +106,7 @@ def evaluate(
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
         predictor = _predictor(config, checkpoint, rds, budget, routing, device, apply_postprocessing=False)
-        scores = _track_and_score(predictor, sequences, _annotation_root(data, layout, split), layout, out, overwrite)
+        scores = _track_and_score(predictor, sequences, _annotation_root(data, layout, split), layout, split, out, overwrite)
         typer.echo(_headline(scores.objects))
         typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
     else:
@@ -158,14 +158,14 @@ def _predictor(config, checkpoint, rds, budget, routing, device, **options):
     return build_rds_video_predictor(config, checkpoint, rds, budget=budget, routing=routing, device=device, **options)
 
 
-def _track_and_score(predictor, sequences, gt_root, layout, out, overwrite):
+def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):
     from rds_lib.artifacts import write_table
     from rds_lib.evaluate import score_tracker, track_sequence
     from rds_lib.output_folder import output_folder
 
     with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
         scores = score_tracker(
-            lambda sequence: track_sequence(predictor, sequence), sequences, gt_root, layout=layout, keep=stage / "masks",
+            lambda sequence: track_sequence(predictor, sequence), sequences, gt_root, layout=layout, split=split, keep=stage / "masks",
             label=layout)
         write_table(stage / "scores.csv", scores.objects)
         write_table(stage / "routes.csv", scores.routes)

@@ -36,6 +36,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
+        if temporary.is_file():
+            temporary.chmod(0o644)  # some writers leave it to its owner alone
         for file in [temporary, *temporary.rglob("*")]:
             _flush(file)
         os.replace(temporary, path)

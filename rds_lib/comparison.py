@@ -30,7 +30,7 @@ def evaluate_source(params, source, weights: Path, ranking: pd.DataFrame, *, kee
     sequences, arms = source.sequences(), {}
 
     def run(method, level, track, folder=None):
-        arms[method, level] = score_tracker(track, sequences, source.root, layout=source.layout, keep=folder,
+        arms[method, level] = score_tracker(track, sequences, source.root, layout=source.layout, split=source.split, keep=folder,
                                             label=f"{source.name}: {method} {level}")
 
     def tracker(predictor):

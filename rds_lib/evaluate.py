@@ -83,7 +83,8 @@ class Scores:
 
 
 def score_tracker(
-    track: Callable[[Sequence], Tracked], sequences: Iterable[Sequence], gt_root: Path, *, layout: str, keep: Path | None = None, label: str = ""
+    track: Callable[[Sequence], Tracked], sequences: Iterable[Sequence], gt_root: Path, *, layout: str, split: str = "val",
+    keep: Path | None = None, label: str = "",
 ) -> Scores:
     """Track all sequences, write the predictions in the data set's own form, and score them by its protocol.
 
@@ -91,20 +92,21 @@ def score_tracker(
     ----------
     track : callable
         ``Sequence -> Tracked``.
-    gt_root : Path
-        Root of the data set that the sequences come from.
+    gt_root, split : Path, str
+        Root and split of the data set that the sequences come from; it may have more sequences than these.
     keep : Path, optional
         Folder for the predicted masks; by default they are deleted after scoring.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
-        routes, seconds, frames = [], 0.0, 0
+        names, routes, seconds, frames = [], [], 0.0, 0
         for sequence in tqdm(list(sequences), desc=label, leave=False, disable=None):
+            names.append(sequence.name)
             tracked = track(sequence)
             write_masks(folder, sequence, tracked.masks, layout=layout)
             routes.append(tracked.routes.assign(sequence=sequence.name))
             seconds, frames = seconds + tracked.seconds, frames + len(tracked.masks)
-        objects = score_masks(gt_root, folder, protocol=layout)
+        objects = score_masks(gt_root, folder, protocol=layout, split=split, sequences=names)
     return Scores(objects, pd.concat(routes, ignore_index=True), seconds, frames)
 
 
