@@ -56,6 +56,11 @@ def test_predictions_are_kept_where_asked(sequences, davis_root, tmp_path):
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == sorted(s.name for s in sequences)
 
 
+def test_only_the_tracked_sequences_are_scored(sequences, davis_root):
+    table = score_tracker(copy_first_mask, sequences[1:2], davis_root, layout="davis2017").objects
+    assert table["sequence"].tolist() == ["val-0001-fast_motion"]
+
+
 def test_a_perfect_tracker_scores_one(sequences, davis_root):
     def perfect(sequence):
         return replace(copy_first_mask(sequence), masks={t: sequence.masks(t) for t in range(len(sequence))})
@@ -78,9 +83,17 @@ def test_pixels_go_to_the_largest_positive_logit():
     assert masks[9].tolist() == [[False, False], [True, False]]
 
 
-def test_objects_are_added_when_they_appear(predictor, sequences):
-    late = replace(sequences[2], prompt_frame={1: 0, 2: 2})
+def test_objects_are_added_when_they_appear(predictor, sequences, monkeypatch):
+    late, propagate, visited = replace(sequences[2], prompt_frame={1: 0, 2: 2}), predictor.propagate_in_video, []
+
+    def spy(*args):
+        for step in propagate(*args):
+            visited.append(step[0])
+            yield step
+
+    monkeypatch.setattr(predictor, "propagate_in_video", spy)
     tracked = track_sequence(predictor, late)
+    assert visited == [0, 1, 2, 3, 4], "every frame once"
     assert {t: sorted(objects) for t, objects in tracked.masks.items()} == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2], 4: [1, 2]}
     assert all(mask.shape == late.size and mask.dtype == bool for objects in tracked.masks.values() for mask in objects.values())
     blocks = tracked.routes.groupby("frame_idx")["active"].sum()
