@@ -26,6 +26,7 @@ from rds_lib.clips import Clip, generate_clip
 from rds_lib.errors import RDSInputError
 from rds_lib.macs import block_macs
 from rds_lib.policy import RoutingPolicy
+from rds_lib.paths import resolve_or_none
 from rds_lib.predictor import MINI_RDS, build_rds_video_predictor
 from rds_lib.probes import HostReads, Stopwatch
 from rds_lib.products import weights_file
@@ -279,7 +280,7 @@ def _write_frames(clip: Clip, folder: Path):
 
 
 def _build_arms(params, weights, device) -> list[Arm]:
-    config, checkpoint = params.model.config, params.model.checkpoint or None
+    config, checkpoint = params.model.config, resolve_or_none(params.model.checkpoint)
     is_random = checkpoint is None and not (config == "mini" and MINI_WEIGHTS.is_file())
     if is_random:
         checkpoint = False

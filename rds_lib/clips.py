@@ -1,7 +1,8 @@
 """Generated video-object-segmentation clips with exact masks, each made to be hard in one named way.
 
-Bit-stable for a given seed and given versions of numpy, OpenCV and scikit-image: every draw comes from the seed, and
-no drawing depends on the clock, the thread count or the order in which clips are made.
+Bit-stable for a given seed, given versions of numpy, OpenCV and scikit-image and one kind of CPU: every draw comes from
+the seed, and no drawing depends on the clock, the thread count or the order in which clips are made. On a CPU with other
+vector instructions OpenCV may round a colour by one grey level; masks stay the same.
 """
 
 from dataclasses import dataclass

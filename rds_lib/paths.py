@@ -39,6 +39,11 @@ def resolve(text: str) -> Path:
     return ROOT / Path(text).expanduser()
 
 
+def resolve_or_none(text: str) -> Path | None:
+    """Return a path written in a profile as ``resolve`` does; None for the empty text."""
+    return resolve(text) if text else None
+
+
 def shown(path: Path) -> str:
     """Return a path as messages print it: relative to the root where it lies below it."""
     path = Path(path).absolute()

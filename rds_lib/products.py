@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rds_lib.lora import load_rds
+from rds_lib.paths import resolve_or_none
 from rds_lib.predictor import build_rds_video_predictor
 
 ANY, CONTROL = "any", "full"  # one router for all budgets; the full encoder with adapters and no router
@@ -22,7 +23,7 @@ def weights_file(folder: Path, name: str) -> Path:
 def predictor_for(params, rds_path=None, **options):
     """The profile's predictor; options go to ``build_rds_video_predictor``. No post-processing, as VOS numbers need."""
     return build_rds_video_predictor(
-        params.model.config, params.model.checkpoint or None, rds_path, apply_postprocessing=False, **options)
+        params.model.config, resolve_or_none(params.model.checkpoint), rds_path, apply_postprocessing=False, **options)
 
 
 def adapted_full_predictor(params, path: Path):

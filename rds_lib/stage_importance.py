@@ -6,6 +6,7 @@ import torch
 
 from rds_lib.artifacts import write_json, write_table
 from rds_lib.importance import measure_importance, rank_blocks
+from rds_lib.paths import resolve_or_none
 from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model
 from rds_lib.sources import training_sequences
@@ -19,7 +20,7 @@ def run_importance(params, workdir: Path, out: Path) -> None:
     """
     section = params.importance
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = build_model(params.model.config, params.model.checkpoint or None, device=device)
+    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
     train, _ = training_sequences(params, workdir)
     batches = SequenceBatches(train, seed=section.seed, batch=section.clips, frames=section.frames,
                               size=model.image_size, first_step=0, steps=1)

@@ -13,7 +13,7 @@ from rds_lib.artifacts import atomic_write, read_json, read_table, require, writ
 from rds_lib.evaluate import calibrate, threshold_curve
 from rds_lib.lora import set_taus
 from rds_lib.params import load_params
-from rds_lib.paths import CACHE
+from rds_lib.paths import CACHE, resolve_or_none
 from rds_lib.paths import workdir as default_workdir
 from rds_lib.products import predictor_for, training_runs, weights_file
 from rds_lib.routing import target_active
@@ -60,7 +60,7 @@ def train_run(params, workdir: Path, name: str) -> Path:
         sequences=sequences, blocks=blocks, budgets=budgets, out=scratch / "rds.safetensors", workdir=scratch,
         seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
         lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
-        config_file=params.model.config, checkpoint=params.model.checkpoint)
+        config_file=params.model.config, checkpoint=resolve_or_none(params.model.checkpoint))
 
 
 def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
@@ -81,7 +81,7 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
 def _fingerprint(params, blocks) -> str:
     """Short hash of all that a training depends on, code and base weights included: a change starts afresh, nothing else does."""
     digest = hashlib.sha256(repr((params.model, params.clips, params.data, params.train, blocks)).encode())
-    files = [Path(module.__file__) for module in SHAPING] + [Path(params.model.checkpoint or sam2_models.MINI_WEIGHTS)]
+    files = [Path(module.__file__) for module in SHAPING] + [resolve_or_none(params.model.checkpoint) or sam2_models.MINI_WEIGHTS]
     for file in files:
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())

@@ -59,12 +59,12 @@ class RoutedClip:
         free = torch.ones(p.shape[1], dtype=torch.bool)
         free[list(self.router.always_on)] = False
         return {"active": round(torch.cat(self.routes).sum(1).mean().item(), 2),
-                "spread": round(p[:, free].std(0).mean().item(), 5)}
+                "spread": round(p[:, free].std(0, correction=0).mean().item(), 5)}
 
 
 def train_rds(
     *, sequences, blocks, budgets, out: Path, workdir: Path, seed: int, steps: int, batch: int, frames: int,
-    lr_router: float, lr_lora: float, lora_rank: int, config_file: str = "mini", checkpoint: str = "",
+    lr_router: float, lr_lora: float, lora_rank: int, config_file: str = "mini", checkpoint: Path | None = None,
     save_every: int = 50, workers: int = 0, device: str | None = None,
 ) -> Path:
     """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
@@ -90,7 +90,7 @@ def train_rds(
     """
     rank, world = _join_processes()
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
-    model = build_model(config_file, checkpoint or None, device=device).requires_grad_(False)
+    model = build_model(config_file, checkpoint, device=device).requires_grad_(False)
     torch.manual_seed(seed)
     add_lora(model, blocks, rank=lora_rank)
     router = _new_router(model).to(device) if budgets else None

@@ -229,5 +229,6 @@ def story_figure(frames: Mapping[int, np.ndarray], routes: pd.DataFrame, *, titl
     for t in frames:
         axis.axvline(t, color="#D55E00", lw=0.8, ls=":")
     axis.set_yticks([0, 8, 16, 24, 32, 40, 47])
+    axis.set_xticks(ran.columns[:: max(1, ran.shape[1] // 12)])
     axis.set(xlabel="frame", ylabel="block (dark: it ran)", title=title)
     return Picture(figure, f"{len(frames)} frames of a clip and the blocks that ran on {ran.shape[1]} frames")
