@@ -1,5 +1,6 @@
 """RDSVideoPredictor: SAM2's video predictor with one route per frame through its image encoder."""
 
+import importlib.util
 import logging
 from collections.abc import Callable
 
@@ -335,7 +336,7 @@ def build_rds_video_predictor(
     predictor = build_model(
         config_file, ckpt_path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         cls=f"rds_lib.predictor.RDSVideoPredictor{'VOS' if options['vos_optimized'] else ''}",
-        overrides=[*options["hydra_overrides_extra"], *(POSTPROCESSING if options["apply_postprocessing"] else ())])
+        overrides=[*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())])
     if weights is not None:
         predictor.set_policy(_make_policy(weights, budget, routing, tau, rds_path))
         weights.apply_to(predictor)
@@ -343,6 +344,14 @@ def build_rds_video_predictor(
     if options["vos_optimized"]:
         predictor.compile_blocks()
     return predictor if options["mode"] == "eval" else predictor.train()
+
+
+def _postprocessing():
+    """SAM2's post-processing; without its compiled extension it warns on every frame and fills no holes, so we do not ask."""
+    if importlib.util.find_spec("sam2._C") is not None:
+        return POSTPROCESSING
+    log.info("sam2 was built without its extension: small holes in masks are not filled")
+    return [item for item in POSTPROCESSING if "fill_hole_area" not in item]
 
 
 def _make_policy(weights: RDSWeights, budget, routing, tau, rds_path) -> RoutingPolicy:
