@@ -64,18 +64,13 @@ def track(
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     from rds_lib.images import image_size
     from rds_lib.output_folder import check_output
-    from rds_lib.track import MARKER, mask_prompts, open_frames, track_video
+    from rds_lib.own_video import first_prompts
+    from rds_lib.track import MARKER, open_frames, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
-    if [mask is not None, bool(box), bool(click)].count(True) != 1:
-        raise RDSInputError("say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y")
-    if mask is None:
-        found = [{"box": _numbers(text, 4, "--box")} for text in box]
-        found += [{"points": [_numbers(text, 2, "--click")], "labels": [1]} for text in click]
-        prompts = dict(enumerate(found, start=1))
-    else:
-        with open_frames(video) as frame_paths:
-            prompts = mask_prompts(mask, image_size(frame_paths[0]))
+    boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
+    with open_frames(video) as frame_paths:
+        prompts = first_prompts(image_size(frame_paths[0]), mask=mask or "", box=boxes, click=clicks)
     predictor = _predictor(config, checkpoint, rds, budget, routing, device)
     summary = track_video(
         predictor, video, prompts, out, start_frame=start_frame, overlay_video=overlay, fps=fps, overwrite=overwrite,

@@ -12,10 +12,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from rds_lib.artifacts import write_table
-from rds_lib.errors import RDSInputError
 from rds_lib.evaluate import separate
-from rds_lib.frames import extract_frames, list_frames, read_mask, write_overlay_video
-from rds_lib.images import image_size, present_labels, write_palette_png
+from rds_lib.frames import extract_frames, list_frames, write_overlay_video
+from rds_lib.images import image_size, write_palette_png
 from rds_lib.inspector_page import write_inspector_page
 from rds_lib.output_folder import output_folder
 
@@ -45,15 +44,6 @@ def open_frames(video: str | Path) -> Iterator[list[Path]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield extract_frames(video, Path(folder) / "frames")
-
-
-def mask_prompts(path: str | Path, size: tuple[int, int]) -> dict[int, dict]:
-    """Prompts of all objects in a mask PNG: object id -> arguments for the predictor."""
-    labels = read_mask(path, size)
-    ids = present_labels(labels)
-    if not ids:
-        raise RDSInputError(f"{path}: the mask is empty; draw at least one object in it")
-    return {obj_id: {"mask": labels == obj_id} for obj_id in ids}
 
 
 def track_video(
