@@ -5,7 +5,6 @@ The files are read with the parser DVC uses, so that both see the same numbers.
 """
 
 import difflib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +24,7 @@ def _in(interval: str) -> AfterValidator:
     def check(value: float) -> float:
         above = value > low if interval[0] == "(" else value >= low
         below = value < high if interval[-1] == ")" else value <= high
-        if not (above and below and math.isfinite(value)):
+        if not (above and below):
             raise ValueError(f"allowed range {interval}")
         return value
 

@@ -126,11 +126,13 @@ def test_disk_full_keeps_the_old_file(tmp_path, monkeypatch):
 def test_readers_see_only_the_old_or_the_new_file(tmp_path):
     file = tmp_path / "log.csv"
     file.write_text("old")
-    with artifacts.atomic_write(file) as temporary:
-        assert temporary.suffix == ".csv" and temporary.parent == tmp_path
-        temporary.write_text("new")
-        assert file.read_text() == "old"
-    assert file.read_text() == "new"
+    with file.open() as reader:
+        with artifacts.atomic_write(file) as temporary:
+            assert temporary.suffix == ".csv" and temporary.parent == tmp_path
+            temporary.write_text("new")
+            assert file.read_text() == "old"
+        assert file.read_text() == "new"
+        assert reader.read() == "old"
 
 
 def test_require_returns_what_is_there_without_building(tmp_path):
