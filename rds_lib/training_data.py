@@ -32,15 +32,10 @@ def pick_object(masks: np.ndarray, rng: np.random.Generator) -> int | None:
     return visible[int(rng.integers(len(visible)))] if visible else None
 
 
-class GeneratedBatches(Dataset):
-    """Batch number ``step`` is a function of the seed and the step alone, so a resumed run sees what it would have seen.
+class _Batches(Dataset):
+    """Batch number ``step`` is a function of the seed and the step alone; a subclass draws one clip, or None to draw again."""
 
-    Items are ``(images (B, T, 3, S, S) float, targets (B, T, S, S) float 0/1)``.
-    """
-
-    def __init__(self, *, seed: int, split: str, batch: int, frames: int, size: int, first_step: int, steps: int, bsds_root: str = ""):
-        self.seed, self.split, self.batch, self.frames, self.size = seed, split, batch, frames, size
-        self.first_step, self.steps, self.bsds_root = first_step, steps, bsds_root
+    salt: int  # sets the draws of one kind of batch apart from those of the other
 
     def __len__(self):
         return self.steps
@@ -48,18 +43,37 @@ class GeneratedBatches(Dataset):
     def __getitem__(self, item: int):
         if item >= self.steps:
             raise IndexError(item)
-        rng = np.random.default_rng([self.seed, 7919, self.first_step + item])
-        images, targets = [], []
-        while len(images) < self.batch:
-            clip = generate_clip(
-                self.seed, int(rng.integers(2**31)), split=self.split, frames=self.frames, height=self.size,
-                width=self.size, difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root,
-            )
-            obj_id = pick_object(clip.masks, rng)
-            if obj_id is not None:
-                images.append(to_model_input(clip.frames))
-                targets.append(torch.from_numpy(clip.masks == obj_id).float())
+        rng = np.random.default_rng([self.seed, self.salt, self.first_step + item])
+        clips = []
+        while len(clips) < self.batch:
+            clip = self._clip(rng)
+            if clip is not None:
+                clips.append(clip)
+        images, targets = zip(*clips)
         return torch.stack(images), torch.stack(targets)
+
+
+class GeneratedBatches(_Batches):
+    """Batch number ``step`` is a function of the seed and the step alone, so a resumed run sees what it would have seen.
+
+    Items are ``(images (B, T, 3, S, S) float, targets (B, T, S, S) float 0/1)``.
+    """
+
+    salt = 7919
+
+    def __init__(self, *, seed: int, split: str, batch: int, frames: int, size: int, first_step: int, steps: int, bsds_root: str = ""):
+        self.seed, self.split, self.batch, self.frames, self.size = seed, split, batch, frames, size
+        self.first_step, self.steps, self.bsds_root = first_step, steps, bsds_root
+
+    def _clip(self, rng):
+        clip = generate_clip(
+            self.seed, int(rng.integers(2**31)), split=self.split, frames=self.frames, height=self.size,
+            width=self.size, difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root,
+        )
+        obj_id = pick_object(clip.masks, rng)
+        if obj_id is None:
+            return None
+        return to_model_input(clip.frames), torch.from_numpy(clip.masks == obj_id).float()
 
 
 def loader(dataset: Dataset, *, workers: int) -> DataLoader:
@@ -72,12 +86,14 @@ def _one_thread(_):
     cv2.setNumThreads(1)
 
 
-class SequenceBatches(Dataset):
+class SequenceBatches(_Batches):
     """Windows of consecutive annotated frames of a data set; batch ``step`` depends on the seed and the step alone.
 
     Each clip is squeezed to the model's square input, as SAM2 does, and mirrored or reversed in time at random.
     Items are as in ``GeneratedBatches``.
     """
+
+    salt = 104729
 
     def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int):
         self.sequences = [s for s in sequences if len(s.annotated) >= frames]
@@ -86,22 +102,7 @@ class SequenceBatches(Dataset):
         self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
         self.first_step, self.steps = first_step, steps
 
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, item: int):
-        if item >= self.steps:
-            raise IndexError(item)
-        rng = np.random.default_rng([self.seed, 104729, self.first_step + item])
-        clips = []
-        while len(clips) < self.batch:
-            clip = self._window(rng)
-            if clip is not None:
-                clips.append(clip)
-        images, targets = zip(*clips)
-        return torch.stack(images), torch.stack(targets)
-
-    def _window(self, rng):
+    def _clip(self, rng):
         sequence = self.sequences[int(rng.integers(len(self.sequences)))]
         start = int(rng.integers(len(sequence.annotated) - self.frames + 1))
         times = list(sequence.annotated[start : start + self.frames])
@@ -119,7 +120,7 @@ class SequenceBatches(Dataset):
 
 def _label_map(sequence, t):
     masks = sequence.masks(t)
-    labels = np.zeros(sequence.frame(t).shape[:2], np.uint8)
+    labels = np.zeros(sequence.size, np.uint8)
     for obj_id, mask in masks.items():
         labels[mask] = obj_id
     return labels
