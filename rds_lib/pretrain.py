@@ -1,8 +1,9 @@
 """Train the mini SAM2 from scratch: generated clips, and objects of BSDS500 where its folder is given.
 
-Follows SAM2's recipe in small: clips with a mask, box or click on the first frame, its loss, stochastic depth, AdamW
-with a cosine; image size and clip length grow in phases. Every step's data and noise come from (seed, step), so a run
-that is stopped and started again ends at the same weights.
+Follows SAM2's recipe in small: clips with a mask, box or click on the first frame, its loss, AdamW with a cosine; image
+size and clip length grow in phases. Stochastic depth leaves out whole blocks for a whole step, as routing will: what is
+left out costs nothing, and the model learns to be right under many routes. Every step's data and noise come from
+(seed, step), so a run that is stopped and started again ends at the same weights.
 """
 
 import time
@@ -12,21 +13,24 @@ import torch
 from tqdm import tqdm
 
 from rds_lib.artifacts import write_tensors
+from rds_lib.encoder import encode_image
 from rds_lib.losses import clip_iou, sam2_loss
+from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model, set_image_size
 from rds_lib.tracking import make_prompt, track_clip
 from rds_lib.training_data import GeneratedBatches, loader
 from rds_lib.training_run import Averaged, TrainingRun, learning_rate, optimizer_step
 
-PROMPT_SHARES = {"mask": 0.8, "box": 0.1, "point": 0.1}
+PROMPT_SHARES = {"mask": 0.7, "box": 0.15, "point": 0.15}
+MASKS_ONLY = 0.5  # share of the run before boxes and clicks come in: a model that cannot follow a mask learns nothing from them
 WARM_UP = 200  # steps
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
 
 
 def pretrain(
-    *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.1, weight_decay: float = 0.05,
-    bsds_root: str = "", compile_blocks: bool = False, workers: int = 1, save_every: int = 100,
+    *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.3, weight_decay: float = 0.05,
+    bsds_root: str = "", compile_blocks: bool = False, workers: int = 0, save_every: int = 100,
     config_file: str = "mini", device: str | None = None,
 ) -> Path:
     """Train, resuming from ``workdir`` if it holds a state, and return the path of the averaged weights.
@@ -37,13 +41,18 @@ def pretrain(
         Receives ``state.pt`` (resume), ``log.csv`` and ``weights.safetensors`` (half precision).
     phases : sequence of (image_size, frames, batch, steps)
         The curriculum; px, frames a clip, clips a step, steps.
+    drop_path : float
+        Every step leaves out each block that may be skipped with one probability, drawn between 0 and this.
     bsds_root : str
         A folder of BSDS500, or "" for generated clips alone.
+    workers : int
+        Processes that make clips; 0 where the training itself uses all cores.
     compile_blocks : bool
         Compile each encoder block; pays off from about a thousand steps.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = _build(seed, config_file, drop_path, compile_blocks).to(device).train()
+    torch.set_flush_denormal(True)
+    model = _build(seed, config_file, compile_blocks).to(device).train()
     total = sum(phase[3] for phase in phases)
     optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
     average = Averaged(model, EMA_DECAY)
@@ -63,7 +72,9 @@ def pretrain(
                 group["lr"] = learning_rate(run.step, total, lr, warm_up=WARM_UP)
             torch.manual_seed((seed << 20) + run.step)
             generator = torch.Generator().manual_seed((seed << 20) + run.step)
-            loss, iou = clip_loss(model, images.to(device), targets.to(device), generator)
+            shares = PROMPT_SHARES if run.step >= MASKS_ONLY * total else {"mask": 1.0}
+            route = draw_route(model.image_encoder.trunk, drop_path, generator)
+            loss, iou = clip_loss(model, images.to(device), targets.to(device), generator, shares=shares, route=route)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer_step(optimizer, model.parameters(), clip_norm=CLIP_NORM)
@@ -79,27 +90,22 @@ def export_weights(state, path: Path) -> Path:
     return path
 
 
-def _build(seed, config_file, drop_path, compile_blocks):
-    overrides = [f"++model.image_encoder.trunk.drop_path_rate={drop_path}"]
+def draw_route(trunk, drop_path: float, generator) -> list[bool]:
+    """Flags of the blocks that run in one step: one rate from [0, ``drop_path``) for all blocks that may be skipped."""
+    rate, *draws = torch.rand(1 + len(trunk.blocks), generator=generator).tolist()
+    always_on = always_on_blocks(trunk)
+    return [i in always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
+
+
+def _build(seed, config_file, compile_blocks):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model(config_file, False, overrides=overrides)
-    _even_drop_path(model.image_encoder.trunk, drop_path)
+        model = build_model(config_file, False)
     if compile_blocks:
         torch._dynamo.config.recompile_limit = 64  # eight kinds of block, twice the image sizes, with and without gradient
         for block in model.image_encoder.trunk.blocks:
             block.compile(dynamic=False)
     return model
-
-
-def _even_drop_path(trunk, rate):
-    """The same stochastic depth in every block that has any, where Hiera's grows with depth.
-
-    A router may leave out any of them, so all must learn to be missed; and one compiled graph serves all alike.
-    """
-    for block in trunk.blocks:
-        if hasattr(block.drop_path, "drop_prob"):
-            block.drop_path.drop_prob = rate
 
 
 def _groups(model, weight_decay):
@@ -110,16 +116,18 @@ def _groups(model, weight_decay):
     ]
 
 
-def clip_loss(model, images, targets, generator):
+def clip_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, route=None):
     """Mean loss of the frames that SAM2 predicts, and the mean IoU on frames after the first.
+
+    ``shares`` are the odds of the prompt kinds; ``route`` the blocks that run, all by default.
 
     All frames are encoded at once: without a router no frame has to wait for the one before it.
     """
     batch, frames = images.shape[:2]
-    kinds, shares = zip(*PROMPT_SHARES.items())
-    kind = kinds[torch.multinomial(torch.tensor(shares), 1, generator=generator).item()]
+    kinds, odds = zip(*shares.items())
+    kind = kinds[torch.multinomial(torch.tensor(odds), 1, generator=generator).item()]
     prompt = make_prompt(kind, targets[:, 0].cpu(), generator).to(images.device)
-    whole = model.forward_image(images.transpose(0, 1).flatten(0, 1))
+    whole = encode_image(model, images.transpose(0, 1).flatten(0, 1), route)
 
     def encode(t, previous):
         return {key: [level[t * batch : (t + 1) * batch] for level in whole[key]] for key in ("backbone_fpn", "vision_pos_enc")}
