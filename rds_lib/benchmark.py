@@ -31,6 +31,7 @@ from rds_lib.predictor import MINI_RDS, build_rds_video_predictor
 from rds_lib.probes import HostReads, Stopwatch
 from rds_lib.products import weights_file
 from rds_lib.router import PredictionAwareRouter
+from rds_lib.router_folding import FoldedRouter
 from rds_lib.routing import always_on_blocks, target_active
 from rds_lib.sam2_models import MINI_WEIGHTS, build_model
 
@@ -318,7 +319,7 @@ def _random_policy(predictor, budget) -> RoutingPolicy:
         router = PredictionAwareRouter(
             trunk.patch_embed.proj.out_channels, depth, always_on, image_size=predictor.image_size)
     n_active = round(target_active(budget, depth, always_on))
-    return RoutingPolicy(router.to(predictor.device).eval(), budget, "top_n", 0.5, n_active)
+    return RoutingPolicy(FoldedRouter(router).to(predictor.device), budget, "top_n", 0.5, n_active)
 
 
 def _see_something(predictor):

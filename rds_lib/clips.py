@@ -55,7 +55,7 @@ class _Sprite:
 
 def generate_clip(
     seed: int, index: int, *, split: str, frames: int, height: int, width: int, difficulty: str | None = None,
-    n_objects: int | None = None, bsds_root: str = "",
+    n_objects: int | None = None, bsds_root: str = "", length: int | None = None,
 ) -> Clip:
     """Make clip number ``index`` of a split.
 
@@ -73,6 +73,9 @@ def generate_clip(
         1 to 3 by default.
     bsds_root : str
         A folder of BSDS500; half of the objects and of the backgrounds then come from it (not for ``val``).
+    length : int, optional
+        Make a clip this long and return a window of ``frames`` frames from anywhere in it: what happens takes as long as
+        in the long clip, and only the window is drawn.
     """
     if split not in SPLIT_CODES:
         raise RDSInputError(f"split {split!r} is unknown; choose one of {sorted(SPLIT_CODES)}")
@@ -82,11 +85,12 @@ def generate_clip(
     if frames < 1 or min(height, width) < 32:
         raise RDSInputError(f"a clip of {frames} frames at {height}x{width} px is too small; at least 1 frame of 32x32")
     rng = np.random.default_rng([seed, SPLIT_CODES[split], index])
-    scene = _Scene(rng, split, frames, height, width, bsds_root)
+    scene = _Scene(rng, split, max(frames, length or 0), height, width, bsds_root)
     n_objects = n_objects or int(rng.integers(2, 4) if difficulty == "late_entry" else rng.integers(1, 4))
     sprites = [scene.sprite(obj_id, difficulty) for obj_id in range(1, n_objects + 1)]
     sprites = _add_company(scene, sprites, difficulty)
-    images, masks = scene.render(sprites)
+    start = int(rng.integers(scene.frames - frames + 1)) if length else 0
+    images, masks = scene.render(sprites, range(start, start + frames))
     named = sorted((s for s in sprites if s.obj_id), key=lambda s: s.obj_id)
     return Clip(f"{split}-{index:04d}-{difficulty}", images, masks, difficulty, tuple(s.category for s in named))
 
@@ -187,23 +191,23 @@ class _Scene:
         span = high - low
         return low + span - np.abs((path - low) % (2 * span) - span)
 
-    def render(self, sprites):
-        images = np.empty((self.frames, self.height, self.width, 3), np.uint8)
-        masks = np.zeros((self.frames, self.height, self.width), np.uint8)
+    def render(self, sprites, window):
+        images = np.empty((len(window), self.height, self.width, 3), np.uint8)
+        masks = np.zeros((len(window), self.height, self.width), np.uint8)
         margin = 1.3
         ground = self.texture(int(self.height * margin), int(self.width * margin))
         spin = _walk(self.rng, self.frames, 1)[:, 0] * self.rng.choice([0.0, 0.6])
         zoom = 1 + 0.03 * _walk(self.rng, self.frames, 1)[:, 0] / 3
         grain = self.rng.uniform(0, 5)
-        for t in range(self.frames):
+        for n, t in enumerate(window):
             canvas = self._ground(ground, t, spin[t], zoom[t]).astype(np.float32)
             for sprite in sprites:
                 layer = self._warp(sprite, t)
                 alpha = layer[..., 3:]
                 canvas = canvas * (1 - alpha) + layer[..., :3] * sprite.gain[t]
-                masks[t][alpha[..., 0] >= 0.5] = sprite.obj_id
+                masks[n][alpha[..., 0] >= 0.5] = sprite.obj_id
             canvas = canvas * self.light[t] + self.rng.standard_normal(canvas.shape, np.float32) * grain
-            images[t] = np.clip(canvas, 0, 255).astype(np.uint8)
+            images[n] = np.clip(canvas, 0, 255).astype(np.uint8)
         return images, masks
 
     def _ground(self, ground, t, spin, zoom):

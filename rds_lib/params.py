@@ -137,12 +137,13 @@ class Benchmark(Section):
 
 
 class Pretrain(Section):
-    """The mini base model; ``bsds_root`` optionally adds objects cut from real photographs."""
+    """The mini base model; ``bsds_root`` optionally adds objects cut from real photographs, ``start_from`` goes on from weights."""
 
     seed: Seed
     phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
     lr: Rate
     drop_path: Annotated[float, _in("[0, 1)")]
+    start_from: str
     bsds_root: str
     compile_blocks: bool
     held_out: Count

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from rds_lib.router import PredictionAwareRouter
-from rds_lib.routing import sample_route, threshold_route, top_n_route
+from rds_lib.router_folding import FoldedRouter
+from rds_lib.routing import sample_route, top_n_route
 
 
 class FrameRoute(NamedTuple):
@@ -45,16 +45,24 @@ class RouteLog:
 class RoutingPolicy:
     """How keep probabilities become a route."""
 
-    router: PredictionAwareRouter
+    router: FoldedRouter
     budget: float
     mode: str
     tau: float
     n_active: int
 
-    def decide(self, w: Tensor, generator: torch.Generator) -> Tensor:
-        """Route (L,) for keep probabilities (L,) that lie on the CPU."""
+    def keep_probabilities(self, p: np.ndarray) -> np.ndarray:
+        """Line 6 of Algorithm 1 for one frame, (L,) float32: ``routing.normalize_to_budget`` without a tensor operation."""
+        return np.minimum(self.budget * len(p) * p / p.sum(), 1)
+
+    def decide(self, w: np.ndarray, generator: torch.Generator) -> list[bool]:
+        """Flags of one frame for keep probabilities (L,), float32; equal to ``routing``'s functions, in a few microseconds."""
+        if self.mode == "threshold":
+            active = (w >= self.tau).tolist()
+            for i in self.router.always_on:
+                active[i] = True
+            return active
+        values = torch.from_numpy(w)
         if self.mode == "sample":
-            return sample_route(w, self.router.always_on, generator)
-        if self.mode == "top_n":
-            return top_n_route(w, self.router.always_on, self.n_active)
-        return threshold_route(w, self.router.always_on, self.tau)
+            return sample_route(values, self.router.always_on, generator).bool().tolist()
+        return top_n_route(values, self.router.always_on, self.n_active).bool().tolist()

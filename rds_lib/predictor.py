@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor, SAM2VideoPredictorVOS
@@ -16,7 +17,8 @@ from rds_lib.lora import RDSWeights, load_rds
 from rds_lib.paths import MINI_SAM2
 from rds_lib.policy import FrameRoute, RouteLog, RoutingPolicy
 from rds_lib.prompts import check_box, check_frame_index, check_mask, check_points
-from rds_lib.routing import always_on_blocks, check_budget, check_tau, normalize_to_budget, target_active
+from rds_lib.router_folding import FoldedRouter
+from rds_lib.routing import always_on_blocks, check_budget, check_tau, target_active
 from rds_lib.sam2_models import build_model
 
 log = logging.getLogger(__name__)
@@ -223,20 +225,19 @@ class RDSVideoPredictor(SAM2VideoPredictor):
     def _follow_policy(self, routes, frame_idx, tokens, mask_logits) -> FrameRoute:
         policy = self._policy
         p = policy.router.probabilities(tokens, mask_logits)
-        w = normalize_to_budget(p, policy.budget, check=False)
-        values = torch.cat([w[0], mask_logits.amax().float().view(1)]).cpu()  # the one device-to-host copy of a frame
-        w, peak = values[:-1], values[-1]
-        if not values.isfinite().all():
+        values = torch.cat([p[0], mask_logits.amax().to(p.dtype).view(1)]).cpu().numpy()  # the one device-to-host copy of a frame
+        if not np.isfinite(values).all():
             routes.invalid_frames += 1
             log.warning("frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
                         frame_idx, routes.invalid_frames)
             return self._full("no_previous_mask")
-        if peak <= 0:
+        if values[-1] <= 0:
             return self._full("no_previous_mask")
+        w = policy.keep_probabilities(values[:-1])
         keep_prob = w.tolist()
         for i in policy.router.always_on:
             keep_prob[i] = 1.0
-        return FrameRoute(as_flags(self.image_encoder.trunk, policy.decide(w, routes.generator)), tuple(keep_prob), "routed")
+        return FrameRoute(tuple(policy.decide(w, routes.generator)), tuple(keep_prob), "routed")
 
     def _follow_fixed_route(self, frame_idx, mask_logits) -> FrameRoute:
         if not mask_logits.amax() > 0:
@@ -359,7 +360,7 @@ def _make_policy(weights: RDSWeights, budget, routing, tau, rds_path) -> Routing
     if router is None:
         raise RDSInputError(f"{rds_path} holds adapters but no router; use a file trained with a budget, or routing='full'")
     n_active = round(target_active(budget, router.depth, router.always_on))
-    return RoutingPolicy(router, float(budget), routing, weights.tau_for(budget) if tau is None else tau, n_active)
+    return RoutingPolicy(FoldedRouter(router), float(budget), routing, weights.tau_for(budget) if tau is None else tau, n_active)
 
 
 def _shipped_weights(config_file):

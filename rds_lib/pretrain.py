@@ -22,7 +22,7 @@ from rds_lib.training_data import GeneratedBatches, loader
 from rds_lib.training_run import Averaged, TrainingRun, learning_rate, optimizer_step
 
 PROMPT_SHARES = {"mask": 0.7, "box": 0.15, "point": 0.15}
-MASKS_ONLY = 0.5  # share of the run before boxes and clicks come in: a model that cannot follow a mask learns nothing from them
+MASKS_ONLY = 0.4  # share of the run before boxes and clicks come in: a model that cannot follow a mask learns nothing from them
 WARM_UP = 200  # steps
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
@@ -30,7 +30,7 @@ CLIP_NORM = 1.0
 
 def pretrain(
     *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.3, weight_decay: float = 0.05,
-    bsds_root: str = "", compile_blocks: bool = False, workers: int = 0, save_every: int = 100,
+    bsds_root: str = "", start_from: Path | None = None, compile_blocks: bool = False, workers: int = 0, save_every: int = 100,
     config_file: str = "mini", device: str | None = None,
 ) -> Path:
     """Train, resuming from ``workdir`` if it holds a state, and return the path of the averaged weights.
@@ -45,6 +45,8 @@ def pretrain(
         Every step leaves out each block that may be skipped with one probability, drawn between 0 and this.
     bsds_root : str
         A folder of BSDS500, or "" for generated clips alone.
+    start_from : Path, optional
+        Weights to go on from; random ones by default.
     workers : int
         Processes that make clips; 0 where the training itself uses all cores.
     compile_blocks : bool
@@ -52,7 +54,7 @@ def pretrain(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_flush_denormal(True)
-    model = _build(seed, config_file, compile_blocks).to(device).train()
+    model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
     total = sum(phase[3] for phase in phases)
     optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
     average = Averaged(model, EMA_DECAY)
@@ -97,10 +99,10 @@ def draw_route(trunk, drop_path: float, generator) -> list[bool]:
     return [i in always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
 
 
-def _build(seed, config_file, compile_blocks):
+def _build(seed, config_file, start_from, compile_blocks):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model(config_file, False)
+        model = build_model(config_file, start_from or False)
     if compile_blocks:
         torch._dynamo.config.recompile_limit = 64  # eight kinds of block, twice the image sizes, with and without gradient
         for block in model.image_encoder.trunk.blocks:

@@ -21,7 +21,7 @@ class RouterOutput(NamedTuple):
 
 
 class RunningNorm(nn.Module):
-    """Centre and scale features (B, C) by their running statistics over frames, in training and evaluation alike.
+    """Centre and scale features (B, C, ...) by their running statistics over frames, in training and evaluation alike.
 
     What all frames share, such as the position embedding, would otherwise drown what differs between them, and the
     router would settle on one route for all. Batch statistics do not serve: a batch may hold a single frame.
@@ -36,16 +36,22 @@ class RunningNorm(nn.Module):
 
     def forward(self, features):
         if self.training:
-            self._update(features.detach().float())
-        return (features - self.mean) * torch.rsqrt(self.var + 1e-6)
+            self._update(features.detach().float().movedim(1, -1).flatten(0, -2))
+        scale, shift = (values.view(-1, *(1,) * (features.ndim - 2)) for values in self.scale_and_shift())
+        return features * scale + shift
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What a feature is multiplied by, and what is added to it then; each (C,)."""
+        scale = torch.rsqrt(self.var + 1e-6)
+        return scale, -self.mean * scale
 
     @torch.no_grad()
-    def _update(self, features):
+    def _update(self, rows):
         self.count += 1
         rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
-        offset = features - self.mean
+        offset = rows - self.mean
         self.mean += rate * offset.mean(0)
-        self.var += rate * ((offset * (features - self.mean)).mean(0) - self.var)
+        self.var += rate * ((offset * (rows - self.mean)).mean(0) - self.var)
 
 
 class PredictionAwareRouter(nn.Module):
@@ -53,7 +59,8 @@ class PredictionAwareRouter(nn.Module):
 
     ``Y = alpha * f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
     an MLP to one logit per block. Paper does not give sizes; the head strides early (4, then 2) to stay cheap.
-    Features are normalised before the head and the MLP, and logits bounded, so that routes cannot saturate at the start.
+    Features are normalised before the head and the MLP, and logits bounded, so that routes cannot saturate at the start;
+    all of it is linear up to the first GELU, which ``router_folding.FoldedRouter`` uses for inference.
 
     Parameters
     ----------
@@ -84,7 +91,7 @@ class PredictionAwareRouter(nn.Module):
         self.mask_patch_embed = nn.Conv2d(1, embed_dim, kernel_size=7, stride=4, padding=3)  # f
         self.image_proj = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)  # g
         self.head = nn.Sequential(  # phi
-            nn.GroupNorm(1, embed_dim),
+            RunningNorm(embed_dim),
             nn.Conv2d(embed_dim, middle, kernel_size=4, stride=4),
             nn.GELU(),
             nn.Conv2d(middle, self.hidden, kernel_size=3, stride=2, padding=1),
@@ -128,26 +135,12 @@ class PredictionAwareRouter(nn.Module):
 
     def probabilities(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
         """Lines 3-5 of Algorithm 1: activation probabilities (B, L), float32."""
-        if image_feature.ndim != 4 or image_feature.shape[-1] != self.embed_dim:
-            raise RDSInputError(f"image_feature has shape {tuple(image_feature.shape)}; expected (B, h, w, {self.embed_dim})")
-        if mask_logits.ndim != 4 or mask_logits.shape[:2] != (len(image_feature), 1):
-            raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected ({len(image_feature)}, 1, H, W)")
-        mask = self._embed_mask((mask_logits > 0).to(image_feature.dtype))
+        check_router_input(image_feature, mask_logits, self.embed_dim)
+        mask = (mask_logits > 0).to(image_feature.dtype)
+        mask = self.mask_patch_embed(F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest"))
         fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
         features = self.norm(self.head(fused).mean((2, 3)))  # (B, hidden)
-        logits = self.mlp(features).float()
-        return torch.sigmoid(self.logit_bound * torch.tanh(logits / self.logit_bound))
-
-    def _embed_mask(self, mask):
-        """Patch embedding of a mask (B, 1, H, W) in {0, 1} that is resized to the encoder's input, (B, C, h, w)."""
-        embed, size = self.mask_patch_embed, self.image_size
-        if mask.shape[2:] != (size // 4, size // 4):
-            return embed(F.interpolate(mask, size=(size, size), mode="nearest"))
-        # SAM2's mask has one pixel per token. Enlarged 4x, the first 3 of 7 kernel rows fall on the pixel before a token's
-        # and the last 4 on its own (columns alike), so summed weights on the small mask give the same
-        rows = torch.stack([embed.weight[:, :, :3].sum(2), embed.weight[:, :, 3:].sum(2)], 2)
-        weight = torch.stack([rows[..., :3].sum(3), rows[..., 3:].sum(3)], 3)  # (C, 1, 2, 2)
-        return F.conv2d(F.pad(mask, (1, 0, 1, 0)), weight, embed.bias)
+        return probabilities_of(self.mlp(features), self.logit_bound)
 
     def _route(self, w, mode, tau, n_active, generator):
         if mode == "sample":
@@ -157,3 +150,16 @@ class PredictionAwareRouter(nn.Module):
         if mode == "top_n":
             return top_n_route(w, self.always_on, n_active)
         raise RDSInputError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
+
+
+def probabilities_of(raw: Tensor, logit_bound: float) -> Tensor:
+    """Line 5 of Algorithm 1 on bounded logits, float32."""
+    return torch.sigmoid(logit_bound * torch.tanh(raw.float() / logit_bound))
+
+
+def check_router_input(image_feature, mask_logits, embed_dim):
+    """Raise unless there are tokens (B, h, w, C) and as many masks (B, 1, H, W)."""
+    if image_feature.ndim != 4 or image_feature.shape[-1] != embed_dim:
+        raise RDSInputError(f"image_feature has shape {tuple(image_feature.shape)}; expected (B, h, w, {embed_dim})")
+    if mask_logits.ndim != 4 or mask_logits.shape[:2] != (len(image_feature), 1):
+        raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected ({len(image_feature)}, 1, H, W)")

@@ -11,6 +11,7 @@ from rds_lib.errors import RDSInputError
 
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
 STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
 MIN_PIXELS = 0.002  # share of the frame that an object must cover on frame 0 to be asked for
 
 
@@ -68,7 +69,7 @@ class GeneratedBatches(_Batches):
     def _clip(self, rng):
         clip = generate_clip(
             self.seed, int(rng.integers(2**31)), split=self.split, frames=self.frames, height=self.size,
-            width=self.size, difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root,
+            width=self.size, difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root, length=WHOLE_CLIP,
         )
         obj_id = pick_object(clip.masks, rng)
         if obj_id is None:

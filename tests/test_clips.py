@@ -28,7 +28,7 @@ def areas(clip, obj_id=1):
 def sprites_of(monkeypatch, difficulty, index):
     """What the clip is drawn from: its sprites from the back to the front."""
     seen, render = [], clips._Scene.render
-    monkeypatch.setattr(clips._Scene, "render", lambda self, sprites: seen.extend(sprites) or render(self, sprites))
+    monkeypatch.setattr(clips._Scene, "render", lambda self, sprites, window: seen.extend(sprites) or render(self, sprites, window))
     return make.__wrapped__(difficulty, index), seen
 
 

@@ -12,6 +12,7 @@ from rds_lib.errors import RDSInputError
 from rds_lib.lora import add_lora, lora_state_dict, save_rds
 from rds_lib.predictor import POSTPROCESSING, RDSVideoPredictor, RoutingPolicy, build_rds_video_predictor
 from rds_lib.router import PredictionAwareRouter
+from rds_lib.router_folding import FoldedRouter
 from rds_lib.sam2_models import build_model
 
 ALWAYS_ON = [0, 2, 8, 44, 47]
@@ -44,7 +45,7 @@ def checkpoint(tmp_path_factory):
 def rds_file(checkpoint):
     torch.manual_seed(1)
     model = add_lora(build_model("mini", checkpoint), [0, 3, 12], rank=2)
-    router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=192)
+    router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128)
     with torch.no_grad():
         for name, tensor in lora_state_dict(model).items():
             tensor.normal_(std=0.02)
@@ -336,7 +337,7 @@ def test_accepts_the_masks_that_sam2_accepts(full, video):
     expected = full.add_new_mask(state, 0, 1, box_mask())[2]
     for mask in (box_mask().astype(np.uint8) * 255, torch.from_numpy(box_mask()), torch.from_numpy(box_mask()).float()):
         assert torch.equal(full.add_new_mask(state, 0, 1, mask)[2], expected)
-    full.add_new_mask(state, 0, 1, np.ones((192, 192), bool))
+    full.add_new_mask(state, 0, 1, np.ones((128, 128), bool))
     with pytest.warns(UserWarning, match="empty"):
         full.add_new_mask(state, 0, 1, np.zeros((H, W), bool))
 
@@ -410,8 +411,8 @@ def test_hiera_l_is_routed(video):
     config, small = "configs/sam2.1/sam2.1_hiera_l.yaml", ["++model.image_size=256"]
     predictor = build_rds_video_predictor(config, routing="full", device="cpu", hydra_overrides_extra=small)
     torch.nn.init.constant_(predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
-    router = PredictionAwareRouter(144, 48, ALWAYS_ON, image_size=256).eval()
-    predictor.set_policy(RoutingPolicy(router, 0.4, "top_n", 0.5, 24))
+    router = PredictionAwareRouter(144, 48, ALWAYS_ON, image_size=256)
+    predictor.set_policy(RoutingPolicy(FoldedRouter(router), 0.4, "top_n", 0.5, 24))
     state = start(predictor, video)
     track(predictor, state, max_frame_num_to_track=1)
     assert predictor.route_table(state).groupby("frame_idx").active.sum().to_dict() == {0: 48, 1: 24}
@@ -430,7 +431,7 @@ def test_the_router_moves_with_the_predictor(routed):
     assert "router" not in " ".join(name for name, _ in routed.named_parameters())
     routed.to(torch.float64)
     try:
-        assert routed._policy.router.alpha.dtype == torch.float64
+        assert routed._policy.router.frame_weight.dtype == torch.float64
     finally:
         routed.to(torch.float32)
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from rds_lib import pretrain as module
-from rds_lib.pretrain import export_weights, held_out_iou, pretrain
+from rds_lib.pretrain import draw_route, export_weights, held_out_iou, pretrain
 from rds_lib.sam2_models import build_model, set_image_size
 
 PHASES = [(64, 2, 1, 2), (96, 2, 2, 1)]
@@ -38,11 +38,11 @@ def test_a_stopped_run_ends_at_the_same_weights(whole, tmp_path, monkeypatch):
     """Killed in the third step, in its second phase; the third step draws other clips and other noise than the first."""
     clip_loss, calls = module.clip_loss, []
 
-    def once_too_often(*args):
+    def once_too_often(*args, **options):
         calls.append(1)
         if len(calls) == 3:
             raise Killed
-        return clip_loss(*args)
+        return clip_loss(*args, **options)
 
     monkeypatch.setattr(module, "clip_loss", once_too_often)
     with pytest.raises(Killed):
@@ -85,6 +85,23 @@ def test_training_moves_the_weights(whole):
     state = load_file(whole / "weights.safetensors")
     moved = [name for name, tensor in state.items() if not tensor.equal(start[name].half())]
     assert any("trunk.blocks.30" in name for name in moved) and any("memory_attention" in name for name in moved)
+
+
+def test_a_run_may_go_on_from_weights(whole, tmp_path):
+    start = whole / "weights.safetensors"
+    path = pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-12, start_from=start, device="cpu")
+    name = "image_encoder.trunk.blocks.5.mlp.layers.0.weight"
+    assert load_file(path)[name].equal(load_file(start)[name])
+
+
+def test_a_step_leaves_out_blocks_at_one_rate_and_keeps_those_that_must_run(mini_model):
+    trunk, generator = mini_model.image_encoder.trunk, torch.Generator().manual_seed(0)
+    routes = torch.tensor([draw_route(trunk, 0.3, generator) for _ in range(400)]).float()
+    assert routes[:, [0, 2, 8, 44, 47]].all()
+    free = [i for i in range(48) if i not in (0, 2, 8, 44, 47)]
+    left_out = 1 - routes[:, free].mean(1)
+    assert left_out.mean() == pytest.approx(0.15, abs=0.015) and left_out.std() > 0.08  # a fixed rate gives 0.05
+    assert torch.tensor(draw_route(trunk, 0.0, generator)).all()
 
 
 def test_weights_decay_on_matrices_only(mini_model):

@@ -5,6 +5,7 @@ import torch
 
 from rds_lib.errors import RDSInputError
 from rds_lib.router import PredictionAwareRouter, RunningNorm
+from rds_lib.router_folding import FoldedRouter
 
 ALWAYS_ON = (0, 2, 8, 44, 47)
 
@@ -12,13 +13,13 @@ ALWAYS_ON = (0, 2, 8, 44, 47)
 @pytest.fixture
 def router():
     torch.manual_seed(0)
-    return PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=192, budget=0.4)
+    return PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128, budget=0.4)
 
 
 @pytest.fixture
 def frames():
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(3, 48, 48, 16, generator=generator), torch.randn(3, 1, 48, 48, generator=generator)
+    return torch.randn(3, 32, 32, 16, generator=generator), torch.randn(3, 1, 32, 32, generator=generator)
 
 
 def test_route_is_all_ones_without_previous_mask(router, frames):
@@ -71,10 +72,20 @@ def test_route_depends_on_the_mask_but_not_on_its_magnitude_or_size(router, fram
     torch.testing.assert_close(router(frames[0], larger).p, p)
 
 
-def test_mask_embedding_of_a_small_mask_equals_that_of_the_enlarged_one(router, frames):
-    mask = (frames[1] > 0).float()
-    enlarged = torch.nn.functional.interpolate(mask, size=(192, 192), mode="nearest")
-    torch.testing.assert_close(router._embed_mask(mask), router.mask_patch_embed(enlarged))
+@torch.no_grad()
+def test_folded_router_gives_the_same_probabilities(router, frames):
+    for name, parameter in router.named_parameters():  # far from the start, where all probabilities are alike
+        parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+    for _ in range(5):
+        router.train()(2 * frames[0] + 1, frames[1])  # statistics that are not those of the frames below
+    wanted = router.eval()(*frames).p
+    assert wanted.std(0).max() > 1e-3
+    torch.testing.assert_close(FoldedRouter(router).probabilities(*frames), wanted, rtol=0, atol=1e-5)
+
+
+def test_folded_router_takes_masks_of_sam2_only(router, frames):
+    with pytest.raises(RDSInputError, match="32x32 px"):
+        FoldedRouter(router).probabilities(frames[0], torch.zeros(3, 1, 128, 128))
 
 
 def test_what_all_frames_share_does_not_hide_what_differs():
@@ -103,9 +114,9 @@ def test_router_and_adapters_of_hiera_l_have_the_size_of_the_paper():
 
 
 @pytest.mark.parametrize("change, match", [
-    ({"image_feature": torch.zeros(3, 48, 48, 8)}, "image_feature has shape"),
-    ({"mask_logits": torch.zeros(3, 48, 48)}, "mask_logits has shape"),
-    ({"mask_logits": torch.zeros(1, 1, 48, 48)}, "mask_logits has shape"),
+    ({"image_feature": torch.zeros(3, 32, 32, 8)}, "image_feature has shape"),
+    ({"mask_logits": torch.zeros(3, 32, 32)}, "mask_logits has shape"),
+    ({"mask_logits": torch.zeros(1, 1, 32, 32)}, "mask_logits has shape"),
     ({"mode": "argmax"}, "mode is 'argmax'"),
     ({"budget": 1.5}, "budget is 1.5"),
 ])

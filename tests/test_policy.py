@@ -1,0 +1,30 @@
+"""Deciding a frame's route in numpy gives what Algorithm 1's pure functions give."""
+
+import numpy as np
+import pytest
+import torch
+
+from rds_lib.policy import RoutingPolicy
+from rds_lib.router import PredictionAwareRouter
+from rds_lib.router_folding import FoldedRouter
+from rds_lib.routing import normalize_to_budget, sample_route, threshold_route, top_n_route
+
+ALWAYS_ON = (0, 2, 8, 44, 47)
+
+
+@pytest.mark.parametrize("mode, reference", [
+    ("threshold", lambda w, generator: threshold_route(w, ALWAYS_ON, 0.4)),
+    ("sample", lambda w, generator: sample_route(w, ALWAYS_ON, generator)),
+    ("top_n", lambda w, generator: top_n_route(w, ALWAYS_ON, 22)),
+])
+def test_decides_as_algorithm_1(mode, reference):
+    router = FoldedRouter(PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128))
+    policy = RoutingPolicy(router, 0.5, mode, 0.4, 22)
+    p = torch.rand(48, generator=torch.Generator().manual_seed(1)) ** 3
+    torch.testing.assert_close(torch.from_numpy(policy.keep_probabilities(p.numpy())), normalize_to_budget(p, 0.5))
+    assert normalize_to_budget(p, 0.5).max() == 1
+    w = torch.rand(48, generator=torch.Generator().manual_seed(0))
+    w[7] = 0.4  # on the threshold, in single precision
+    flags = policy.decide(w.numpy(), torch.Generator().manual_seed(3))
+    assert flags == reference(w, torch.Generator().manual_seed(3)).bool().tolist()
+    assert all(isinstance(flag, bool) for flag in flags) and np.mean(flags) not in (0, 1)
