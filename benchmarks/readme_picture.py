@@ -1,6 +1,6 @@
 """Draw the README's picture from the products of `dvc repro`: a strip of frames and the blocks that ran.
 
-    python benchmarks/readme_picture.py [--profile mini] [--sequence val-0004-scale_change] [--budget 0.6]
+    python benchmarks/readme_picture.py [--profile mini] [--sequence val-0013-scale_change] [--budget 0.6]
 """
 
 import argparse
@@ -15,7 +15,7 @@ from rds_lib.viz import overlay, story_figure
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="mini")
-    parser.add_argument("--sequence", default="val-0000-plain")
+    parser.add_argument("--sequence", default="val-0013-scale_change")
     parser.add_argument("--budget", type=float, default=0.6)
     options = parser.parse_args()
     params = load_params(options.profile)

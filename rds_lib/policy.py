@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -51,18 +50,19 @@ class RoutingPolicy:
     tau: float
     n_active: int
 
-    def keep_probabilities(self, p: np.ndarray) -> np.ndarray:
-        """Line 6 of Algorithm 1 for one frame, (L,) float32: ``routing.normalize_to_budget`` without a tensor operation."""
-        return np.minimum(self.budget * len(p) * p / p.sum(), 1)
+    def keep_probabilities(self, p: list[float]) -> list[float]:
+        """Line 6 of Algorithm 1 for one frame, L numbers: ``routing.normalize_to_budget`` on the host."""
+        scale = self.budget * len(p) / sum(p)
+        return [min(scale * value, 1.0) for value in p]
 
-    def decide(self, w: np.ndarray, generator: torch.Generator) -> list[bool]:
-        """Flags of one frame for keep probabilities (L,), float32; equal to ``routing``'s functions, in a few microseconds."""
+    def decide(self, w: list[float], generator: torch.Generator) -> list[bool]:
+        """Flags of one frame for its L keep probabilities; ``routing``'s functions, the threshold in a few microseconds."""
         if self.mode == "threshold":
-            active = (w >= self.tau).tolist()
+            active = [value >= self.tau for value in w]
             for i in self.router.always_on:
                 active[i] = True
             return active
-        values = torch.from_numpy(w)
+        values = torch.tensor(w)
         if self.mode == "sample":
             return sample_route(values, self.router.always_on, generator).bool().tolist()
         return top_n_route(values, self.router.always_on, self.n_active).bool().tolist()

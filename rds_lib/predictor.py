@@ -2,9 +2,9 @@
 
 import importlib.util
 import logging
+import math
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor, SAM2VideoPredictorVOS
@@ -225,16 +225,17 @@ class RDSVideoPredictor(SAM2VideoPredictor):
     def _follow_policy(self, routes, frame_idx, tokens, mask_logits) -> FrameRoute:
         policy = self._policy
         p = policy.router.probabilities(tokens, mask_logits)
-        values = torch.cat([p[0], mask_logits.amax().to(p.dtype).view(1)]).cpu().numpy()  # the one device-to-host copy of a frame
-        if not np.isfinite(values).all():
+        # the one device-to-host copy of a frame; few numbers, which Python handles faster than arrays do
+        *p, peak = torch.cat([p[0], mask_logits.amax().to(p.dtype).view(1)]).tolist()
+        if not math.isfinite(sum(p) + peak):
             routes.invalid_frames += 1
             log.warning("frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
                         frame_idx, routes.invalid_frames)
             return self._full("no_previous_mask")
-        if values[-1] <= 0:
+        if peak <= 0:
             return self._full("no_previous_mask")
-        w = policy.keep_probabilities(values[:-1])
-        keep_prob = w.tolist()
+        w = policy.keep_probabilities(p)
+        keep_prob = list(w)
         for i in policy.router.always_on:
             keep_prob[i] = 1.0
         return FrameRoute(tuple(policy.decide(w, routes.generator)), tuple(keep_prob), "routed")

@@ -54,11 +54,11 @@ class FoldedRouter(nn.Module):
         if mask_logits.shape[2:] != (side, side):
             raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected SAM2's own masks, {side}x{side} px")
         batch, rows, columns = len(image_feature), image_feature.shape[1] // 4, image_feature.shape[2] // 4
-        tokens = image_feature.unflatten(2, (columns, 4)).unflatten(1, (rows, 4)).transpose(2, 3)  # (B, rows, columns, 4, 4, C)
+        tokens = image_feature.view(batch, rows, 4, columns, 4, -1).transpose(2, 3)  # (B, rows, columns, 4, 4, C)
         mask = F.pad((mask_logits[:, 0] > 0).to(image_feature.dtype), (1, 0, 1, 0))
         mask = mask.unfold(1, 5, 4).unfold(2, 5, 4)  # (B, rows, columns, 5, 5)
         x = torch.addmm(self.bias, tokens.reshape(-1, len(self.frame_weight)), self.frame_weight)
-        x = F.gelu(x.addmm_(mask.reshape(-1, 25), self.mask_weight))
+        x = F.gelu(torch.addmm(x, mask.reshape(-1, 25), self.mask_weight))  # not in place: autocast would pass it by
         x = x.view(batch, rows, columns, -1).permute(0, 3, 1, 2)
         x = F.gelu(F.conv2d(x, self.second_weight, self.second_bias, stride=2, padding=1)).mean((2, 3))
         x = F.gelu(F.linear(x, self.linear_weight, self.linear_bias))

@@ -83,6 +83,15 @@ def test_folded_router_gives_the_same_probabilities(router, frames):
     torch.testing.assert_close(FoldedRouter(router).probabilities(*frames), wanted, rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+def test_folded_router_runs_under_autocast(router, frames):
+    folded = FoldedRouter(router)
+    with torch.autocast("cpu", torch.bfloat16):
+        p = folded.probabilities(*frames)
+    assert p.dtype == torch.float32
+    torch.testing.assert_close(p, folded.probabilities(*frames), rtol=0, atol=0.02)
+
+
 def test_folded_router_takes_masks_of_sam2_only(router, frames):
     with pytest.raises(RDSInputError, match="32x32 px"):
         FoldedRouter(router).probabilities(frames[0], torch.zeros(3, 1, 128, 128))

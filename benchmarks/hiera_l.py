@@ -1,0 +1,34 @@
+"""Time routing on the paper's own encoder: Hiera-L with random weights and forced routes, which is enough for speed.
+
+    python benchmarks/hiera_l.py [--frames 3] [--threads 2]
+
+On two CPU cores a frame of 1024 px takes seconds; nothing else should run meanwhile.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from rds_lib import load_params
+from rds_lib.benchmark import run_benchmark
+
+COLUMNS = ["arm", "frame_ms", "encoder_ms", "router_ms", "router_share", "active_blocks", "speedup", "speedup_ideal", "eta",
+           "speedup_vs_stock", "copies_per_frame", "image_size", "device", "dtype", "threads"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    params = load_params("paper").with_section("model", checkpoint="").with_section(
+        "benchmark", budgets=[0.8, 0.6, 0.4], warmup=1, frames=options.frames, repeats=1, threads=options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        table = run_benchmark(params, Path(folder))
+    print(table[COLUMNS].round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
