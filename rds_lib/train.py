@@ -26,6 +26,7 @@ from rds_lib.training_run import TrainingRun, learning_rate, optimizer_step
 log = logging.getLogger(__name__)
 WARM_UP = 10  # steps
 CLIP_NORM = 1.0
+PREFERENCE_RATE = 10.0  # times the router's rate, for the bias of its last layer
 
 
 @dataclass
@@ -97,7 +98,7 @@ def train_rds(
     adapters = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": adapters, "peak": lr_lora, "weight_decay": 0.0}]
     if router is not None:
-        groups.append({"params": list(router.parameters()), "peak": lr_router, "weight_decay": 0.0})
+        groups += _router_groups(router, lr_router)
     optimizer = torch.optim.AdamW(groups)
     parts = {"adapters": torch.nn.ParameterList(adapters), "optimizer": optimizer}
     if router is not None:
@@ -122,6 +123,16 @@ def train_rds(
     if rank == 0:
         save_rds(out, router, model, budgets=list(budgets), blocks=list(blocks), rank=lora_rank, config_file=config_file)
     return out
+
+
+def _router_groups(router, lr):
+    """The last bias learns faster: what the frames share must lie there, not in the features.
+
+    Otherwise a frame unlike those of the training gets equal probabilities, and a threshold runs all blocks or none.
+    """
+    bias = router.mlp[-1].bias
+    others = [p for p in router.parameters() if p is not bias]
+    return [{"params": others, "peak": lr, "weight_decay": 0.0}, {"params": [bias], "peak": PREFERENCE_RATE * lr, "weight_decay": 0.0}]
 
 
 def _new_router(model) -> PredictionAwareRouter:

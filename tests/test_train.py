@@ -173,3 +173,12 @@ def test_the_first_frame_is_not_part_of_the_loss(routed_clip):
         targets[:, 1:] = 0
         module._clip_loss(routed_clip, targets)
     assert len(losses) == 2 and not any(target.any() for target in losses)
+
+
+def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip):
+    router = routed_clip.router
+    groups = module._router_groups(router, 1e-3)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in router.parameters())
+    rates = {id(p): group["peak"] for group in groups for p in group["params"]}
+    assert rates.pop(id(router.mlp[-1].bias)) == pytest.approx(1e-2)
+    assert set(rates.values()) == {1e-3}
