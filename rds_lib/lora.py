@@ -19,7 +19,7 @@ from rds_lib.routing import check_budget, check_tau
 log = logging.getLogger(__name__)
 TARGETS = ("attn.qkv", "attn.proj", "mlp.layers.0", "mlp.layers.1")
 FORMAT = "rds/1"
-ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_bound")
+ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread")
 
 
 def add_lora(model, blocks, *, rank: int, alpha: float | None = None, dropout: float = 0.0):

@@ -1,11 +1,13 @@
 """How keep probabilities become a route, and the record of what was decided for each frame."""
 
 from dataclasses import dataclass, field
+from math import exp, sqrt
 from typing import NamedTuple
 
 import pandas as pd
 import torch
 
+from rds_lib.router import NEAR_UNIFORM
 from rds_lib.router_folding import FoldedRouter
 from rds_lib.routing import sample_route, top_n_route
 
@@ -50,10 +52,15 @@ class RoutingPolicy:
     tau: float
     n_active: int
 
-    def keep_probabilities(self, p: list[float]) -> list[float]:
-        """Line 6 of Algorithm 1 for one frame, L numbers: ``routing.normalize_to_budget`` on the host."""
-        scale = self.budget * len(p) / sum(p)
-        return [min(scale * value, 1.0) for value in p]
+    def keep_probabilities(self, logits: list[float]) -> list[float]:
+        """Lines 5 and 6 of Algorithm 1 on the host, for one frame's L logits of mean 0.
+
+        ``router.probabilities_of`` and ``routing.normalize_to_budget`` in Python, which handles so few numbers faster.
+        """
+        scale = -self.router.logit_spread / sqrt(sum([x * x for x in logits]) / len(logits) + NEAR_UNIFORM)
+        p = [1 / (1 + exp(scale * x)) for x in logits]
+        share = self.budget * len(p) / sum(p)
+        return [1.0 if (value := share * each) > 1 else value for each in p]
 
     def decide(self, w: list[float], generator: torch.Generator) -> list[bool]:
         """Flags of one frame for its L keep probabilities; ``routing``'s functions, the threshold in a few microseconds."""

@@ -224,17 +224,15 @@ class RDSVideoPredictor(SAM2VideoPredictor):
 
     def _follow_policy(self, routes, frame_idx, tokens, mask_logits) -> FrameRoute:
         policy = self._policy
-        p = policy.router.probabilities(tokens, mask_logits)
-        # the one device-to-host copy of a frame; few numbers, which Python handles faster than arrays do
-        *p, peak = torch.cat([p[0], mask_logits.amax().to(p.dtype).view(1)]).tolist()
-        if not math.isfinite(sum(p) + peak):
+        *logits, seen = policy.router.logits(tokens, mask_logits)[0].tolist()  # the one device-to-host copy of a frame
+        if not math.isfinite(sum(logits)):
             routes.invalid_frames += 1
             log.warning("frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
                         frame_idx, routes.invalid_frames)
             return self._full("no_previous_mask")
-        if peak <= 0:
+        if seen <= 0:
             return self._full("no_previous_mask")
-        w = policy.keep_probabilities(p)
+        w = policy.keep_probabilities(logits)
         keep_prob = list(w)
         for i in policy.router.always_on:
             keep_prob[i] = 1.0

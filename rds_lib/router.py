@@ -10,6 +10,7 @@ from rds_lib.errors import RDSInputError
 from rds_lib.routing import check_always_on, check_budget, normalize_to_budget, sample_route, threshold_route, top_n_route
 
 MODES = ("sample", "threshold", "top_n")
+NEAR_UNIFORM = 0.05
 
 
 class RouterOutput(NamedTuple):
@@ -59,8 +60,9 @@ class PredictionAwareRouter(nn.Module):
 
     ``Y = alpha * f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
     an MLP to one logit per block. Paper does not give sizes; the head strides early (4, then 2) to stay cheap.
-    Features are normalised before the head and the MLP, and logits bounded, so that routes cannot saturate at the start;
-    all of it is linear up to the first GELU, which ``router_folding.FoldedRouter`` uses for inference.
+    Features are normalised before the head and the MLP, and logits over the blocks, so that a router neither settles on one
+    route nor runs more blocks on one clip than on another; all of it is linear up to the first ReLU, which
+    ``router_folding.FoldedRouter`` uses for inference.
 
     Parameters
     ----------
@@ -76,16 +78,16 @@ class PredictionAwareRouter(nn.Module):
         Width of the head's last convolution; ``4 * embed_dim`` by default.
     budget : float
         Target share of active blocks when the call names none.
-    logit_bound : float
-        Logits are ``logit_bound * tanh(raw / logit_bound)``.
+    logit_spread : float
+        Standard deviation of a frame's logits over the blocks, once the router has left its start; see ``probabilities_of``.
     """
 
-    def __init__(self, embed_dim, depth, always_on, *, image_size, hidden=None, budget=1.0, logit_bound=4.0):
+    def __init__(self, embed_dim, depth, always_on, *, image_size, hidden=None, budget=1.0, logit_spread=1.0):
         super().__init__()
         check_budget(budget)
         self.embed_dim, self.depth, self.image_size = int(embed_dim), int(depth), int(image_size)
         self.always_on = check_always_on(always_on, depth)
-        self.hidden, self.budget, self.logit_bound = int(hidden or 4 * embed_dim), float(budget), float(logit_bound)
+        self.hidden, self.budget, self.logit_spread = int(hidden or 4 * embed_dim), float(budget), float(logit_spread)
         middle = max(self.hidden // 2, 1)
         self.alpha = nn.Parameter(torch.ones(()))
         self.mask_patch_embed = nn.Conv2d(1, embed_dim, kernel_size=7, stride=4, padding=3)  # f
@@ -93,12 +95,12 @@ class PredictionAwareRouter(nn.Module):
         self.head = nn.Sequential(  # phi
             RunningNorm(embed_dim),
             nn.Conv2d(embed_dim, middle, kernel_size=4, stride=4),
-            nn.GELU(),
+            nn.ReLU(),
             nn.Conv2d(middle, self.hidden, kernel_size=3, stride=2, padding=1),
-            nn.GELU(),
+            nn.ReLU(),
         )
         self.norm = RunningNorm(self.hidden)
-        self.mlp = nn.Sequential(nn.Linear(self.hidden, 2 * self.hidden), nn.GELU(), nn.Linear(2 * self.hidden, depth))
+        self.mlp = nn.Sequential(nn.Linear(self.hidden, 2 * self.hidden), nn.ReLU(), nn.Linear(2 * self.hidden, depth))
         nn.init.normal_(self.mlp[-1].weight, std=1e-2)
         nn.init.zeros_(self.mlp[-1].bias)
 
@@ -140,7 +142,7 @@ class PredictionAwareRouter(nn.Module):
         mask = self.mask_patch_embed(F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest"))
         fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
         features = self.norm(self.head(fused).mean((2, 3)))  # (B, hidden)
-        return probabilities_of(self.mlp(features), self.logit_bound)
+        return probabilities_of(self.mlp(features), self.logit_spread)
 
     def _route(self, w, mode, tau, n_active, generator):
         if mode == "sample":
@@ -152,9 +154,14 @@ class PredictionAwareRouter(nn.Module):
         raise RDSInputError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
 
 
-def probabilities_of(raw: Tensor, logit_bound: float) -> Tensor:
-    """Line 5 of Algorithm 1 on bounded logits, float32."""
-    return torch.sigmoid(logit_bound * torch.tanh(raw.float() / logit_bound))
+def probabilities_of(raw: Tensor, logit_spread: float) -> Tensor:
+    """Line 5 of Algorithm 1, float32, on logits that are normalised over the blocks; raw (..., L).
+
+    The paper takes the sigmoid of the raw logits. A threshold then keeps all blocks or none of a frame that the router has
+    nothing to say about, and a router can saturate. With equal spread on every frame the frame decides which blocks run,
+    and hardly how many. Raw logits of a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
+    """
+    return torch.sigmoid(logit_spread * F.layer_norm(raw.float(), raw.shape[-1:], eps=NEAR_UNIFORM))
 
 
 def check_router_input(image_feature, mask_logits, embed_dim):

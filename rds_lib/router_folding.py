@@ -1,4 +1,4 @@
-"""The router for inference: the same probabilities from half the operations.
+"""The router for inference: the same logits of one frame from a third of the operations.
 
 Mask embedding, projection, their sum, the normalisation and the head's first convolution are linear in frame and mask.
 The first convolution takes patches of 4x4 tokens that do not overlap, so all of it is one matrix product over patches.
@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rds_lib.errors import RDSInputError
-from rds_lib.router import PredictionAwareRouter, check_router_input, probabilities_of
+from rds_lib.router import PredictionAwareRouter
+
+LARGE = 3e38  # takes what is above 0 to 1 or more
 
 
 class FoldedRouter(nn.Module):
@@ -22,8 +24,11 @@ class FoldedRouter(nn.Module):
 
     def __init__(self, router: PredictionAwareRouter):
         super().__init__()
-        self.always_on, self.depth, self.embed_dim = router.always_on, router.depth, router.embed_dim
-        self.image_size, self.logit_bound = router.image_size, router.logit_bound
+        self.always_on, self.depth, self.logit_spread = router.always_on, router.depth, router.logit_spread
+        self.side = router.image_size // 4  # tokens, and pixels of SAM2's masks
+        self.patches = self.side // 4
+        self.token_shape = (1, self.side, self.side, router.embed_dim)
+        self.mask_shape = (1, 1, self.side, self.side)
         norm, first, _, second, _ = router.head
         with torch.no_grad():
             scale, shift = norm.scale_and_shift()
@@ -40,29 +45,58 @@ class FoldedRouter(nn.Module):
             scale, shift = router.norm.scale_and_shift()
             linear, _, last = router.mlp
             weights = {
-                "frame_weight": from_frame.permute(2, 3, 1, 0).flatten(0, 2), "mask_weight": from_mask.flatten(1).t(), "bias": bias,
-                "second_weight": second.weight, "second_bias": second.bias,
-                "linear_weight": linear.weight * scale, "linear_bias": linear.bias + linear.weight @ shift,
-                "last_weight": last.weight, "last_bias": last.bias}
+                "frame_weight": F.pad(from_frame.permute(2, 3, 1, 0).flatten(0, 2), (0, 1)),
+                "mask_weight": F.pad(from_mask.flatten(1).t(), (0, 1), value=1.0), "bias": F.pad(bias, (0, 1)),
+                "second_weight": _passing_on(second.weight.permute(2, 3, 1, 0)).flatten(0, 2), "second_bias": F.pad(second.bias, (0, 1)),
+                "linear_weight": _passing_on(linear.weight * scale),
+                "linear_bias": F.pad(linear.bias + linear.weight @ shift, (0, 1)),
+                "last_weight": _passing_on(last.weight - last.weight.mean(0)), "last_bias": F.pad(last.bias - last.bias.mean(), (0, 1)),
+                "mask_taps": _taps(self.side, 5, 4, pad=(1, 0, 1, 0)), "head_taps": _taps(self.patches, 3, 2, pad=(1, 1, 1, 1)),
+                "zero": bias.new_zeros(1), "zero_patch": bias.new_zeros(1, len(bias) + 1)}
         for name, tensor in weights.items():
             self.register_buffer(name, tensor.detach().clone(memory_format=torch.contiguous_format))
 
-    def probabilities(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
-        """Activation probabilities (B, L); see ``PredictionAwareRouter.probabilities``."""
-        check_router_input(image_feature, mask_logits, self.embed_dim)
-        side = self.image_size // 4
-        if mask_logits.shape[2:] != (side, side):
-            raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected SAM2's own masks, {side}x{side} px")
-        batch, rows, columns = len(image_feature), image_feature.shape[1] // 4, image_feature.shape[2] // 4
-        tokens = image_feature.view(batch, rows, 4, columns, 4, -1).transpose(2, 3)  # (B, rows, columns, 4, 4, C)
-        mask = F.pad((mask_logits[:, 0] > 0).to(image_feature.dtype), (1, 0, 1, 0))
-        mask = mask.unfold(1, 5, 4).unfold(2, 5, 4)  # (B, rows, columns, 5, 5)
-        x = torch.addmm(self.bias, tokens.reshape(-1, len(self.frame_weight)), self.frame_weight)
-        x = F.gelu(torch.addmm(x, mask.reshape(-1, 25), self.mask_weight))  # not in place: autocast would pass it by
-        x = x.view(batch, rows, columns, -1).permute(0, 3, 1, 2)
-        x = F.gelu(F.conv2d(x, self.second_weight, self.second_bias, stride=2, padding=1)).mean((2, 3))
-        x = F.gelu(F.linear(x, self.linear_weight, self.linear_bias))
-        return probabilities_of(F.linear(x, self.last_weight, self.last_bias), self.logit_bound)
+    def logits(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
+        """Raw logits of one frame's blocks less their mean, of which ``router.probabilities_of`` makes p, and one more number.
+
+        The last number is positive where the mask shows anything, and 0 else: each layer passes it on in a channel of its own,
+        so that whether there was a mask costs neither an operation nor a copy. A NaN in the mask makes all of them NaN.
+
+        Parameters
+        ----------
+        image_feature : Tensor, shape (1, h, w, C)
+        mask_logits : Tensor, shape (1, 1, h, w)
+            Of SAM2's own size, one pixel per token.
+
+        Returns
+        -------
+        Tensor, shape (1, L + 1)
+        """
+        if image_feature.shape != self.token_shape or mask_logits.shape != self.mask_shape:
+            raise RDSInputError(
+                f"image_feature has shape {tuple(image_feature.shape)} and mask_logits {tuple(mask_logits.shape)}; expected "
+                f"{self.token_shape} and {self.mask_shape}: one frame, and SAM2's own mask of {self.side}x{self.side} px")
+        # few and plain operations: each of them costs more than its arithmetic
+        patches = image_feature.view(self.patches, 4, self.patches, 4, -1).transpose(1, 2).reshape(-1, len(self.frame_weight))
+        mask = torch.cat([mask_logits.view(-1), self.zero]).index_select(0, self.mask_taps)
+        mask = mask.mul_(LARGE).clamp_(0, 1).view(-1, len(self.mask_weight))  # binarised; a comparison would hide a NaN
+        x = torch.addmm(torch.addmm(self.bias, patches, self.frame_weight), mask, self.mask_weight).relu_()
+        x = torch.cat([x, self.zero_patch]).index_select(0, self.head_taps).view(-1, len(self.second_weight))
+        x = torch.addmm(self.second_bias, x, self.second_weight).relu_().mean(0, keepdim=True)
+        return F.linear(F.linear(x, self.linear_weight, self.linear_bias).relu_(), self.last_weight, self.last_bias)
+
+
+def _passing_on(weight):
+    """A last input channel that becomes a last output channel as it is; the last two axes of ``weight`` are the channels."""
+    wider = F.pad(weight, (0, 1, 0, 1))
+    wider[..., -1, -1] = 1.0
+    return wider
+
+
+def _taps(side, kernel, stride, pad):
+    """What a convolution reads of a flattened (side, side) map, output by output; the padding is entry ``side ** 2``."""
+    entries = F.pad(torch.arange(side**2).view(side, side), pad, value=side**2)
+    return entries.unfold(0, kernel, stride).unfold(1, kernel, stride).flatten()
 
 
 def _on_small_mask(embed: nn.Conv2d) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from rds_lib.training_run import TrainingRun, learning_rate, optimizer_step
 log = logging.getLogger(__name__)
 WARM_UP = 10  # steps
 CLIP_NORM = 1.0
-PREFERENCE_RATE = 10.0  # times the router's rate, for the bias of its last layer
+PREFERENCE_RATE = 30.0  # times the router's rate, for the bias of its last layer
 
 
 @dataclass

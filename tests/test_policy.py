@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rds_lib.policy import RoutingPolicy
-from rds_lib.router import PredictionAwareRouter
+from rds_lib.router import PredictionAwareRouter, probabilities_of
 from rds_lib.router_folding import FoldedRouter
 from rds_lib.routing import normalize_to_budget, sample_route, threshold_route, top_n_route
 
@@ -18,10 +18,12 @@ ALWAYS_ON = (0, 2, 8, 44, 47)
 ])
 def test_decides_as_algorithm_1(mode, reference):
     router = FoldedRouter(PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128))
-    policy = RoutingPolicy(router, 0.5, mode, 0.4, 22)
-    p = torch.rand(48, generator=torch.Generator().manual_seed(1)) ** 3
-    torch.testing.assert_close(torch.tensor(policy.keep_probabilities(p.tolist())), normalize_to_budget(p, 0.5))
-    assert normalize_to_budget(p, 0.5).max() == 1
+    logits = torch.randn(48, generator=torch.Generator().manual_seed(1)) ** 3
+    logits -= logits.mean()
+    wanted = normalize_to_budget(probabilities_of(logits, 1.0), 0.6)
+    policy = RoutingPolicy(router, 0.6, mode, 0.4, 22)
+    torch.testing.assert_close(torch.tensor(policy.keep_probabilities(logits.tolist())), wanted)
+    assert wanted.max() == 1
     w = torch.rand(48, generator=torch.Generator().manual_seed(0))
     w[7] = torch.nextafter(torch.tensor(0.4), torch.tensor(1.0))  # just above the threshold, and far from rounding
     flags = policy.decide(w.tolist(), torch.Generator().manual_seed(3))

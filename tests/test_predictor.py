@@ -176,8 +176,8 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
     seen = {}
     state = start(routed, video)
     routed.add_new_mask(state, 0, 2, box_mask(60, 70))
-    probabilities = routed._policy.router.probabilities
-    monkeypatch.setattr(routed._policy.router, "probabilities", lambda x, m: seen.update({len(seen): m.clone()}) or probabilities(x, m))
+    logits = routed._policy.router.logits
+    monkeypatch.setattr(routed._policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m))
     track(routed, state)
     for call in range(1, 3):  # call 0 routes frame 1
         outputs = [state["output_dict_per_obj"][i]["non_cond_frame_outputs"][call]["pred_masks"] for i in (0, 1)]
@@ -187,8 +187,8 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
 def test_reverse_tracking_looks_at_the_frame_after(routed, video, monkeypatch):
     state = start(routed, video, frame_idx=3)
     seen = []
-    probabilities = routed._policy.router.probabilities
-    monkeypatch.setattr(routed._policy.router, "probabilities", lambda x, m: seen.append(m.clone()) or probabilities(x, m))
+    logits = routed._policy.router.logits
+    monkeypatch.setattr(routed._policy.router, "logits", lambda x, m: seen.append(m.clone()) or logits(x, m))
     track(routed, state, reverse=True)
     assert reasons(routed, state) == {3: "first_frame", 2: "routed", 1: "routed", 0: "routed"}
     outputs = state["output_dict_per_obj"][0]

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from rds_lib.errors import RDSInputError
-from rds_lib.router import PredictionAwareRouter, RunningNorm
+from rds_lib.router import PredictionAwareRouter, RunningNorm, probabilities_of
 from rds_lib.router_folding import FoldedRouter
+from rds_lib.routing import normalize_to_budget
 
 ALWAYS_ON = (0, 2, 8, 44, 47)
 
@@ -35,10 +36,19 @@ def test_only_invalid_frames_of_a_batch_fall_back(router, frames):
 
 def test_probabilities_start_near_uniform_and_stay_off_the_ends(router, frames):
     p = router(*frames).p
-    assert (p - 0.5).abs().max() < 0.1
+    assert (p - 0.5).abs().max() < 0.2 and p.std() < 0.06
     with torch.no_grad():
-        router.mlp[-1].bias.fill_(1e6)
-    assert router(*frames).p.max() < 0.99
+        router.mlp[-1].bias.copy_(1e6 * torch.arange(48))
+    p = router(*frames).p
+    assert 0.1 < p.min() < 0.2 and 0.8 < p.max() < 0.9
+
+
+def test_what_a_frame_says_loudly_or_softly_keeps_as_many_blocks():
+    raw = torch.randn(1, 48, generator=torch.Generator().manual_seed(0))
+    w = normalize_to_budget(probabilities_of(torch.cat([raw + 3, 10 * raw, 40 * raw]), 1.0), 0.6)
+    counts = (w >= 0.6).sum(1)
+    assert 10 < counts[0] < 40 and counts.max() - counts.min() <= 1
+    assert w.std(1).max() < 1.2 * w.std(1).min()
 
 
 def test_normalised_probabilities_meet_the_budget(router, frames):
@@ -73,28 +83,37 @@ def test_route_depends_on_the_mask_but_not_on_its_magnitude_or_size(router, fram
 
 
 @torch.no_grad()
-def test_folded_router_gives_the_same_probabilities(router, frames):
+def test_folded_router_gives_the_same_logits_and_says_whether_there_was_a_mask(router, frames):
     for name, parameter in router.named_parameters():  # far from the start, where all probabilities are alike
         parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
     for _ in range(5):
         router.train()(2 * frames[0] + 1, frames[1])  # statistics that are not those of the frames below
     wanted = router.eval()(*frames).p
     assert wanted.std(0).max() > 1e-3
-    torch.testing.assert_close(FoldedRouter(router).probabilities(*frames), wanted, rtol=0, atol=1e-5)
+    folded = FoldedRouter(router)
+    for i in range(3):
+        out = folded.logits(frames[0][i : i + 1], frames[1][i : i + 1])[0]
+        torch.testing.assert_close(probabilities_of(out[:48], router.logit_spread), wanted[i], rtol=0, atol=1e-5)
+        assert out[:48].mean().abs() < 1e-5 and out[48] > 0
+    one_pixel = torch.full((1, 1, 32, 32), -1.0)
+    assert folded.logits(frames[0][:1], one_pixel)[0, 48] == 0
+    for corner in ((0, 0), (0, 31), (31, 0), (31, 31), (17, 3)):
+        assert folded.logits(frames[0][:1], one_pixel.index_put(tuple(map(torch.tensor, (0, 0, *corner))), torch.tensor(1e-3)))[0, 48] > 0
+    assert folded.logits(frames[0][:1], one_pixel.index_fill(2, torch.tensor(5), float("nan"))).isnan().all()
 
 
 @torch.no_grad()
 def test_folded_router_runs_under_autocast(router, frames):
-    folded = FoldedRouter(router)
+    folded, frame = FoldedRouter(router), (frames[0][:1], frames[1][:1])
     with torch.autocast("cpu", torch.bfloat16):
-        p = folded.probabilities(*frames)
-    assert p.dtype == torch.float32
-    torch.testing.assert_close(p, folded.probabilities(*frames), rtol=0, atol=0.02)
+        out = folded.logits(*frame)
+    torch.testing.assert_close(out[:, :48].float(), folded.logits(*frame)[:, :48], rtol=0, atol=0.02)
+    assert out[0, 48] > 0
 
 
 def test_folded_router_takes_masks_of_sam2_only(router, frames):
     with pytest.raises(RDSInputError, match="32x32 px"):
-        FoldedRouter(router).probabilities(frames[0], torch.zeros(3, 1, 128, 128))
+        FoldedRouter(router).logits(frames[0][:1], torch.zeros(1, 1, 128, 128))
 
 
 def test_what_all_frames_share_does_not_hide_what_differs():

@@ -180,5 +180,5 @@ def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip
     groups = module._router_groups(router, 1e-3)
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in router.parameters())
     rates = {id(p): group["peak"] for group in groups for p in group["params"]}
-    assert rates.pop(id(router.mlp[-1].bias)) == pytest.approx(1e-2)
+    assert rates.pop(id(router.mlp[-1].bias)) == pytest.approx(3e-2)
     assert set(rates.values()) == {1e-3}
