@@ -114,6 +114,7 @@ class Train(Section):
     lr_router: Rate
     lr_lora: Rate
     lora_rank: Count
+    router_hidden: Count
 
 
 class Evaluation(Section):

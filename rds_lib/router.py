@@ -59,7 +59,8 @@ class PredictionAwareRouter(nn.Module):
     """Rate the blocks of the image encoder from the current frame and the previous mask (Algorithm 1, A.1).
 
     ``Y = alpha * f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
-    an MLP to one logit per block. Paper does not give sizes; the head strides early (4, then 2) to stay cheap.
+    an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens first, then strides by 2, to stay
+    cheap, and its width gives the paper's number of parameters on Hiera-L.
     Features are normalised before the head and the MLP, and logits over the blocks, so that a router neither settles on one
     route nor runs more blocks on one clip than on another; all of it is linear up to the first ReLU, which
     ``router_folding.FoldedRouter`` uses for inference.
@@ -75,7 +76,7 @@ class PredictionAwareRouter(nn.Module):
     image_size : int
         Side of the encoder's input in px, to which the mask is resized.
     hidden : int, optional
-        Width of the head's last convolution; ``4 * embed_dim`` by default.
+        Width of the head's convolution; ``6.25 * embed_dim`` by default.
     budget : float
         Target share of active blocks when the call names none.
     logit_spread : float
@@ -87,16 +88,14 @@ class PredictionAwareRouter(nn.Module):
         check_budget(budget)
         self.embed_dim, self.depth, self.image_size = int(embed_dim), int(depth), int(image_size)
         self.always_on = check_always_on(always_on, depth)
-        self.hidden, self.budget, self.logit_spread = int(hidden or 4 * embed_dim), float(budget), float(logit_spread)
-        middle = max(self.hidden // 2, 1)
+        self.hidden, self.budget, self.logit_spread = int(hidden or 6.25 * embed_dim), float(budget), float(logit_spread)
         self.alpha = nn.Parameter(torch.ones(()))
         self.mask_patch_embed = nn.Conv2d(1, embed_dim, kernel_size=7, stride=4, padding=3)  # f
         self.image_proj = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)  # g
         self.head = nn.Sequential(  # phi
             RunningNorm(embed_dim),
-            nn.Conv2d(embed_dim, middle, kernel_size=4, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(middle, self.hidden, kernel_size=3, stride=2, padding=1),
+            nn.AvgPool2d(4),
+            nn.Conv2d(embed_dim, self.hidden, kernel_size=3, stride=2, padding=1),
             nn.ReLU(),
         )
         self.norm = RunningNorm(self.hidden)

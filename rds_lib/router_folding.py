@@ -1,7 +1,7 @@
 """The router for inference: the same logits of one frame from a third of the operations.
 
-Mask embedding, projection, their sum, the normalisation and the head's first convolution are linear in frame and mask.
-The first convolution takes patches of 4x4 tokens that do not overlap, so all of it is one matrix product over patches.
+Mask embedding, projection, their sum and the normalisation are linear in frame and mask, and the head begins with a mean
+over patches of 4x4 tokens: so the mean comes first, and the rest is one matrix product over patches.
 """
 
 import torch
@@ -29,29 +29,28 @@ class FoldedRouter(nn.Module):
         self.patches = self.side // 4
         self.token_shape = (1, self.side, self.side, router.embed_dim)
         self.mask_shape = (1, 1, self.side, self.side)
-        norm, first, _, second, _ = router.head
+        norm, _, second, _ = router.head
         with torch.no_grad():
             scale, shift = norm.scale_and_shift()
-            per_channel = first.weight * scale[:, None, None]  # (M, C, 4, 4)
             mask_weight, mask_bias = _on_small_mask(router.mask_patch_embed)  # (C, 1, 2, 2), (C,)
-            offset = router.image_proj.bias + router.alpha * mask_bias
-            bias = first.bias + torch.einsum("mcij,c->m", per_channel, offset) + torch.einsum("mcij,c->m", first.weight, shift)
-            from_frame = torch.einsum("mcij,cd->mdij", per_channel, router.image_proj.weight[..., 0, 0])
-            from_mask = first.weight.new_zeros(len(bias), 1, 5, 5)
+            bias = scale * (router.image_proj.bias + router.alpha * mask_bias) + shift
+            from_frame = scale[:, None] * router.image_proj.weight[..., 0, 0]  # (C, C)
+            from_mask = bias.new_zeros(len(bias), 5, 5)
             for u in range(2):
                 for v in range(2):
-                    taps = router.alpha * mask_weight[:, 0, u, v]
-                    from_mask[:, 0, u : u + 4, v : v + 4] += torch.einsum("mcij,c->mij", per_channel, taps)
+                    from_mask[:, u : u + 4, v : v + 4] += (scale * router.alpha * mask_weight[:, 0, u, v] / 16)[:, None, None]
             scale, shift = router.norm.scale_and_shift()
             linear, _, last = router.mlp
+            head_taps = _taps(self.patches, 3, 2, pad=(1, 1, 1, 1))
             weights = {
-                "frame_weight": F.pad(from_frame.permute(2, 3, 1, 0).flatten(0, 2), (0, 1)),
+                "frame_weight": F.pad(from_frame.t(), (0, 1)),
                 "mask_weight": F.pad(from_mask.flatten(1).t(), (0, 1), value=1.0), "bias": F.pad(bias, (0, 1)),
                 "second_weight": _passing_on(second.weight.permute(2, 3, 1, 0)).flatten(0, 2), "second_bias": F.pad(second.bias, (0, 1)),
                 "linear_weight": _passing_on(linear.weight * scale),
                 "linear_bias": F.pad(linear.bias + linear.weight @ shift, (0, 1)),
                 "last_weight": _passing_on(last.weight - last.weight.mean(0)), "last_bias": F.pad(last.bias - last.bias.mean(), (0, 1)),
-                "mask_taps": _taps(self.side, 5, 4, pad=(1, 0, 1, 0)), "head_taps": _taps(self.patches, 3, 2, pad=(1, 1, 1, 1)),
+                "mask_taps": _taps(self.side, 5, 4, pad=(1, 0, 1, 0)), "head_taps": head_taps,
+                "average": bias.new_full((1, len(head_taps) // 9), 9 / len(head_taps)),
                 "zero": bias.new_zeros(1), "zero_patch": bias.new_zeros(1, len(bias) + 1)}
         for name, tensor in weights.items():
             self.register_buffer(name, tensor.detach().clone(memory_format=torch.contiguous_format))
@@ -77,12 +76,13 @@ class FoldedRouter(nn.Module):
                 f"image_feature has shape {tuple(image_feature.shape)} and mask_logits {tuple(mask_logits.shape)}; expected "
                 f"{self.token_shape} and {self.mask_shape}: one frame, and SAM2's own mask of {self.side}x{self.side} px")
         # few and plain operations: each of them costs more than its arithmetic
-        patches = image_feature.view(self.patches, 4, self.patches, 4, -1).transpose(1, 2).reshape(-1, len(self.frame_weight))
+        patches = F.avg_pool2d(image_feature.permute(0, 3, 1, 2), 4).flatten(2)[0].t()
         mask = torch.cat([mask_logits.view(-1), self.zero]).index_select(0, self.mask_taps)
         mask = mask.mul_(LARGE).clamp_(0, 1).view(-1, len(self.mask_weight))  # binarised; a comparison would hide a NaN
-        x = torch.addmm(torch.addmm(self.bias, patches, self.frame_weight), mask, self.mask_weight).relu_()
+        x = torch.addmm(torch.addmm(self.bias, patches, self.frame_weight), mask, self.mask_weight)
         x = torch.cat([x, self.zero_patch]).index_select(0, self.head_taps).view(-1, len(self.second_weight))
-        x = torch.addmm(self.second_bias, x, self.second_weight).relu_().mean(0, keepdim=True)
+        x = torch.addmm(self.second_bias, x, self.second_weight).relu_()
+        x = torch.mm(self.average, x)
         return F.linear(F.linear(x, self.linear_weight, self.linear_bias).relu_(), self.last_weight, self.last_bias)
 
 

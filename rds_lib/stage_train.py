@@ -60,6 +60,7 @@ def train_run(params, workdir: Path, name: str) -> Path:
         sequences=sequences, blocks=blocks, budgets=budgets, out=scratch / "rds.safetensors", workdir=scratch,
         seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
         lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
+        router_hidden=section.router_hidden,
         config_file=params.model.config, checkpoint=resolve_or_none(params.model.checkpoint))
 
 

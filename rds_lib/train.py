@@ -65,7 +65,8 @@ class RoutedClip:
 
 def train_rds(
     *, sequences, blocks, budgets, out: Path, workdir: Path, seed: int, steps: int, batch: int, frames: int,
-    lr_router: float, lr_lora: float, lora_rank: int, config_file: str = "mini", checkpoint: Path | None = None,
+    lr_router: float, lr_lora: float, lora_rank: int, router_hidden: int | None = None,
+    config_file: str = "mini", checkpoint: Path | None = None,
     save_every: int = 50, workers: int = 0, device: str | None = None,
 ) -> Path:
     """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
@@ -83,6 +84,8 @@ def train_rds(
         A safetensors file for ``build_rds_video_predictor(rds_path=...)``.
     steps, batch, frames : int
         Optimiser steps, clips a step and process, frames a clip. Under ``torchrun`` every process draws its own clips.
+    router_hidden : int, optional
+        Width of the router's head; see ``PredictionAwareRouter``.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def train_rds(
     model = build_model(config_file, checkpoint, device=device).requires_grad_(False)
     torch.manual_seed(seed)
     add_lora(model, blocks, rank=lora_rank)
-    router = _new_router(model).to(device) if budgets else None
+    router = _new_router(model, router_hidden).to(device) if budgets else None
     adapters = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": adapters, "peak": lr_lora, "weight_decay": 0.0}]
     if router is not None:
@@ -135,10 +138,10 @@ def _router_groups(router, lr):
     return [{"params": others, "peak": lr, "weight_decay": 0.0}, {"params": [bias], "peak": PREFERENCE_RATE * lr, "weight_decay": 0.0}]
 
 
-def _new_router(model) -> PredictionAwareRouter:
+def _new_router(model, hidden) -> PredictionAwareRouter:
     trunk = model.image_encoder.trunk
     return PredictionAwareRouter(
-        trunk.patch_embed.proj.out_channels, len(trunk.blocks), always_on_blocks(trunk), image_size=model.image_size)
+        trunk.patch_embed.proj.out_channels, len(trunk.blocks), always_on_blocks(trunk), image_size=model.image_size, hidden=hidden)
 
 
 def _clip_loss(clip: RoutedClip, targets):

@@ -12,6 +12,7 @@ from rds_lib.errors import RDSInputError
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
 STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
+RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
 MIN_PIXELS = 0.002  # share of the frame that an object must cover on frame 0 to be asked for
 
 
@@ -90,7 +91,8 @@ def _one_thread(_):
 class SequenceBatches(_Batches):
     """Windows of consecutive annotated frames of a data set; batch ``step`` depends on the seed and the step alone.
 
-    Each clip is squeezed to the model's square input, as SAM2 does, and mirrored or reversed in time at random.
+    Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and recoloured:
+    with few videos to learn from, a router would otherwise tell them apart by their colours.
     Items are as in ``GeneratedBatches``.
     """
 
@@ -116,7 +118,13 @@ class SequenceBatches(_Batches):
         frames, masks = fit_clip([sequence.frame(t) for t in times], labels == obj_id, self.size)
         if rng.random() < 0.5:
             frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
-        return to_model_input(frames), torch.from_numpy(masks.copy()).float()
+        return to_model_input(_recolour(frames, rng)), torch.from_numpy(masks.copy()).float()
+
+
+def _recolour(frames, rng):
+    """Frames (T, H, W, 3) uint8 in another light, the same for the whole clip: a gain per channel and one for all, and an offset."""
+    gain = np.exp(rng.normal(0, RECOLOUR, 3) + rng.normal(0, RECOLOUR))
+    return np.clip(frames * gain + 255 * rng.normal(0, RECOLOUR / 4), 0, 255).astype(np.uint8)
 
 
 def _label_map(sequence, t):

@@ -5,11 +5,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
-from rds_lib import clips, textures
+from rds_lib import clips, textures, training_data
 from rds_lib.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
 from rds_lib.errors import RDSInputError
-from rds_lib.training_data import GeneratedBatches, SequenceBatches, fit_clip, pick_object, to_model_input
+from rds_lib.training_data import GeneratedBatches, SequenceBatches, fit_clip, from_model_input, pick_object, to_model_input
 
 SEEDS = range(6)
 MASKS_SHA256 = "5f53e8e9cae6b5bb1a724cd472c0d0fd6a383914b9e438d60100936d84157ce7"
@@ -204,8 +205,9 @@ def test_windows_depend_on_the_seed_and_the_step_alone(sequences):
     assert all(a.equal(b) for a, b in zip(whole[3], resumed[0]))
 
 
-def test_windows_keep_frames_and_masks_together(sequences):
+def test_windows_keep_frames_and_masks_together(sequences, monkeypatch):
     """Every window is found in its sequence again: as it is, mirrored, reversed, or both, frame and mask alike."""
+    monkeypatch.setattr(training_data, "RECOLOUR", 0.0)
     data = SequenceBatches(sequences[:1], seed=1, batch=1, frames=2, size=64, first_step=0, steps=6)
     sequence, found = sequences[0], set()
     frames, masks = fit_clip([sequence.frame(t) for t in range(5)], np.stack([sequence.masks(t)[1] for t in range(5)]), 64)
@@ -221,6 +223,23 @@ def test_windows_keep_frames_and_masks_together(sequences):
                         found.add((step, flip))
                         break
     assert len(found) >= 3
+
+
+def test_a_training_clip_is_seen_in_one_other_light(sequences, monkeypatch):
+    options = {"seed": 1, "batch": 4, "frames": 3, "size": 64, "first_step": 0, "steps": 1}
+    lit, targets = SequenceBatches(sequences[:1], **options)[0]
+    monkeypatch.setattr(training_data, "RECOLOUR", 0.0)
+    plain, same_targets = SequenceBatches(sequences[:1], **options)[0]
+    assert torch.equal(targets, same_targets)
+    slopes = []
+    for clip, original in zip(from_model_input(lit), from_model_input(plain)):
+        for channel in range(3):
+            x, y = original[..., channel].astype(float).ravel(), clip[..., channel].astype(float).ravel()
+            inside = (y > 0) & (y < 255)
+            slope, offset = np.polyfit(x[inside], y[inside], 1)
+            assert np.abs(slope * x + offset - y)[inside].max() < 2
+            slopes.append(slope)
+    assert np.std(slopes) > 0.05
 
 
 def test_sequences_that_are_too_short_are_refused(sequences):

@@ -36,7 +36,7 @@ def test_only_invalid_frames_of_a_batch_fall_back(router, frames):
 
 def test_probabilities_start_near_uniform_and_stay_off_the_ends(router, frames):
     p = router(*frames).p
-    assert (p - 0.5).abs().max() < 0.2 and p.std() < 0.06
+    assert (p - 0.5).abs().max() < 0.2 and p.std() < 0.08
     with torch.no_grad():
         router.mlp[-1].bias.copy_(1e6 * torch.arange(48))
     p = router(*frames).p
