@@ -138,7 +138,7 @@ class Benchmark(Section):
 
 
 class Pretrain(Section):
-    """The mini base model; ``bsds_root`` optionally adds objects cut from real photographs, ``start_from`` goes on from weights."""
+    """The mini base model; optional are objects cut from the photographs of ``bsds_root``, videos of ``davis_root`` and ``start_from``."""
 
     seed: Seed
     phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
@@ -146,6 +146,7 @@ class Pretrain(Section):
     drop_path: Annotated[float, _in("[0, 1)")]
     start_from: str
     bsds_root: str
+    davis_root: str
     compile_blocks: bool
     held_out: Count
 

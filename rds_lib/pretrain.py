@@ -1,4 +1,4 @@
-"""Train the mini SAM2 from scratch: generated clips, and objects of BSDS500 where its folder is given.
+"""Train the mini SAM2 from scratch: generated clips, objects of BSDS500 and real videos where their folders are given.
 
 Follows SAM2's recipe in small: clips with a mask, box or click on the first frame, its loss, AdamW with a cosine; image
 size and clip length grow in phases. Stochastic depth leaves out whole blocks for a whole step, as routing will: what is
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from rds_lib.artifacts import write_tensors
 from rds_lib.encoder import encode_image
 from rds_lib.losses import clip_iou, sam2_loss
+from rds_lib.pretrain_data import PretrainBatches
 from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model, set_image_size
 from rds_lib.tracking import make_prompt, track_clip
@@ -30,7 +31,8 @@ CLIP_NORM = 1.0
 
 def pretrain(
     *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.3, weight_decay: float = 0.05,
-    bsds_root: str = "", start_from: Path | None = None, compile_blocks: bool = False, workers: int = 0, save_every: int = 100,
+    bsds_root: str = "", davis_root: str = "", start_from: Path | None = None, compile_blocks: bool = False, workers: int = 0,
+    save_every: int = 100,
     config_file: str = "mini", device: str | None = None,
 ) -> Path:
     """Train, resuming from ``workdir`` if it holds a state, and return the path of the averaged weights.
@@ -44,7 +46,9 @@ def pretrain(
     drop_path : float
         Every step leaves out each block that may be skipped with one probability, drawn between 0 and this.
     bsds_root : str
-        A folder of BSDS500, or "" for generated clips alone.
+        A folder of BSDS500, or "" for no objects of real photographs.
+    davis_root : str
+        A data set in DAVIS's layout, or "" for no real videos; see ``pretrain_data.PretrainBatches``.
     start_from : Path, optional
         Weights to go on from; random ones by default.
     workers : int
@@ -66,8 +70,8 @@ def pretrain(
         if todo <= 0:
             continue
         set_image_size(model, size)
-        data = GeneratedBatches(seed=seed, split="train", batch=batch, frames=frames, size=size,
-                                first_step=run.step, steps=todo, bsds_root=bsds_root)
+        data = PretrainBatches(seed=seed, batch=batch, frames=frames, size=size, first_step=run.step, steps=todo,
+                               bsds_root=bsds_root, davis_root=davis_root)
         for images, targets in tqdm(loader(data, workers=workers), desc=f"{size} px, {frames} frames"):
             started = time.perf_counter()
             for group in optimizer.param_groups:

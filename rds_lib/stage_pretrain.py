@@ -22,7 +22,8 @@ def run_pretrain(params, workdir: Path, out: Path) -> None:
     scratch = CACHE / "pretrain" / f"{params.profile}-{digest}"
     weights = pretrain(
         workdir=scratch, seed=section.seed, phases=section.phases, lr=section.lr, drop_path=section.drop_path,
-        bsds_root=section.bsds_root, start_from=resolve_or_none(section.start_from), compile_blocks=section.compile_blocks)
+        bsds_root=section.bsds_root, davis_root=section.davis_root,
+        start_from=resolve_or_none(section.start_from), compile_blocks=section.compile_blocks)
     model = build_model("mini", weights)
     rows = [{"clips": clips, "prompt": kind, "iou": held_out_iou(
                 model, seed=section.seed + 1, clips=section.held_out, frames=8, bsds_root=root, kind=kind)}

@@ -14,7 +14,7 @@ ORDER = """
     images frames layouts dataset_writers datasets output_folder textures clips generate own_video
     metrics_io metrics
     routing sam2_models encoder router router_folding lora policy prompts predictor macs probes
-    training_data tracking losses training_run pretrain train importance
+    training_data pretrain_data tracking losses training_run pretrain train importance
     sources products evaluate comparison benchmark
     stage_pretrain stage_importance stage_train stage_evaluation
     viz inspector_page track __main__

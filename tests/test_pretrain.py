@@ -1,14 +1,21 @@
 """Training the mini SAM2: the same weights whether or not it was stopped, and files that load again."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from rds_lib import pretrain as module
+from rds_lib.clips import generate_clip
+from rds_lib.dataset_writers import write_dataset
+from rds_lib.datasets import read_dataset
+from rds_lib.errors import RDSInputError
 from rds_lib.pretrain import draw_route, export_weights, held_out_iou, pretrain
+from rds_lib.pretrain_data import REAL_SHARE, PretrainBatches
 from rds_lib.sam2_models import build_model, set_image_size
+from rds_lib.training_data import GeneratedBatches, SequenceBatches
 
 PHASES = [(64, 2, 1, 2), (96, 2, 2, 1)]
 
@@ -92,6 +99,39 @@ def test_a_run_may_go_on_from_weights(whole, tmp_path):
     path = pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-12, start_from=start, device="cpu")
     name = "image_encoder.trunk.blocks.5.mlp.layers.0.weight"
     assert load_file(path)[name].equal(load_file(start)[name])
+
+
+@pytest.fixture
+def real_root(tmp_path):
+    """A training list of one clip, in DAVIS's layout."""
+    clips = [generate_clip(3, 0, split="val", frames=6, height=64, width=96, difficulty="plain", n_objects=1)]
+    write_dataset(tmp_path / "davis", clips, layout="davis2017", split="train")
+    return str(tmp_path / "davis")
+
+
+def test_real_videos_take_their_share_of_the_batches(real_root):
+    options = {"seed": 4, "batch": 1, "frames": 2, "size": 64}
+    mixed = PretrainBatches(davis_root=real_root, first_step=0, steps=400, **options)
+    kinds = [mixed._is_real(i) for i in range(400)]
+    assert sum(kinds) / 400 == pytest.approx(REAL_SHARE, abs=0.07)
+    video = SequenceBatches(read_dataset(Path(real_root), layout="davis2017", split="train"), first_step=0, steps=400, **options)
+    generated = GeneratedBatches(split="train", first_step=0, steps=400, **options)
+    for item in (kinds.index(True), kinds.index(False)):
+        source = video if kinds[item] else generated
+        assert all(a.equal(b) for a, b in zip(mixed[item], source[item]))
+    step = kinds.index(True)
+    resumed = PretrainBatches(davis_root=real_root, first_step=step, steps=1, **options)
+    assert all(a.equal(b) for a, b in zip(resumed[0], mixed[step]))
+
+
+def test_without_real_videos_all_batches_are_generated():
+    mixed = PretrainBatches(seed=4, batch=1, frames=2, size=64, first_step=0, steps=50)
+    assert len(mixed) == 50 and not any(mixed._is_real(i) for i in range(50))
+
+
+def test_a_folder_without_real_videos_is_refused_before_training(tmp_path):
+    with pytest.raises(RDSInputError, match="nothing-here"):
+        pretrain(workdir=tmp_path / "run", seed=1, phases=PHASES, lr=1e-3, davis_root=str(tmp_path / "nothing-here"), device="cpu")
 
 
 def test_a_step_leaves_out_blocks_at_one_rate_and_keeps_those_that_must_run(mini_model):
