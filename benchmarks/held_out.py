@@ -6,8 +6,8 @@
 import argparse
 from pathlib import Path
 
-from rds_lib.pretrain import held_out_iou
 from rds_lib.sam2_models import build_model
+from rds_lib.stage_pretrain import score_held_out
 
 SEED = 99
 
@@ -20,11 +20,8 @@ def main():
     parser.add_argument("--frames", type=int, default=8)
     options = parser.parse_args()
     model = build_model("mini", options.weights).eval()
-    for kind in ("mask", "box", "point"):
-        for label, root in (("generated", ""), ("with BSDS500", options.bsds)):
-            if root or label == "generated":
-                iou = held_out_iou(model, seed=SEED, clips=options.clips, frames=options.frames, bsds_root=root, kind=kind)
-                print(f"{kind}, {label} clips: IoU {iou:.3f} on frames 2 to {options.frames} of {options.clips} clips", flush=True)
+    scores = score_held_out(model, seed=SEED, clips=options.clips, frames=options.frames, bsds_root=options.bsds)
+    print(scores.to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Prints J&F in points, active blocks on routed frames and frames a second, one li
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -29,11 +30,11 @@ def main():
         arms[f"RDS {budget}"] = build_rds_video_predictor("mini", rds_path=options.rds, budget=budget, apply_postprocessing=False)
     rows = []
     for name, predictor in arms.items():
-        track = copy_first_mask if predictor is None else lambda sequence, predictor=predictor: track_sequence(predictor, sequence)
+        track = copy_first_mask if predictor is None else partial(track_sequence, predictor)
         scores = score_tracker(track, sequences, options.root, layout="davis2017", split=options.split, label=name)
         by_sequence = 100 * scores.objects.groupby("sequence")["JF"].mean()
         rows.append({"method": name, "J&F": 100 * scores.objects.attrs["summary"]["JF"],
-                     "active": scores.active if len(scores.routes) else float("nan"),
+                     "active": scores.active,
                      "fps": scores.frames / scores.seconds if scores.seconds else float("nan"), **by_sequence})
     print(pd.DataFrame(rows).round(1).to_string(index=False))
 

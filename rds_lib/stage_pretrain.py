@@ -24,13 +24,18 @@ def run_pretrain(params, workdir: Path, out: Path) -> None:
         workdir=scratch, seed=section.seed, phases=section.phases, lr=section.lr, drop_path=section.drop_path,
         bsds_root=section.bsds_root, davis_root=section.davis_root,
         start_from=resolve_or_none(section.start_from), compile_blocks=section.compile_blocks)
-    model = build_model("mini", weights)
-    rows = [{"clips": clips, "prompt": kind, "iou": held_out_iou(
-                model, seed=section.seed + 1, clips=section.held_out, frames=8, bsds_root=root, kind=kind)}
-            for clips, root in (("generated", ""), ("BSDS500 objects", section.bsds_root)) if clips == "generated" or root
-            for kind in PROMPT_SHARES]
+    scores = score_held_out(build_model("mini", weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root)
     write_table(out / "log.csv", read_table(scratch / "log.csv"))
-    write_table(out / "scores.csv", pd.DataFrame(rows).round(4))
+    write_table(out / "scores.csv", scores)
     for target in [out / "weights.safetensors"] + ([] if is_smoke(workdir) else [MINI_WEIGHTS]):
         with atomic_write(target) as temporary:
             shutil.copyfile(weights, temporary)
+
+
+def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "") -> pd.DataFrame:
+    """Mean IoU on unseen clips by kind of clip and of prompt, one row each; objects of BSDS500 where its folder is given."""
+    rows = [{"clips": name, "prompt": kind, "iou": held_out_iou(
+                model, seed=seed, clips=clips, frames=frames, bsds_root=root, kind=kind)}
+            for name, root in (("generated", ""), ("BSDS500 objects", bsds_root)) if name == "generated" or root
+            for kind in PROMPT_SHARES]
+    return pd.DataFrame(rows).round(4)
