@@ -26,6 +26,8 @@ DIFFICULTIES = (
 )
 CATEGORIES = ("blob", "spider", "cutout")
 SPLIT_CODES = {"train": 0, "calibration": 1, "val": 2}
+MARGIN = 1.3  # sides of the ground, in those of the frame: room for the camera to move
+IN_PLACE = 0.5  # share of the clips with BSDS500 in which the first object moves in the photograph that it was cut from
 PATCH = 128  # px, side of the square on which an object is painted before it is warped into the frame
 
 
@@ -88,6 +90,8 @@ def generate_clip(
     scene = _Scene(rng, split, max(frames, length or 0), height, width, bsds_root)
     n_objects = n_objects or int(rng.integers(2, 4) if difficulty == "late_entry" else rng.integers(1, 4))
     sprites = [scene.sprite(obj_id, difficulty) for obj_id in range(1, n_objects + 1)]
+    if scene.bsds_root and rng.random() < IN_PLACE:
+        scene.cut_out_in_place(sprites[0])
     sprites = _add_company(scene, sprites, difficulty)
     start = int(rng.integers(scene.frames - frames + 1)) if length else 0
     images, masks = scene.render(sprites, range(start, start + frames))
@@ -124,6 +128,7 @@ class _Scene:
         self.rng, self.split, self.frames, self.height, self.width = rng, split, frames, height, width
         self.bsds_root = bsds_root if split in textures.BSDS_SPLITS else ""
         self.photos = textures.photographs(split)
+        self.ground = None  # (MARGIN * H, MARGIN * W, 3) uint8; drawn with the frames unless an object brings its own
         self.short = min(height, width)
         self.camera = _walk(rng, frames, 2) * self.short * rng.choice([0.0, 0.008, 0.02])
         self.light = 1 + 0.12 * rng.choice([0.0, 1.0]) * _walk(rng, frames, 1) / 3
@@ -144,23 +149,51 @@ class _Scene:
         """The paint and the category of a new object."""
         rng = self.rng
         if self.bsds_root and rng.random() < 0.6:
-            pool = textures.bsds_objects(self.bsds_root, self.split)
-            rgb, mask = pool[int(rng.integers(len(pool)))]
-            side = max(mask.shape)
-            room = int(side * 1.12)
-            canvas = np.zeros((room, room, 4), np.uint8)
-            y, x = (room - mask.shape[0]) // 2, (room - mask.shape[1]) // 2
-            canvas[y : y + mask.shape[0], x : x + mask.shape[1]] = np.dstack([rgb, mask])
-            canvas = cv2.resize(canvas, (PATCH, PATCH), interpolation=cv2.INTER_AREA if room > PATCH else cv2.INTER_LINEAR)
-            return _paint(canvas[..., 3], textures.jitter_colour(rng, canvas[..., :3], strength=0.15)), "cutout"
+            region = self._region()
+            paint, _ = _cut_out(region.rgb, region.mask)
+            paint[..., :3] = textures.jitter_colour(rng, paint[..., :3], strength=0.15)
+            return _paint(paint[..., 3], paint[..., :3]), "cutout"
         mask = textures.blob_mask(rng, PATCH)
         solid = cv2.contourArea(cv2.convexHull(cv2.findNonZero(mask))) < 1.35 * np.count_nonzero(mask)
         return _paint(mask, self.texture(PATCH, PATCH)), "blob" if solid else "spider"
 
+    def _region(self):
+        pool = textures.bsds_objects(self.bsds_root, self.split)
+        return pool[int(self.rng.integers(len(pool)))]
+
+    def cut_out_in_place(self, sprite):
+        """Let a sprite be a region of a photograph that starts where it was cut out, and this photograph the ground.
+
+        Its outlines are the photograph's own, and what it hides is filled in, not left as a second object.
+        """
+        rng, region = self.rng, self._region()
+        photo, (h, w) = region.photo, region.mask.shape
+        height, width = int(self.height * MARGIN), int(self.width * MARGIN)
+        share = rng.uniform(0.5, 1.0)
+        rows, cols = (int(max(side * 1.05, full * share)) for side, full in ((h, photo.shape[0]), (w, photo.shape[1])))
+        rows, cols = min(rows, photo.shape[0]), min(cols, photo.shape[1])
+        top = int(rng.integers(max(0, region.y + h - rows), min(region.y, photo.shape[0] - rows) + 1))
+        left = int(rng.integers(max(0, region.x + w - cols), min(region.x, photo.shape[1] - cols) + 1))
+        mask = np.zeros(photo.shape[:2], np.uint8)
+        mask[region.y : region.y + h, region.x : region.x + w] = region.mask
+        crop = np.dstack([photo, mask])[top : top + rows, left : left + cols]
+        if rng.random() < 0.5:
+            crop = np.ascontiguousarray(crop[:, ::-1])
+        crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR)
+        rgb, mask = textures.jitter_colour(rng, crop[..., :3], strength=0.2), crop[..., 3]
+        x, y, w, h = cv2.boundingRect(mask)
+        self.ground = textures.fill_hole(rgb, cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0)
+        paint, side = _cut_out(rgb[y : y + h, x : x + w], mask[y : y + h, x : x + w])
+        sprite.paint, sprite.category = _paint(paint[..., 3], paint[..., :3]), "cutout"
+        sprite.size = sprite.size / sprite.size[0] * side
+        sprite.angle = sprite.angle - sprite.angle[0]
+        start = np.array([x + w / 2 - width / 2 + self.width / 2, y + h / 2 - height / 2 + self.height / 2])
+        sprite.path = sprite.path - sprite.path[0] + start
+
     def sprite(self, obj_id, difficulty):
         rng, n = self.rng, self.frames
         paint, category = self.look()
-        side = self.short * rng.uniform(0.35, 0.75)
+        side = self.short * rng.uniform(0.45, 0.9)
         size = np.full(n, side) * (1 + 0.08 * _walk(rng, n, 1)[:, 0] / 3)
         speed = rng.uniform(0.005, 0.035) * (4.0 if difficulty == "fast_motion" else 1.0)
         path = self._wander(speed)
@@ -194,8 +227,9 @@ class _Scene:
     def render(self, sprites, window):
         images = np.empty((len(window), self.height, self.width, 3), np.uint8)
         masks = np.zeros((len(window), self.height, self.width), np.uint8)
-        margin = 1.3
-        ground = self.texture(int(self.height * margin), int(self.width * margin))
+        ground = self.ground
+        if ground is None:
+            ground = self.texture(int(self.height * MARGIN), int(self.width * MARGIN))
         spin = _walk(self.rng, self.frames, 1)[:, 0] * self.rng.choice([0.0, 0.6])
         zoom = 1 + 0.03 * _walk(self.rng, self.frames, 1)[:, 0] / 3
         grain = self.rng.uniform(0, 5)
@@ -229,6 +263,15 @@ class _Scene:
         matrix = cv2.getRotationMatrix2D((PATCH / 2, PATCH / 2), float(sprite.angle[t]), float(sprite.size[t] / PATCH))
         matrix[:, 2] += sprite.path[t] + self.camera[t] - PATCH / 2
         return cv2.warpAffine(paint, matrix, (self.width, self.height), flags=cv2.INTER_LINEAR)
+
+
+def _cut_out(rgb, mask):
+    """A region centred on a square canvas of ``PATCH`` px, (PATCH, PATCH, 4) uint8, and the canvas's side before, in px."""
+    side = int(max(mask.shape) * 1.12)
+    canvas = np.zeros((side, side, 4), np.uint8)
+    y, x = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2
+    canvas[y : y + mask.shape[0], x : x + mask.shape[1]] = np.dstack([rgb, mask])
+    return cv2.resize(canvas, (PATCH, PATCH), interpolation=cv2.INTER_AREA if side > PATCH else cv2.INTER_LINEAR), side
 
 
 def _paint(mask, rgb):

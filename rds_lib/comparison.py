@@ -9,6 +9,7 @@ from rds_lib.evaluate import (
     Scores, copy_first_mask, fixed_route, keep_prob_matrix, paired_difference, random_routes, score_tracker, track_sequence,
 )
 from rds_lib.metrics import bootstrap_ci
+from rds_lib.parallel import cpu_workers
 from rds_lib.products import ANY, CONTROL, adapted_full_predictor, predictor_for, weights_file
 
 HEADLINE = {"davis2017": "JF", "sav": "JF", "ytvos": "G"}
@@ -31,7 +32,7 @@ def evaluate_source(params, source, weights: Path, ranking: pd.DataFrame, *, kee
 
     def run(method, level, track, folder=None):
         arms[method, level] = score_tracker(track, sequences, source.root, layout=source.layout, split=source.split, keep=folder,
-                                            label=f"{source.name}: {method} {level}")
+                                            workers=cpu_workers(), label=f"{source.name}: {method} {level}")
 
     def tracker(predictor):
         return lambda sequence: track_sequence(predictor, sequence)
@@ -92,10 +93,9 @@ def summarise(arms: dict, *, generator, n: int) -> pd.DataFrame:
             objects = scores.objects
             metric = "G" if "G" in objects.attrs["summary"] else "JF"
             low, high = bootstrap_ci(100 * objects["JF"].to_numpy(), generator=generator, n=n, groups=objects["sequence"].to_numpy())
-            active = scores.active if len(scores.routes) else float("nan")
             rows.append({"dataset": dataset, "method": method, "level": level, "metric": metric,
                          "value": 100 * objects.attrs["summary"][metric], "ci_low": low, "ci_high": high,
-                         "active_blocks": active, "sequences": objects["sequence"].nunique(), "objects": len(objects)})
+                         "active_blocks": scores.active, "sequences": objects["sequence"].nunique(), "objects": len(objects)})
     return pd.DataFrame(rows).round(3)
 
 

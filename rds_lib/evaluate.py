@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from rds_lib.datasets import Sequence, write_masks
+from rds_lib.errors import RDSInputError
 from rds_lib.metrics import bootstrap_ci, score_masks
+from rds_lib.parallel import map_items
 from rds_lib.routing import calibrate_threshold, threshold_route, top_n_route
 
 PROTOCOLS = {"davis2017": "davis2017", "sav": "sav", "ytvos": "ytvos"}
@@ -28,8 +31,8 @@ class Tracked:
     seconds: float  # wall time of prompts and propagation, frames already loaded
 
 
-def track_sequence(predictor, sequence: Sequence, *, progress: bool = False) -> Tracked:
-    """Track every object from its own first annotation to the last frame.
+def track_sequence(predictor, sequence: Sequence, *, prompt: str = "mask", progress: bool = False) -> Tracked:
+    """Track every object from its own first annotation to the last frame; ``prompt`` is "mask", "box" or "point".
 
     Objects that appear later are added when they appear, as SAM2's VOS script does for such data sets; the frame on
     which an object is prompted runs the full encoder. A pixel that several objects claim goes to the largest logit.
@@ -42,7 +45,7 @@ def track_sequence(predictor, sequence: Sequence, *, progress: bool = False) -> 
     for start, stop in zip(starts, [*starts[1:], len(sequence)]):
         for obj_id, prompt_frame in sequence.prompt_frame.items():
             if prompt_frame == start:
-                predictor.add_new_mask(state, start, obj_id, sequence.prompt(obj_id))
+                _add_prompt(predictor, state, start, obj_id, sequence.prompt(obj_id), prompt)
         for t, obj_ids, logits in predictor.propagate_in_video(state, start, stop - start - 1):
             masks[t] = separate(obj_ids, logits)
             bar.update()
@@ -50,6 +53,33 @@ def track_sequence(predictor, sequence: Sequence, *, progress: bool = False) -> 
     bar.close()
     routes = predictor.route_table(state) if hasattr(predictor, "route_table") else pd.DataFrame()
     return Tracked(masks, routes, seconds)
+
+
+def _add_prompt(predictor, state, frame_idx, obj_id, mask, kind):
+    if kind == "mask":
+        predictor.add_new_mask(state, frame_idx, obj_id, mask)
+    elif kind == "box":
+        predictor.add_new_points_or_box(state, frame_idx, obj_id, box=box_of(mask))
+    elif kind == "point":
+        predictor.add_new_points_or_box(state, frame_idx, obj_id, points=[click_of(mask)], labels=[1])
+    else:
+        raise RDSInputError(f"prompt {kind!r} is unknown; choose mask, box or point")
+
+
+def box_of(mask: np.ndarray) -> list[int]:
+    """The tightest box around a bool mask (H, W): x0, y0, x1, y1 in px, the last two just outside."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return [x, y, x + width, y + height]
+
+
+def click_of(mask: np.ndarray) -> list[int]:
+    """The pixel of a bool mask (H, W) that lies farthest from its outline, x, y: the click that a careful person makes.
+
+    Source: the first click of SAM's evaluation (Kirillov et al. 2023, section 7.1), the maximum of the distance transform.
+    """
+    inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(inside.argmax(), mask.shape)
+    return [int(x), int(y)]
 
 
 def separate(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
@@ -84,7 +114,7 @@ class Scores:
 
 def score_tracker(
     track: Callable[[Sequence], Tracked], sequences: Iterable[Sequence], gt_root: Path, *, layout: str, split: str = "val",
-    keep: Path | None = None, label: str = "",
+    keep: Path | None = None, label: str = "", workers: int = 1,
 ) -> Scores:
     """Track all sequences, write the predictions in the data set's own form, and score them by its protocol.
 
@@ -96,18 +126,20 @@ def score_tracker(
         Root and split of the data set that the sequences come from; it may have more sequences than these.
     keep : Path, optional
         Folder for the predicted masks; by default they are deleted after scoring.
+    workers : int
+        Processes that track, a sequence at a time; see ``parallel.map_items``.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
-        names, routes, seconds, frames = [], [], 0.0, 0
-        for sequence in tqdm(list(sequences), desc=label, leave=False, disable=None):
-            names.append(sequence.name)
+
+        def run(sequence):
             tracked = track(sequence)
             write_masks(folder, sequence, tracked.masks, layout=layout)
-            routes.append(tracked.routes.assign(sequence=sequence.name))
-            seconds, frames = seconds + tracked.seconds, frames + len(tracked.masks)
+            return sequence.name, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks)
+
+        names, routes, seconds, frames = zip(*map_items(run, sequences, workers=workers, label=label))
         objects = score_masks(gt_root, folder, protocol=layout, split=split, sequences=names)
-    return Scores(objects, pd.concat(routes, ignore_index=True), seconds, frames)
+    return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames))
 
 
 def mean_active(routes: pd.DataFrame) -> float:
@@ -133,7 +165,7 @@ def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
         "active_share": groups["active"].mean()}).reset_index()
 
 
-def calibrate(predictor, sequences, *, target_active: float, passes: int = 2) -> tuple[float, np.ndarray]:
+def calibrate(predictor, sequences, *, target_active: float, passes: int = 2, workers: int = 1) -> tuple[float, np.ndarray]:
     """Threshold whose mean active count over the calibration split is closest to ``target_active``.
 
     The routes change the masks and the masks change the routes, so the split is tracked again under the new
@@ -148,7 +180,7 @@ def calibrate(predictor, sequences, *, target_active: float, passes: int = 2) ->
     policy = replace(predictor.policy, mode="top_n", n_active=round(target_active))
     for _ in range(passes):
         predictor.set_policy(policy)
-        tables = [track_sequence(predictor, s).routes.assign(sequence=s.name) for s in sequences]
+        tables = map_items(lambda s: track_sequence(predictor, s).routes.assign(sequence=s.name), sequences, workers=workers)
         w = keep_prob_matrix(pd.concat(tables, ignore_index=True))
         tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active)
         policy = replace(policy, mode="threshold", tau=tau)

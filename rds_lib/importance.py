@@ -9,9 +9,9 @@ import torch
 from rds_lib.encoder import embed_patches, encode_image
 from rds_lib.errors import RDSInputError
 from rds_lib.metrics import contour_accuracy, region_similarity
+from rds_lib.parallel import cpu_workers, map_items
 from rds_lib.routing import always_on_blocks
 from rds_lib.tracking import Prompt, track_clip
-from tqdm import tqdm
 
 
 def rank_blocks(global_score, local_score, always_on: Sequence[int], k_sel: int) -> list[int]:
@@ -53,7 +53,7 @@ def _descending_ranks(scores):
 
 
 @torch.inference_mode()
-def measure_importance(model, batches, *, progress: bool = True) -> pd.DataFrame:
+def measure_importance(model, batches) -> pd.DataFrame:
     """Global and local importance of every block of a SAM2 encoder on clips with ground truth.
 
     Global: drop of J&F (points, at the model's input size) when the block alone is removed on every frame after the
@@ -78,15 +78,19 @@ def measure_importance(model, batches, *, progress: bool = True) -> pd.DataFrame
     full = np.mean([_clip_jf(model, images, targets, None) for images, targets in batches])
     scores = np.full(depth, np.nan)
     free = [i for i in range(depth) if i not in always_on]
-    for i in tqdm(free, desc="block importance", disable=None if progress else True):
+
+    def without(i):
         route = [j != i for j in range(depth)]
-        scores[i] = full - np.mean([_clip_jf(model, images, targets, route) for images, targets in batches])
+        return full - np.mean([_clip_jf(model, images, targets, route) for images, targets in batches])
+
+    scores[free] = map_items(without, free, workers=cpu_workers(), label="block importance")
     table = pd.DataFrame({"block": range(depth), "global_score": scores, "local_score": local,
                           "always_on": [i in always_on for i in range(depth)]})
     table.attrs["jf_full"] = float(full)
     return table
 
 
+@torch.inference_mode()
 def _clip_jf(model, images, targets, route) -> float:
     """J&F in points over the frames after the first, with one fixed route on all of them."""
     batch, frames = targets.shape[:2]

@@ -22,8 +22,9 @@ from rds_lib.tracking import make_prompt, track_clip
 from rds_lib.training_data import GeneratedBatches, loader
 from rds_lib.training_run import Averaged, TrainingRun, learning_rate, optimizer_step
 
-PROMPT_SHARES = {"mask": 0.7, "box": 0.15, "point": 0.15}
-MASKS_ONLY = 0.4  # share of the run before boxes and clicks come in: a model that cannot follow a mask learns nothing from them
+PROMPT_SHARES = {"mask": 0.8, "box": 0.1, "point": 0.1}
+STILL_SHARES = {"box": 0.5, "point": 0.5}
+MASKS_ONLY = 0.4  # share of the run in which only masks are tracked: what boxes and clicks give at first is not worth following
 WARM_UP = 200  # steps
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
@@ -127,11 +128,11 @@ def clip_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, route=
 
     ``shares`` are the odds of the prompt kinds; ``route`` the blocks that run, all by default.
 
-    All frames are encoded at once: without a router no frame has to wait for the one before it.
+    All frames are encoded at once: without a router no frame has to wait for the one before it. Where the clip's prompt is
+    a mask, the first frame is also segmented from a box or a click, its features being at hand: every step teaches prompts.
     """
     batch, frames = images.shape[:2]
-    kinds, odds = zip(*shares.items())
-    kind = kinds[torch.multinomial(torch.tensor(odds), 1, generator=generator).item()]
+    kind = _draw(shares, generator)
     prompt = make_prompt(kind, targets[:, 0].cpu(), generator).to(images.device)
     whole = encode_image(model, images.transpose(0, 1).flatten(0, 1), route)
 
@@ -141,7 +142,15 @@ def clip_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, route=
     outputs = track_clip(model, frames, prompt, encode)
     scored = range(1 if kind == "mask" else 0, frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)
+    if kind == "mask":
+        still = make_prompt(_draw(STILL_SHARES, generator), targets[:, 0].cpu(), generator).to(images.device)
+        loss = loss + sam2_loss(track_clip(model, 1, still, encode)[0], targets[:, 0])
     return loss, clip_iou(outputs, targets)
+
+
+def _draw(shares, generator):
+    kinds, odds = zip(*shares.items())
+    return kinds[torch.multinomial(torch.tensor(odds), 1, generator=generator).item()]
 
 
 @torch.inference_mode()

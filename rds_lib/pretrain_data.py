@@ -31,7 +31,7 @@ class PretrainBatches(Dataset):
         self.generated = GeneratedBatches(split="train", bsds_root=bsds_root, **options)
         self.real = None
         if davis_root:
-            self.real = SequenceBatches(read_dataset(Path(davis_root), layout="davis2017", split="train"), **options)
+            self.real = SequenceBatches(read_dataset(Path(davis_root), layout="davis2017", split="train"), vary=True, **options)
 
     def __len__(self):
         return len(self.generated)

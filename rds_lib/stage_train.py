@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from rds_lib import (
 from rds_lib.artifacts import atomic_write, read_json, read_table, require, write_npz, write_table
 from rds_lib.evaluate import calibrate, threshold_curve
 from rds_lib.lora import set_taus
+from rds_lib.parallel import cpu_workers, map_items
 from rds_lib.params import load_params
 from rds_lib.paths import CACHE, resolve_or_none
 from rds_lib.paths import workdir as default_workdir
@@ -32,8 +34,10 @@ def run_training(params, workdir: Path, out: Path) -> None:
     """
     _, calibration = training_sequences(params, workdir)
     logs, thresholds, seen_w = [], [], {}
-    for name, budgets in training_runs(params).items():
-        trained = train_run(params, workdir, name)
+    _adapted_blocks(params, workdir)  # so that the processes find them and do not each measure them
+    runs = training_runs(params)
+    weights = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers())
+    for (name, budgets), trained in zip(runs.items(), weights):
         path = weights_file(out, name)
         with atomic_write(path) as temporary:
             shutil.copyfile(trained, temporary)
@@ -51,9 +55,7 @@ def train_run(params, workdir: Path, name: str) -> Path:
 
     Under ``torchrun`` every process takes part; see ``main``.
     """
-    section, budgets = params.train, training_runs(params)[name]
-    importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
-    blocks = read_json(importance / "blocks.json")["blocks"]
+    section, budgets, blocks = params.train, training_runs(params)[name], _adapted_blocks(params, workdir)
     scratch = CACHE / "train" / f"{params.profile}-{name}-{_fingerprint(params, blocks)}"
     sequences, _ = training_sequences(params, workdir)
     return train_rds(
@@ -64,13 +66,18 @@ def train_run(params, workdir: Path, name: str) -> Path:
         config_file=params.model.config, checkpoint=resolve_or_none(params.model.checkpoint))
 
 
+def _adapted_blocks(params, workdir) -> list[int]:
+    importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
+    return read_json(importance / "blocks.json")["blocks"]
+
+
 def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
     """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
     rows, seen_w = [], {}
     for budget in budgets:
         predictor = predictor_for(params, path, budget=budget, tau=0.5)
         goal = target_active(budget, predictor.depth, predictor.always_on)
-        tau, w = calibrate(predictor, sequences, target_active=goal)
+        tau, w = calibrate(predictor, sequences, target_active=goal, workers=cpu_workers())
         active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
         rows.append({"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half})
         seen_w[budget] = w

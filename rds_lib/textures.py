@@ -4,6 +4,7 @@ share one, and, where a folder of BSDS500 is given, objects cut from its hand-dr
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -52,16 +53,31 @@ def bsds_photographs(root: str, split: str) -> tuple[np.ndarray, ...]:
     return tuple(_read_rgb(path) for path in paths)
 
 
+class Region(NamedTuple):
+    """An object-like region: its whole ``photo`` (H, W, 3), its ``mask`` (h, w) uint8 0 or 255, and the mask's place there."""
+
+    photo: np.ndarray
+    mask: np.ndarray
+    y: int
+    x: int
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The photograph's pixels under the mask's rectangle, (h, w, 3)."""
+        h, w = self.mask.shape
+        return self.photo[self.y : self.y + h, self.x : self.x + w]
+
+
 @lru_cache(maxsize=None)
-def bsds_objects(root: str, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Cut-outs ``(rgb (h, w, 3) uint8, mask (h, w) uint8 0/255)`` of the object-like regions of BSDS500.
+def bsds_objects(root: str, split: str) -> tuple[Region, ...]:
+    """The object-like regions of BSDS500.
 
     A region is kept if it covers 1.5 to 35 % of its photograph, is solid (area over convex hull at least .55) and
     touches at most one border. The first annotator's map is used.
     """
     from scipy.io import loadmat
 
-    cutouts = []
+    found = []
     for part in BSDS_SPLITS[split]:
         for path in sorted((Path(root) / "groundTruth" / part).glob("*.mat")):
             photo = _read_rgb(Path(root) / "images" / part / f"{path.stem}.jpg")
@@ -70,8 +86,8 @@ def bsds_objects(root: str, split: str) -> tuple[tuple[np.ndarray, np.ndarray], 
                 mask = (regions == label).astype(np.uint8)
                 if _is_object_like(mask):
                     x, y, w, h = cv2.boundingRect(mask)
-                    cutouts.append((photo[y : y + h, x : x + w], mask[y : y + h, x : x + w] * 255))
-    return tuple(cutouts)
+                    found.append(Region(photo, mask[y : y + h, x : x + w] * 255, y, x))
+    return tuple(found)
 
 
 def _is_object_like(mask: np.ndarray) -> bool:
@@ -97,6 +113,20 @@ def crop_texture(rng: np.random.Generator, photo: np.ndarray, height: int, width
     return cv2.resize(
         np.ascontiguousarray(patch), (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     )
+
+
+def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Fill ``hole`` (H, W) bool of an image (H, W, 3) uint8 smoothly from around it: means of ever wider neighbourhoods."""
+    weight = (~hole).astype(np.float32)[..., None]
+    levels = [np.concatenate([image * weight, weight], -1)]
+    while min(levels[-1].shape[:2]) > 2:
+        levels.append(cv2.pyrDown(levels[-1]))
+    filled = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-3)
+    for level in reversed(levels[:-1]):
+        filled = cv2.pyrUp(filled, dstsize=level.shape[1::-1])
+        seen = np.minimum(level[..., 3:], 1)
+        filled = filled * (1 - seen) + level[..., :3] * (seen / np.maximum(level[..., 3:], 1e-3))
+    return np.clip(filled, 0, 255).astype(np.uint8)
 
 
 def jitter_colour(rng: np.random.Generator, image: np.ndarray, *, strength: float = 0.35) -> np.ndarray:

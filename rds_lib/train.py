@@ -129,9 +129,9 @@ def train_rds(
 
 
 def _router_groups(router, lr):
-    """The last bias learns faster: what the frames share must lie there, not in the features.
+    """The last bias learns faster: which blocks all frames want must lie there, and the features say how a frame differs.
 
-    Otherwise a frame unlike those of the training gets equal probabilities, and a threshold runs all blocks or none.
+    Otherwise a frame unlike those of the training gets another count of blocks under the same threshold.
     """
     bias = router.mlp[-1].bias
     others = [p for p in router.parameters() if p is not bias]

@@ -8,11 +8,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from rds_lib.clips import DIFFICULTIES, generate_clip
 from rds_lib.errors import RDSInputError
+from rds_lib.parallel import one_thread
 
 MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
 STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
+WIDEST = 1.8  # width over height of the widest generated clip before it is squeezed to a square; 854x480 is 1.78
 RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
+MAX_APART = 3  # frames between two of a varied clip
 MIN_PIXELS = 0.002  # share of the frame that an object must cover on frame 0 to be asked for
 
 
@@ -70,22 +73,19 @@ class GeneratedBatches(_Batches):
     def _clip(self, rng):
         clip = generate_clip(
             self.seed, int(rng.integers(2**31)), split=self.split, frames=self.frames, height=self.size,
-            width=self.size, difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root, length=WHOLE_CLIP,
+            width=int(self.size * rng.uniform(1, WIDEST)), difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root,
+            length=WHOLE_CLIP,
         )
         obj_id = pick_object(clip.masks, rng)
         if obj_id is None:
             return None
-        return to_model_input(clip.frames), torch.from_numpy(clip.masks == obj_id).float()
+        frames, masks = fit_clip(clip.frames, clip.masks == obj_id, self.size)
+        return to_model_input(frames), torch.from_numpy(masks).float()
 
 
 def loader(dataset: Dataset, *, workers: int) -> DataLoader:
     """Items in order, one batch each, made in ``workers`` processes (0: in this one)."""
-    return DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_one_thread)
-
-
-def _one_thread(_):
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    return DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=one_thread)
 
 
 class SequenceBatches(_Batches):
@@ -93,29 +93,32 @@ class SequenceBatches(_Batches):
 
     Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and recoloured:
     with few videos to learn from, a router would otherwise tell them apart by their colours.
+    ``vary`` makes more of a short list: frames up to three apart, and the picture cropped around the object.
     Items are as in ``GeneratedBatches``.
     """
 
     salt = 104729
 
-    def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int):
+    def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int, vary: bool = False):
         self.sequences = [s for s in sequences if len(s.annotated) >= frames]
         if not self.sequences:
             raise RDSInputError(f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos")
         self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
-        self.first_step, self.steps = first_step, steps
+        self.first_step, self.steps, self.vary = first_step, steps, vary
 
     def _clip(self, rng):
         sequence = self.sequences[int(rng.integers(len(self.sequences)))]
-        start = int(rng.integers(len(sequence.annotated) - self.frames + 1))
-        times = list(sequence.annotated[start : start + self.frames])
+        apart = int(rng.integers(1, min(MAX_APART, len(sequence.annotated) // self.frames) + 1)) if self.vary else 1
+        start = int(rng.integers(len(sequence.annotated) - apart * (self.frames - 1)))
+        times = list(sequence.annotated[start :: apart][: self.frames])
         if rng.random() < 0.5:
             times.reverse()
         labels = np.stack([_label_map(sequence, t) for t in times])
         obj_id = pick_object(labels, rng)
         if obj_id is None:
             return None
-        frames, masks = fit_clip([sequence.frame(t) for t in times], labels == obj_id, self.size)
+        window = _window(labels[0] == obj_id, rng) if self.vary else (slice(None), slice(None))
+        frames, masks = fit_clip([sequence.frame(t)[window] for t in times], (labels == obj_id)[:, *window], self.size)
         if rng.random() < 0.5:
             frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
         return to_model_input(_recolour(frames, rng)), torch.from_numpy(masks.copy()).float()
@@ -125,6 +128,17 @@ def _recolour(frames, rng):
     """Frames (T, H, W, 3) uint8 in another light, the same for the whole clip: a gain per channel and one for all, and an offset."""
     gain = np.exp(rng.normal(0, RECOLOUR, 3) + rng.normal(0, RECOLOUR))
     return np.clip(frames * gain + 255 * rng.normal(0, RECOLOUR / 4), 0, 255).astype(np.uint8)
+
+
+def _window(mask, rng):
+    """Slices of a rectangle of half to all of each side, around the middle of the object on a mask (H, W)."""
+    y, x = np.nonzero(mask)
+    window = []
+    for middle, full in ((int(y.mean()), mask.shape[0]), (int(x.mean()), mask.shape[1])):
+        side = int(full * rng.uniform(0.5, 1.0))
+        start = int(rng.integers(max(0, middle - side + 1), min(middle, full - side) + 1))
+        window.append(slice(start, start + side))
+    return tuple(window)
 
 
 def _label_map(sequence, t):

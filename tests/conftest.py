@@ -44,7 +44,7 @@ def rds_file(_random_mini, tmp_path_factory):
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)
         add_lora(model, [0, 12, 44], rank=2)
-        router = PredictionAwareRouter(16, 48, always_on_blocks(model.image_encoder.trunk), image_size=128)
+        router = PredictionAwareRouter(16, 48, always_on_blocks(model.image_encoder.trunk), image_size=192)
         router.mlp[-1].weight.normal_(std=0.5)
         for tensor in lora_state_dict(model).values():
             tensor.normal_(std=0.02)

@@ -3,9 +3,12 @@
 import hashlib
 from functools import cache
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.io import savemat
 
 from rds_lib import clips, textures, training_data
 from rds_lib.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
@@ -13,8 +16,8 @@ from rds_lib.errors import RDSInputError
 from rds_lib.training_data import GeneratedBatches, SequenceBatches, fit_clip, from_model_input, pick_object, to_model_input
 
 SEEDS = range(6)
-MASKS_SHA256 = "5f53e8e9cae6b5bb1a724cd472c0d0fd6a383914b9e438d60100936d84157ce7"
-FRAMES_MEAN = [107.48, 97.16, 139.24, 115.26, 112.92, 109.72, 124.19, 113.91, 128.62]
+MASKS_SHA256 = "df7711566af802a3aeb1afd99947b9920999eda2fe2b36ac25ec6aa464a40fa6"
+FRAMES_MEAN = [108.54, 96.86, 137.71, 115.83, 113.76, 110.32, 124.86, 114.08, 130.08]
 
 
 @cache
@@ -176,6 +179,51 @@ def test_a_missing_bsds_folder_is_named(tmp_path):
         textures.bsds_photographs(str(tmp_path), "train")
 
 
+@pytest.fixture(scope="module")
+def bsds(tmp_path_factory):
+    """A folder of BSDS500 with one photograph: a red disc on blue ground, outlined in its region map."""
+    root = tmp_path_factory.mktemp("bsds")
+    y, x = np.mgrid[:160, :240]
+    disc = (y - 70) ** 2 + (x - 100) ** 2 < 30**2
+    photo = np.where(disc[..., None], (220, 20, 20), (20, 20, 220)).astype(np.uint8)
+    regions = np.empty((1, 1), object)
+    regions[0, 0] = {"Segmentation": disc.astype(np.uint8) + 1}
+    for part in ("train", "test"):
+        (root / "images" / part).mkdir(parents=True), (root / "groundTruth" / part).mkdir(parents=True)
+    Image.fromarray(photo).save(root / "images" / "train" / "disc.jpg", quality=100, subsampling=0)
+    savemat(root / "groundTruth" / "train" / "disc.mat", {"groundTruth": regions})
+    return str(root)
+
+
+def test_a_region_keeps_its_place_in_its_photograph(bsds):
+    (region,) = textures.bsds_objects(bsds, "train")
+    assert (region.y, region.x, region.mask.shape) == (41, 71, (59, 59))
+    assert region.rgb[29, 29, 0] > 200 and region.photo.shape == (160, 240, 3)
+
+
+def test_an_object_in_place_leaves_no_second_one_behind(bsds, monkeypatch):
+    """All red pixels are under the mask, on every frame, and it moves: its ground no longer shows where it was."""
+    monkeypatch.setattr(clips, "IN_PLACE", 1.0)
+    monkeypatch.setattr(textures, "jitter_colour", lambda rng, image, **options: image)
+    for index in range(4):
+        clip = generate_clip(
+            3, index, split="train", frames=8, height=96, width=128, difficulty="fast_motion", n_objects=1, bsds_root=bsds)
+        red = clip.frames[..., 0].astype(int) - clip.frames[..., 2] > 100
+        inside = np.stack([cv2.erode(mask, np.ones((5, 5))) for mask in clip.masks]) == 1
+        around = np.stack([cv2.dilate(mask, np.ones((5, 5))) for mask in clip.masks]) == 1
+        assert inside[0].any() and red[inside].mean() > 0.99 and red[~around].mean() < 0.001
+        assert (clip.masks[0] != clip.masks[-1]).any() and clip.categories == ("cutout",)
+
+
+def test_holes_are_filled_from_around_them_and_nothing_else_changes():
+    image = np.random.default_rng(0).integers(90, 110, (40, 50, 3)).astype(np.uint8)
+    hole = np.zeros((40, 50), bool)
+    hole[10:25, 10:30] = True
+    image[hole] = 255
+    filled = textures.fill_hole(image, hole)
+    assert np.array_equal(filled[~hole], image[~hole]) and filled[hole].min() >= 88 and filled[hole].max() <= 112
+
+
 # --- batches made of clips ---
 
 
@@ -240,6 +288,33 @@ def test_a_training_clip_is_seen_in_one_other_light(sequences, monkeypatch):
             assert np.abs(slope * x + offset - y)[inside].max() < 2
             slopes.append(slope)
     assert np.std(slopes) > 0.05
+
+
+def test_varied_windows_are_cropped_around_the_object_and_frames_lie_apart(sequences, monkeypatch):
+    sequence, seen, fit = sequences[0], [], training_data.fit_clip
+    monkeypatch.setattr(training_data, "fit_clip", lambda frames, masks, size: seen.append((frames, masks)) or fit(frames, masks, size))
+    data = SequenceBatches([sequence], seed=1, batch=8, frames=2, size=64, first_step=0, steps=1, vary=True)
+    assert data[0][0].shape == (8, 2, 3, 64, 64)
+    height, width = sequence.size
+    sides = [frames[0].shape[:2] for frames, _ in seen]
+    assert len(set(sides)) > 4 and all(height // 2 <= h <= height and width // 2 <= w <= width for h, w in sides)
+    assert all(masks[0].any() and masks.shape[1:] == frames[0].shape[:2] for frames, masks in seen)
+
+
+@pytest.mark.parametrize("vary, gaps", [(False, {1}), (True, {1, 2})])
+def test_frames_lie_apart_only_where_clips_are_varied(sequences, monkeypatch, vary, gaps):
+    times, label_map = [], training_data._label_map
+    monkeypatch.setattr(training_data, "_label_map", lambda sequence, t: times.append(t) or label_map(sequence, t))
+    SequenceBatches(sequences[:1], seed=1, batch=12, frames=2, size=64, first_step=0, steps=1, vary=vary)[0]
+    assert {abs(b - a) for a, b in zip(times[::2], times[1::2])} == gaps
+
+
+def test_generated_clips_are_squeezed_from_many_shapes(monkeypatch):
+    widths, generate = [], training_data.generate_clip
+    monkeypatch.setattr(training_data, "generate_clip", lambda *a, **k: widths.append(k["width"]) or generate(*a, **k))
+    images, targets = GeneratedBatches(seed=1, split="train", batch=6, frames=1, size=64, first_step=0, steps=1)[0]
+    assert images.shape == (6, 1, 3, 64, 64) and set(targets.unique().tolist()) == {0.0, 1.0}
+    assert len(set(widths)) > 3 and min(widths) >= 64 and max(widths) <= 64 * training_data.WIDEST
 
 
 def test_sequences_that_are_too_short_are_refused(sequences):

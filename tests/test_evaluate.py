@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from rds_lib.errors import RDSInputError
 from rds_lib.evaluate import (
-    Scores, calibrate, copy_first_mask, fixed_route, keep_prob_matrix, mean_active, paired_difference, random_routes,
+    Scores, box_of, calibrate, click_of, copy_first_mask, fixed_route, keep_prob_matrix, mean_active, paired_difference, random_routes,
     route_spread, score_tracker, separate, threshold_curve, track_sequence)
 from rds_lib.predictor import build_rds_video_predictor
 from rds_lib.routing import target_active
@@ -49,6 +50,37 @@ def test_the_floor_scores_what_it_scores_by_hand(sequences, davis_root):
     assert len(got) == 4 and got == pytest.approx(expected)
     assert min(got.values()) < 0.9, "something moves"
     assert floor.frames == 15 and np.isnan(floor.active)
+
+
+def test_boxes_and_clicks_are_made_from_the_mask():
+    mask = np.zeros((20, 30), bool)
+    mask[5:12, 10:21] = True
+    mask[8, 21:27] = True  # a spike that a click must not land on
+    assert box_of(mask) == [10, 5, 27, 12]
+    assert click_of(mask)[1] == 8 and 13 <= click_of(mask)[0] <= 18
+    mask[:] = False
+    mask[:3, :3] = True
+    assert click_of(mask) == [1, 1], "beyond the frame lies no object"
+
+
+@pytest.mark.parametrize("kind", ["box", "point"])
+def test_tracking_starts_from_the_prompt_that_is_asked_for(predictor, sequences, monkeypatch, kind):
+    seen, add = [], predictor.add_new_points_or_box
+    monkeypatch.setattr(predictor, "add_new_points_or_box", lambda *a, **k: seen.append((a[1:], k)) or add(*a, **k))
+    monkeypatch.setattr(predictor, "add_new_mask", None)
+    sequence = sequences[2]
+    tracked = track_sequence(predictor, sequence, prompt=kind)
+    assert sorted(tracked.masks) == list(range(5)) and set(tracked.masks[4]) == set(sequence.obj_ids)
+    assert [given for given, _ in seen] == [(0, obj_id) for obj_id in sequence.obj_ids]
+    for (_, obj_id), options in seen:
+        mask = sequence.masks(0)[obj_id]
+        expected = {"box": box_of(mask)} if kind == "box" else {"points": [click_of(mask)], "labels": [1]}
+        assert options == expected
+
+
+def test_an_unknown_prompt_is_refused(predictor, sequences):
+    with pytest.raises(RDSInputError, match="'scribble'.*mask, box or point"):
+        track_sequence(predictor, sequences[0], prompt="scribble")
 
 
 def test_predictions_are_kept_where_asked(sequences, davis_root, tmp_path):

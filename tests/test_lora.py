@@ -48,7 +48,7 @@ def adapted():
 @pytest.fixture
 def saved(tmp_path, adapted):
     model, path = adapted, tmp_path / "rds.safetensors"
-    router = PredictionAwareRouter(16, 48, (0, 2, 8, 44, 47), image_size=128, budget=0.4)
+    router = PredictionAwareRouter(16, 48, (0, 2, 8, 44, 47), image_size=192, budget=0.4)
     save_rds(path, router, model, budgets=[0.4], taus={0.4: 0.38}, blocks=BLOCKS, rank=4)
     return path, router, model
 

@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory):
 def rds_file(checkpoint):
     torch.manual_seed(1)
     model = add_lora(build_model("mini", checkpoint), [0, 3, 12], rank=2)
-    router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128)
+    router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=192)
     with torch.no_grad():
         for name, tensor in lora_state_dict(model).items():
             tensor.normal_(std=0.02)
@@ -337,7 +337,7 @@ def test_accepts_the_masks_that_sam2_accepts(full, video):
     expected = full.add_new_mask(state, 0, 1, box_mask())[2]
     for mask in (box_mask().astype(np.uint8) * 255, torch.from_numpy(box_mask()), torch.from_numpy(box_mask()).float()):
         assert torch.equal(full.add_new_mask(state, 0, 1, mask)[2], expected)
-    full.add_new_mask(state, 0, 1, np.ones((128, 128), bool))
+    full.add_new_mask(state, 0, 1, np.ones((192, 192), bool))
     with pytest.warns(UserWarning, match="empty"):
         full.add_new_mask(state, 0, 1, np.zeros((H, W), bool))
 

@@ -114,7 +114,7 @@ def test_real_videos_take_their_share_of_the_batches(real_root):
     mixed = PretrainBatches(davis_root=real_root, first_step=0, steps=400, **options)
     kinds = [mixed._is_real(i) for i in range(400)]
     assert sum(kinds) / 400 == pytest.approx(REAL_SHARE, abs=0.07)
-    video = SequenceBatches(read_dataset(Path(real_root), layout="davis2017", split="train"), first_step=0, steps=400, **options)
+    video = SequenceBatches(read_dataset(Path(real_root), layout="davis2017", split="train"), first_step=0, steps=400, vary=True, **options)
     generated = GeneratedBatches(split="train", first_step=0, steps=400, **options)
     for item in (kinds.index(True), kinds.index(False)):
         source = video if kinds[item] else generated
@@ -149,6 +149,19 @@ def test_weights_decay_on_matrices_only(mini_model):
     assert decayed["weight_decay"] == 0.1 and all(p.dim() > 1 for p in decayed["params"])
     assert others["weight_decay"] == 0 and all(p.dim() <= 1 for p in others["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(list(mini_model.parameters()))
+
+
+def test_every_step_with_a_mask_teaches_boxes_and_clicks_too():
+    model = build_model("mini", ckpt_path=False)
+    images, targets = GeneratedBatches(seed=1, split="train", batch=1, frames=2, size=64, first_step=0, steps=1)[0]
+    set_image_size(model, 64)
+    seen = set()
+    for seed in range(8):
+        model.zero_grad(set_to_none=True)
+        module.clip_loss(model, images, targets, torch.Generator().manual_seed(seed), shares={"mask": 1.0})[0].backward()
+        grads = [e.weight.grad for e in model.sam_prompt_encoder.point_embeddings]
+        seen |= {label for label, grad in enumerate(grads) if grad is not None and grad.any()}
+    assert seen >= {1, 2, 3}, "foreground click, and both corners of a box"
 
 
 def test_held_out_iou_is_repeatable_and_a_share(mini_model):

@@ -43,13 +43,13 @@ def test_tracks_a_click_as_the_stock_predictor_does(mini_model, sequences, monke
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     prompt = Prompt(points=torch.tensor([[[96.5, 80.5]]]), labels=torch.ones(1, 1, dtype=torch.int32))
     worst = compare(mini_model, sequences[0], prompt, lambda state: mini_model.add_new_points_or_box(
-        state, 0, 1, points=prompt.points[0] / 128, labels=prompt.labels[0], normalize_coords=False))
+        state, 0, 1, points=prompt.points[0] / mini_model.image_size, labels=prompt.labels[0], normalize_coords=False))
     assert max(worst) < 1e-5
 
 
 def test_tracks_a_mask_as_the_stock_predictor_does(mini_model, sequences):
     """Closer than bfloat16 memories, and a memory of frame 0 that the predictor makes from the low-resolution mask, allow."""
-    mask = torch.zeros(128, 128)
+    mask = torch.zeros(mini_model.image_size, mini_model.image_size)
     mask[60:130, 40:120] = 1
     worst = compare(mini_model, sequences[0], Prompt(masks=mask[None, None]),
                     lambda state: mini_model.add_new_mask(state, 0, 1, mask))

@@ -1,0 +1,79 @@
+"""Draw the pictures of the mini SAM2's model card: the curve of its training and the clips that it fails on.
+
+    python benchmarks/model_card.py [--log FOLDER/log.csv] [--failures 4]
+
+Failures are the worst validation clips, one per kind of difficulty, from a first-frame mask and with all blocks on.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from rds_lib import paths
+from rds_lib.artifacts import atomic_write, read_table
+from rds_lib.datasets import read_dataset
+from rds_lib.evaluate import score_tracker, track_sequence
+from rds_lib.parallel import cpu_workers
+from rds_lib.predictor import build_rds_video_predictor
+from rds_lib.viz import Picture, contact_sheet, overlay
+
+WINDOW = 100  # steps over which the curve is averaged
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--log", type=Path, help="the log of a training; without it the curve stays as it is")
+    parser.add_argument("--failures", type=int, default=4)
+    options = parser.parse_args()
+    if options.log:
+        save(curve(read_table(options.log)), "curve.png", dpi=90)
+    save(failures(options.failures), "failures.jpg", dpi=80)
+
+
+def save(picture, name, dpi):
+    with atomic_write(paths.MINI_SAM2 / name) as temporary:
+        temporary.write_bytes(picture.image(dpi=dpi))
+
+
+def curve(log) -> Picture:
+    """Mean IoU of the training clips over the steps, with the phases of the curriculum marked."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(log["step"], log["iou"].rolling(10, min_periods=1).mean(), color="#56B4E9", lw=0.5, label="10 steps")
+    axis.plot(log["step"], log["iou"].rolling(WINDOW, min_periods=1).mean(), color="#0072B2", lw=1.8, label=f"{WINDOW} steps")
+    changed = log[(log[["image_size", "frames"]] != log[["image_size", "frames"]].shift()).any(axis=1)]
+    for row in changed.itertuples():
+        axis.axvline(row.step, color="#666666", ls=":", lw=0.8)
+        axis.text(row.step + len(log) * 0.006, 0.93, f"{row.frames} frames, {row.image_size} px", fontsize=9, color="#444444")
+    axis.set(xlabel="step", ylabel="IoU of training clips", ylim=(0, 1), xlim=(0, len(log)))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, loc="lower right", ncols=2)
+    return Picture(figure, "training curve")
+
+
+def failures(count) -> Picture:
+    """Frames of the clips with the lowest J&F, the truth above what was tracked."""
+    root = paths.DATA / "val" / "davis2017"
+    sequences = {s.name: s for s in read_dataset(root, layout="davis2017", split="val")}
+    predictor = build_rds_video_predictor("mini", routing="full", apply_postprocessing=False)
+    track = partial(track_sequence, predictor)
+    scores = score_tracker(track, sequences.values(), root, layout="davis2017", label="SAM2 (mini)", workers=cpu_workers())
+    ranked = scores.objects.groupby("sequence")["JF"].mean().sort_values()
+    kinds, rows, columns = set(), {}, []
+    for name, value in ranked.items():
+        kind = name.split("-", 2)[2]
+        if kind in kinds or len(kinds) == count:
+            continue
+        kinds.add(kind)
+        masks = track(sequences[name]).masks
+        sequence, times = sequences[name], range(0, len(sequences[name]), 4)
+        columns = [f"frame {t}" for t in times]
+        rows[f"{kind}_truth"] = [overlay(sequence.frame(t), sequence.masks(t)) for t in times]
+        rows[f"J&F {100 * value:.0f}_tracked"] = [overlay(sequence.frame(t), masks[t]) for t in times]
+    return contact_sheet(rows, columns=columns)
+
+
+if __name__ == "__main__":
+    main()
