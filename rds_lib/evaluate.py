@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rds_lib.datasets import Sequence, write_masks
 from rds_lib.errors import RDSInputError
-from rds_lib.metrics import bootstrap_ci, score_masks
+from rds_lib.metrics import bootstrap_ci, score_masks, summarise
 from rds_lib.parallel import map_items
 from rds_lib.routing import calibrate_threshold, threshold_route, top_n_route
 
@@ -127,7 +127,7 @@ def score_tracker(
     keep : Path, optional
         Folder for the predicted masks; by default they are deleted after scoring.
     workers : int
-        Processes that track, a sequence at a time; see ``parallel.map_items``.
+        Processes that track and score, a sequence at a time; see ``parallel.map_items``.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
@@ -135,10 +135,12 @@ def score_tracker(
         def run(sequence):
             tracked = track(sequence)
             write_masks(folder, sequence, tracked.masks, layout=layout)
-            return sequence.name, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks)
+            table = score_masks(gt_root, folder, protocol=layout, split=split, sequences=[sequence.name])
+            return table, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks)
 
-        names, routes, seconds, frames = zip(*map_items(run, sequences, workers=workers, label=label))
-        objects = score_masks(gt_root, folder, protocol=layout, split=split, sequences=names)
+        tables, routes, seconds, frames = zip(*map_items(run, sequences, workers=workers, label=label))
+    objects = pd.concat(tables, ignore_index=True)
+    objects.attrs["summary"] = tables[0].attrs["summary"] | summarise(objects, layout)
     return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames))
 
 

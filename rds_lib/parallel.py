@@ -34,18 +34,21 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
     bar = partial(tqdm, total=len(items), desc=label, leave=False, disable=None)
     if workers <= 1:
         return [function(item) for item in bar(items)]
-    _job = function, items
+    _job, threads = (function, items), cv2.getNumThreads()
+    cv2.setNumThreads(1)  # before the fork: a child that touches an inherited pool of OpenCV waits for ever
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=one_thread) as pool:
             return list(bar(pool.map(_call, range(len(items)))))
     finally:
         _job = None
+        cv2.setNumThreads(threads)
 
 
 def one_thread(_=None) -> None:
     """Keep a worker process to one core."""
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    if cv2.getNumThreads() > 1:
+        cv2.setNumThreads(1)
 
 
 def _call(number):

@@ -11,6 +11,7 @@ from rds_lib.errors import RDSInputError
 from rds_lib.evaluate import (
     Scores, box_of, calibrate, click_of, copy_first_mask, fixed_route, keep_prob_matrix, mean_active, paired_difference, random_routes,
     route_spread, score_tracker, separate, threshold_curve, track_sequence)
+from rds_lib.metrics import score_masks
 from rds_lib.predictor import build_rds_video_predictor
 from rds_lib.routing import target_active
 
@@ -81,6 +82,14 @@ def test_tracking_starts_from_the_prompt_that_is_asked_for(predictor, sequences,
 def test_an_unknown_prompt_is_refused(predictor, sequences):
     with pytest.raises(RDSInputError, match="'scribble'.*mask, box or point"):
         track_sequence(predictor, sequences[0], prompt="scribble")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scores_are_those_of_the_whole_set_at_once(sequences, davis_root, tmp_path, workers):
+    scores = score_tracker(copy_first_mask, sequences, davis_root, layout="davis2017", keep=tmp_path, workers=workers)
+    whole = score_masks(davis_root, tmp_path, "davis2017", sequences=[s.name for s in sequences])
+    pd.testing.assert_frame_equal(scores.objects, whole)
+    assert scores.objects.attrs["summary"] == whole.attrs["summary"]
 
 
 def test_predictions_are_kept_where_asked(sequences, davis_root, tmp_path):

@@ -3,6 +3,8 @@
 import os
 from concurrent.futures.process import BrokenProcessPool
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +54,16 @@ def test_a_model_gives_the_same_in_a_worker(mini_model):
 
     for alone, shared in zip(map_items(encode, range(2)), map_items(encode, range(2), workers=2)):
         assert abs(alone - shared).max() < 1e-5
+
+
+def test_opencv_works_in_a_worker_after_its_threads_ran_in_the_parent():
+    image = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    alone = cv2.GaussianBlur(image, (31, 31), 5)
+    first, second = map_items(lambda _: cv2.GaussianBlur(image, (31, 31), 5), range(2), workers=2)
+    assert np.array_equal(first, alone) and np.array_equal(second, alone) and cv2.getNumThreads() == 2
+    cv2.setNumThreads(before)
 
 
 def test_a_gpu_is_not_shared(monkeypatch):
