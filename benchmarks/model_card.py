@@ -6,6 +6,7 @@ Failures are the worst validation clips, one per kind of difficulty, from a firs
 """
 
 import argparse
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rds_lib import paths
 from rds_lib.artifacts import atomic_write, read_table
 from rds_lib.datasets import read_dataset
 from rds_lib.evaluate import score_tracker, track_sequence
+from rds_lib.images import read_labels
 from rds_lib.parallel import cpu_workers
 from rds_lib.predictor import build_rds_video_predictor
 from rds_lib.viz import Picture, contact_sheet, overlay
@@ -58,8 +60,14 @@ def failures(count) -> Picture:
     root = paths.DATA / "val" / "davis2017"
     sequences = {s.name: s for s in read_dataset(root, layout="davis2017", split="val")}
     predictor = build_rds_video_predictor("mini", routing="full", apply_postprocessing=False)
-    track = partial(track_sequence, predictor)
-    scores = score_tracker(track, sequences.values(), root, layout="davis2017", label="SAM2 (mini)", workers=cpu_workers())
+    with tempfile.TemporaryDirectory() as folder:
+        scores = score_tracker(partial(track_sequence, predictor), sequences.values(), root, layout="davis2017",
+                               keep=Path(folder), label="SAM2 (mini)", workers=cpu_workers())
+        return worst(scores, sequences, Path(folder), count)
+
+
+def worst(scores, sequences, folder, count) -> Picture:
+    """The clips with the lowest J&F, one per difficulty, beside the masks that ``folder`` holds."""
     ranked = scores.objects.groupby("sequence")["JF"].mean().sort_values()
     kinds, rows, columns = set(), {}, []
     for name, value in ranked.items():
@@ -67,11 +75,12 @@ def failures(count) -> Picture:
         if kind in kinds or len(kinds) == count:
             continue
         kinds.add(kind)
-        masks = track(sequences[name]).masks
         sequence, times = sequences[name], range(0, len(sequences[name]), 4)
+        labels = [read_labels(folder / name / f"{sequence.frame_names[t]}.png") for t in times]
         columns = [f"frame {t}" for t in times]
         rows[f"{kind}_truth"] = [overlay(sequence.frame(t), sequence.masks(t)) for t in times]
-        rows[f"J&F {100 * value:.0f}_tracked"] = [overlay(sequence.frame(t), masks[t]) for t in times]
+        rows[f"J&F {100 * value:.0f}_tracked"] = [
+            overlay(sequence.frame(t), {i: map_ == i for i in sequence.obj_ids}) for t, map_ in zip(times, labels)]
     return contact_sheet(rows, columns=columns)
 
 
