@@ -44,7 +44,7 @@ def run_blocks(trunk, tokens: Tensor, route=None) -> list[Tensor]:
     taps = trunk.stage_ends if trunk.return_interm_layers else trunk.stage_ends[-1:]
     outputs, x = [], tokens
     for i, block in enumerate(trunk.blocks):
-        if is_masked and not _changes_shape(block):
+        if is_masked and not changes_shape(block):
             x = torch.lerp(x, block(x), gates[:, i, None, None, None].to(x.dtype))
         elif is_masked or gates[i]:
             x = block(x)
@@ -92,7 +92,7 @@ def as_flags(trunk, route) -> tuple[bool, ...]:
     values = route.tolist() if hasattr(route, "tolist") else list(route)
     if len(values) != depth or any(value not in (0, 1) for value in values):
         raise RDSInputError(f"route has {len(values)} entries {values[:4]}...; give {depth} flags, each 0 or 1")
-    broken = [i for i, block in enumerate(trunk.blocks) if _changes_shape(block) and not values[i]]
+    broken = [i for i, block in enumerate(trunk.blocks) if changes_shape(block) and not values[i]]
     if broken:
         raise RDSInputError(f"route skips {broken}, which change the shape of the tokens; keep these blocks on")
     return tuple(bool(value) for value in values)
@@ -101,11 +101,12 @@ def as_flags(trunk, route) -> tuple[bool, ...]:
 def _check_masks(trunk, tokens, route):
     if route.shape != (len(tokens), len(trunk.blocks)):
         raise RDSInputError(f"route has shape {tuple(route.shape)}; expected (B, L) = {len(tokens), len(trunk.blocks)}")
-    entries = [i for i, block in enumerate(trunk.blocks) if _changes_shape(block)]
+    entries = [i for i, block in enumerate(trunk.blocks) if changes_shape(block)]
     if not (route.detach()[:, entries] == 1).all():
         raise RDSInputError(f"route is not 1 on {entries}, which change the shape of the tokens; keep these blocks on")
     return route
 
 
-def _changes_shape(block):
+def changes_shape(block) -> bool:
+    """Whether a block changes the size or the channels of its tokens, as the first of a stage does: it cannot be skipped."""
     return block.dim != block.dim_out or bool(block.q_stride)
