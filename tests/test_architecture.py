@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = """
     errors paths params artifacts notebook parallel
     images frames layouts dataset_writers datasets output_folder textures clips generate own_video
-    metrics_io metrics
+    metrics_io metrics boxes
     routing sam2_models encoder router router_folding lora policy prompts predictor macs probes
     training_data pretrain_data tracking losses training_run pretrain train importance
     baselines.gates baselines.static baselines.pbd baselines.dyt baselines.adavit baselines.slimsam baselines.aligning
