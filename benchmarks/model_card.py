@@ -1,6 +1,6 @@
 """Draw the pictures of the mini SAM2's model card: the curve of its training and the clips that it fails on.
 
-    python benchmarks/model_card.py [--log FOLDER/log.csv] [--failures 4]
+    python benchmarks/model_card.py [--log FIRST/log.csv NEXT/log.csv ...] [--half FOLDER/log.csv] [--failures 4]
 
 Failures are the worst validation clips, one per kind of difficulty, from a first-frame mask and with all blocks on.
 """
@@ -10,6 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from rds_lib import paths
@@ -26,11 +27,13 @@ WINDOW = 100  # steps over which the curve is averaged
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", type=Path, help="the log of a training; without it the curve stays as it is")
+    parser.add_argument("--log", type=Path, nargs="+", help="logs of trainings that went on from each other; without it the curve stays as it is")
+    parser.add_argument("--half", type=Path, help="log of the model of half the depth, trained beside the last of them")
     parser.add_argument("--failures", type=int, default=4)
     options = parser.parse_args()
     if options.log:
-        save(curve(read_table(options.log)), "curve.png", dpi=90)
+        half = read_table(options.half) if options.half else None
+        save(curve([read_table(path) for path in options.log], half), "curve.png", dpi=90)
     save(failures(options.failures), "failures.jpg", dpi=80)
 
 
@@ -39,19 +42,23 @@ def save(picture, name, dpi):
         temporary.write_bytes(picture.image(dpi=dpi))
 
 
-def curve(log) -> Picture:
-    """Mean IoU of the training clips over the steps, with the phases of the curriculum marked."""
+def curve(logs, half) -> Picture:
+    """Mean IoU of the training clips over the steps of all trainings, with the phases of the curriculum marked."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     axis = figure.subplots()
-    axis.plot(log["step"], log["iou"].rolling(10, min_periods=1).mean(), color="#56B4E9", lw=0.5, label="10 steps")
-    axis.plot(log["step"], log["iou"].rolling(WINDOW, min_periods=1).mean(), color="#0072B2", lw=1.8, label=f"{WINDOW} steps")
-    changed = log[(log[["image_size", "frames"]] != log[["image_size", "frames"]].shift()).any(axis=1)]
-    for row in changed.itertuples():
-        axis.axvline(row.step, color="#666666", ls=":", lw=0.8)
-        axis.text(row.step + len(log) * 0.006, 0.93, f"{row.frames} frames, {row.image_size} px", fontsize=9, color="#444444")
+    log = pd.concat([each.assign(training=n) for n, each in enumerate(logs)], ignore_index=True)
+    axis.plot(log["iou"].rolling(10, min_periods=1).mean(), color="#56B4E9", lw=0.5, label="10 steps")
+    axis.plot(log["iou"].rolling(WINDOW, min_periods=1).mean(), color="#0072B2", lw=1.8, label=f"{WINDOW} steps")
+    if half is not None:
+        last = len(log) - len(half)
+        axis.plot(last + half["step"], half["iou"].rolling(WINDOW, min_periods=1).mean(), color="#D55E00", lw=1.4, label="24 blocks")
+    kinds = log[["training", "image_size", "frames"]]
+    for step, row in kinds[(kinds != kinds.shift()).any(axis=1)].iterrows():
+        axis.axvline(step, color="#666666", ls=":", lw=0.8)
+        axis.text(step + len(log) * 0.006, 0.93, f"{row['frames']} x {row['image_size']} px", fontsize=8, color="#444444")
     axis.set(xlabel="step", ylabel="IoU of training clips", ylim=(0, 1), xlim=(0, len(log)))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, loc="lower right", ncols=2)
+    axis.legend(frameon=False, loc="lower right", ncols=3)
     return Picture(figure, "training curve")
 
 

@@ -47,8 +47,6 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
 def one_thread(_=None) -> None:
     """Keep a worker process to one core."""
     torch.set_num_threads(1)
-    if cv2.getNumThreads() > 1:
-        cv2.setNumThreads(1)
 
 
 def _call(number):

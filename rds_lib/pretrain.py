@@ -1,4 +1,4 @@
-"""Train the mini SAM2 from scratch: generated clips, objects of BSDS500 and real videos where their folders are given.
+"""Train the mini SAM2: generated clips, objects of BSDS500 and real videos where their folders are given.
 
 Follows SAM2's recipe in small: clips with a mask, box or click on the first frame, its loss, AdamW with a cosine; image
 size and clip length grow in phases. Stochastic depth leaves out whole blocks for a whole step, as routing will: what is
@@ -18,9 +18,9 @@ from rds_lib.losses import clip_iou, sam2_loss
 from rds_lib.pretrain_data import PretrainBatches
 from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model, set_image_size
-from rds_lib.tracking import make_prompt, track_clip
+from rds_lib.tracking import frame_by_frame, make_prompt, track_clip
 from rds_lib.training_data import GeneratedBatches, loader
-from rds_lib.training_run import Averaged, TrainingRun, learning_rate, optimizer_step
+from rds_lib.training_run import Averaged, TrainingRun, average_gradients, join_processes, learning_rate, local_device, optimizer_step
 
 PROMPT_SHARES = {"mask": 0.8, "box": 0.1, "point": 0.1}
 STILL_SHARES = {"box": 0.5, "point": 0.5}
@@ -32,9 +32,8 @@ CLIP_NORM = 1.0
 
 def pretrain(
     *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.3, weight_decay: float = 0.05,
-    bsds_root: str = "", davis_root: str = "", start_from: Path | None = None, compile_blocks: bool = False, workers: int = 0,
-    save_every: int = 100,
-    config_file: str = "mini", device: str | None = None,
+    bsds_root: str = "", davis_root: str = "", start_from: Path | None = None, compile_blocks: bool = False,
+    save_every: int = 100, config_file: str = "mini", device: str | None = None,
 ) -> Path:
     """Train, resuming from ``workdir`` if it holds a state, and return the path of the averaged weights.
 
@@ -43,7 +42,7 @@ def pretrain(
     workdir : Path
         Receives ``state.pt`` (resume), ``log.csv`` and ``weights.safetensors`` (half precision).
     phases : sequence of (image_size, frames, batch, steps)
-        The curriculum; px, frames a clip, clips a step, steps.
+        The curriculum; px, frames a clip, clips a step and process, steps. Under ``torchrun`` every process draws its own clips.
     drop_path : float
         Every step leaves out each block that may be skipped with one probability, drawn between 0 and this.
     bsds_root : str
@@ -52,49 +51,61 @@ def pretrain(
         A data set in DAVIS's layout, or "" for no real videos; see ``pretrain_data.PretrainBatches``.
     start_from : Path, optional
         Weights to go on from; random ones by default.
-    workers : int
-        Processes that make clips; 0 where the training itself uses all cores.
     compile_blocks : bool
         Compile each encoder block; pays off from about a thousand steps.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    rank, world = join_processes()
+    device = device or local_device()
     torch.set_flush_denormal(True)
     model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
     total = sum(phase[3] for phase in phases)
     optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
     average = Averaged(model, EMA_DECAY)
-    run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total, save_every=save_every)
-    end = 0
+    run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total, save_every=save_every,
+                      writes=rank == 0)
+    parameters, own_seed, end = list(model.parameters()), seed * world + rank, 0
     for size, frames, batch, steps in phases:
         end += steps
         todo = min(end - run.step, steps)
         if todo <= 0:
             continue
         set_image_size(model, size)
-        data = PretrainBatches(seed=seed, batch=batch, frames=frames, size=size, first_step=run.step, steps=todo,
+        data = PretrainBatches(seed=own_seed, batch=batch, frames=frames, size=size, first_step=run.step, steps=todo,
                                bsds_root=bsds_root, davis_root=davis_root)
-        for images, targets in tqdm(loader(data, workers=workers), desc=f"{size} px, {frames} frames"):
+        for images, targets in tqdm(loader(data, device=device), desc=f"{size} px, {frames} frames", disable=None if rank == 0 else True):
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(run.step, total, lr, warm_up=WARM_UP)
-            torch.manual_seed((seed << 20) + run.step)
-            generator = torch.Generator().manual_seed((seed << 20) + run.step)
+            torch.manual_seed((own_seed << 20) + run.step)
+            generator = torch.Generator().manual_seed((own_seed << 20) + run.step)
             shares = PROMPT_SHARES if run.step >= MASKS_ONLY * total else {"mask": 1.0}
             route = draw_route(model.image_encoder.trunk, drop_path, generator)
             loss, iou = clip_loss(model, images.to(device), targets.to(device), generator, shares=shares, route=route)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer_step(optimizer, model.parameters(), clip_norm=CLIP_NORM)
+            average_gradients(parameters, world)
+            optimizer_step(optimizer, parameters, clip_norm=CLIP_NORM)
             average.update(model)
             run.finish_step(image_size=size, frames=frames, loss=round(loss.item(), 4), iou=round(iou, 4),
                             seconds=round(time.perf_counter() - started, 3))
-    return export_weights(average.tensors, workdir / "weights.safetensors")
+    weights = workdir / "weights.safetensors"
+    return export_weights(average.tensors, weights) if rank == 0 else weights
 
 
 def export_weights(state, path: Path) -> Path:
     """Write weights in half precision; the models read them back as float32."""
     write_tensors(path, {name: tensor.half() for name, tensor in state.items()})
     return path
+
+
+def half_depth(model) -> dict[str, torch.Tensor]:
+    """State for ``mini_half`` from a model of twice its depth: of each two blocks the globally attending one, else the first."""
+    blocks, prefix = model.image_encoder.trunk.blocks, "image_encoder.trunk.blocks."
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}
+    for n in range(len(blocks) // 2):
+        kept = 2 * n + (blocks[2 * n + 1].window_size == 0)
+        state |= {f"{prefix}{n}.{name}": tensor for name, tensor in blocks[kept].state_dict().items()}
+    return state
 
 
 def draw_route(trunk, drop_path: float, generator) -> list[bool]:
@@ -134,11 +145,7 @@ def clip_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, route=
     batch, frames = images.shape[:2]
     kind = _draw(shares, generator)
     prompt = make_prompt(kind, targets[:, 0].cpu(), generator).to(images.device)
-    whole = encode_image(model, images.transpose(0, 1).flatten(0, 1), route)
-
-    def encode(t, previous):
-        return {key: [level[t * batch : (t + 1) * batch] for level in whole[key]] for key in ("backbone_fpn", "vision_pos_enc")}
-
+    encode = frame_by_frame(encode_image(model, images.transpose(0, 1).flatten(0, 1), route), batch)
     outputs = track_clip(model, frames, prompt, encode)
     scored = range(1 if kind == "mask" else 0, frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)

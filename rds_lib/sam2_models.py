@@ -15,6 +15,7 @@ from rds_lib.paths import MINI_SAM2
 
 MINI_CONFIG = MINI_SAM2 / "mini_sam2.yaml"
 MINI_WEIGHTS = MINI_SAM2 / "mini_sam2.safetensors"
+SHIPPED = {"mini": MINI_WEIGHTS, "mini_half": MINI_SAM2 / "mini_sam2_half.safetensors"}
 STOCK_PREDICTOR = "sam2.sam2_video_predictor.SAM2VideoPredictor"
 
 
@@ -24,10 +25,11 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
     Parameters
     ----------
     config_file : str
-        ``"mini"``, or the name of a config inside the ``sam2`` package, such as ``configs/sam2.1/sam2.1_hiera_l.yaml``.
+        ``"mini"``, ``"mini_half"`` (24 blocks instead of 48), or the name of a config inside the ``sam2`` package,
+        such as ``configs/sam2.1/sam2.1_hiera_l.yaml``.
     ckpt_path : path, None or False
         ``.pt`` in SAM2's official format (``{"model": state_dict}``) or ``.safetensors``. None: the shipped weights
-        for ``"mini"``, random ones for any other config. False: random weights.
+        for the mini models, random ones for any other config. False: random weights.
     cls : str
         Dotted name of the class to instantiate; its constructor takes SAM2's arguments.
     device : str or torch.device
@@ -40,8 +42,8 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
         If the config is unknown, or the checkpoint is missing, broken or made for another config.
     """
     model = instantiate(load_config(config_file, [f"++model._target_={cls}", *overrides]).model, _recursive_=True)
-    if ckpt_path is None and config_file == "mini":
-        ckpt_path = MINI_WEIGHTS
+    if ckpt_path is None:
+        ckpt_path = SHIPPED.get(config_file)
     if ckpt_path:
         _load_weights(model, Path(ckpt_path), config_file)
     return model.to(device).eval()
@@ -49,9 +51,10 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
 
 def load_config(config_file, overrides=()):
     """Compose a config by name; ``overrides`` are Hydra's ``++key=value`` strings."""
-    if config_file == "mini":
+    if config_file in SHIPPED:
+        files = [MINI_CONFIG] + ([] if config_file == "mini" else [MINI_CONFIG.with_stem("mini_sam2_half")])
         changes = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
-        return OmegaConf.merge(OmegaConf.load(MINI_CONFIG), changes)
+        return OmegaConf.merge(*map(OmegaConf.load, files), changes)
     try:
         config = compose(config_name=str(config_file), overrides=list(overrides))
     except Exception as cause:

@@ -124,8 +124,7 @@ def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     filled = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-3)
     for level in reversed(levels[:-1]):
         filled = cv2.pyrUp(filled, dstsize=level.shape[1::-1])
-        seen = np.minimum(level[..., 3:], 1)
-        filled = filled * (1 - seen) + level[..., :3] * (seen / np.maximum(level[..., 3:], 1e-3))
+        filled = filled * (1 - level[..., 3:]) + level[..., :3]
     return np.clip(filled, 0, 255).astype(np.uint8)
 
 

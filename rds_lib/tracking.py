@@ -67,6 +67,15 @@ def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[F
     return outputs
 
 
+def frame_by_frame(features: dict, batch: int) -> Callable:
+    """``encode`` of :func:`track_clip` where all frames of ``batch`` clips were encoded at once, first all clips' frame 0."""
+
+    def encode(t, previous):
+        return {key: [level[t * batch : (t + 1) * batch] for level in features[key]] for key in ("backbone_fpn", "vision_pos_enc")}
+
+    return encode
+
+
 def make_prompt(kind: str, targets: Tensor, generator: torch.Generator) -> Prompt:
     """A prompt from ground truth ``targets`` (B, S, S) 0/1 float: ``mask``, ``box`` (10 % noise) or ``point``.
 

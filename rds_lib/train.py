@@ -5,12 +5,10 @@ budget is met by construction (line 6 of Algorithm 1). Only the router and the a
 """
 
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
 from rds_lib.encoder import embed_patches, encode_image
@@ -21,7 +19,7 @@ from rds_lib.routing import always_on_blocks
 from rds_lib.sam2_models import build_model
 from rds_lib.tracking import Prompt, track_clip
 from rds_lib.training_data import SequenceBatches, loader
-from rds_lib.training_run import TrainingRun, learning_rate, optimizer_step
+from rds_lib.training_run import TrainingRun, average_gradients, join_processes, learning_rate, local_device, optimizer_step
 
 log = logging.getLogger(__name__)
 WARM_UP = 10  # steps
@@ -67,7 +65,7 @@ def train_rds(
     *, sequences, blocks, budgets, out: Path, workdir: Path, seed: int, steps: int, batch: int, frames: int,
     lr_router: float, lr_lora: float, lora_rank: int, router_hidden: int | None = None,
     config_file: str = "mini", checkpoint: Path | None = None,
-    save_every: int = 50, workers: int = 0, device: str | None = None,
+    save_every: int = 50, device: str | None = None,
 ) -> Path:
     """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
 
@@ -92,8 +90,8 @@ def train_rds(
     Path
         ``out``. The log of the run lies in ``workdir/log.csv``.
     """
-    rank, world = _join_processes()
-    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+    rank, world = join_processes()
+    device = device or local_device()
     model = build_model(config_file, checkpoint, device=device).requires_grad_(False)
     torch.manual_seed(seed)
     add_lora(model, blocks, rank=lora_rank)
@@ -110,7 +108,7 @@ def train_rds(
     data = SequenceBatches(sequences, seed=seed * world + rank, batch=batch, frames=frames, size=model.image_size,
                            first_step=run.step, steps=steps - run.step)
     label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])
-    for images, targets in tqdm(loader(data, workers=workers), desc=f"RDS, budget {label}", disable=None if rank == 0 else True):
+    for images, targets in tqdm(loader(data, device=device), desc=f"RDS, budget {label}", disable=None if rank == 0 else True):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run.step, steps, group["peak"], warm_up=WARM_UP)
         generator = torch.Generator(device).manual_seed((seed << 24) + run.step * world + rank)
@@ -120,7 +118,7 @@ def train_rds(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for group in optimizer.param_groups for p in group["params"]]
-        _average_gradients(trained, world)
+        average_gradients(trained, world)
         optimizer_step(optimizer, trained, clip_norm=CLIP_NORM)
         run.finish_step(loss=round(loss.item(), 4), iou=round(clip_iou(outputs, targets.to(device)), 4), budget=label, **clip.statistics())
     if rank == 0:
@@ -158,22 +156,3 @@ def _draw_budgets(budgets, batch, generator):
         return None
     chosen = torch.randint(len(budgets), (batch,), generator=generator, device=generator.device)
     return torch.tensor(budgets, device=generator.device)[chosen]
-
-
-def _join_processes():
-    """Rank and world size; starts the process group under torchrun."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return (dist.get_rank(), world) if world > 1 else (0, 1)
-
-
-def _average_gradients(parameters, world):
-    """Mean of the gradients over all processes; a block that no process ran has none and is left alone."""
-    if world == 1:
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= world

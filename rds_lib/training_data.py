@@ -15,6 +15,7 @@ STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
 WIDEST = 1.8  # width over height of the widest generated clip before it is squeezed to a square; 854x480 is 1.78
 RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
+LOADERS = 8  # processes that make batches beside a GPU, at most
 MAX_APART = 3  # frames between two of a varied clip
 MIN_PIXELS = 0.002  # share of the frame that an object must cover on frame 0 to be asked for
 
@@ -83,8 +84,11 @@ class GeneratedBatches(_Batches):
         return to_model_input(frames), torch.from_numpy(masks).float()
 
 
-def loader(dataset: Dataset, *, workers: int) -> DataLoader:
-    """Items in order, one batch each, made in ``workers`` processes (0: in this one)."""
+def loader(dataset: Dataset, *, device) -> DataLoader:
+    """Items in order, one batch each: made in processes of their own beside a GPU, in this one where the training keeps the CPU busy."""
+    workers = 0 if torch.device(device).type == "cpu" else min(LOADERS, torch.get_num_threads())
+    if workers:
+        cv2.setNumThreads(1)  # before the fork: a child that touches an inherited pool of OpenCV waits for ever
     return DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=one_thread)
 
 

@@ -1,11 +1,13 @@
-"""The state of a training on disk: resume to the step, log, learning-rate schedule, averaged weights."""
+"""The state of a training on disk: resume to the step, log, learning-rate schedule, averaged weights, several processes."""
 
 import csv
 import logging
 import math
+import os
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from rds_lib.artifacts import atomic_write
@@ -83,6 +85,32 @@ def optimizer_step(optimizer, parameters, *, clip_norm: float) -> bool:
         return False
     optimizer.step()
     return True
+
+
+def join_processes() -> tuple[int, int]:
+    """Rank and world size; starts the process group under torchrun."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (dist.get_rank(), world) if world > 1 else (0, 1)
+
+
+def local_device() -> str:
+    """This process's GPU, or the CPU where there is none."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def average_gradients(parameters, world: int) -> None:
+    """Make every gradient the mean over all processes; a block that a process did not run counts as zero there."""
+    if world == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    dist.all_reduce(flat)
+    for parameter, grad in zip(parameters, (flat / world).split([parameter.numel() for parameter in parameters])):
+        parameter.grad.copy_(grad.view_as(parameter))
 
 
 class Averaged:

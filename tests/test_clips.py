@@ -246,6 +246,18 @@ def test_batches_show_the_object_on_the_first_frame(sequences):
         assert set(targets.unique().tolist()) == {0.0, 1.0} and (targets[:, 0].flatten(1).sum(1) > 0).all()
 
 
+def test_beside_a_gpu_batches_come_from_processes_of_their_own_and_are_the_same():
+    """OpenCV's threads are busy before the fork; children that touched them would wait for ever."""
+    cv2.setNumThreads(2)
+    image = np.zeros((600, 600, 3), np.uint8)
+    cv2.GaussianBlur(image, (31, 31), 5)
+    data = GeneratedBatches(seed=5, split="train", batch=1, frames=2, size=64, first_step=0, steps=3)
+    near, far = training_data.loader(data, device="cpu"), training_data.loader(data, device="cuda")
+    assert near.num_workers == 0 and far.num_workers >= 1
+    for (images, targets), (same_images, same_targets) in zip(near, far, strict=True):
+        assert images.equal(same_images) and targets.equal(same_targets)
+
+
 def test_windows_depend_on_the_seed_and_the_step_alone(sequences):
     options = {"seed": 9, "batch": 2, "frames": 3, "size": 64}
     whole = SequenceBatches(sequences, **options, first_step=0, steps=4)

@@ -1,6 +1,9 @@
 """Training the mini SAM2: the same weights whether or not it was stopped, and files that load again."""
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from rds_lib.clips import generate_clip
 from rds_lib.dataset_writers import write_dataset
 from rds_lib.datasets import read_dataset
 from rds_lib.errors import RDSInputError
-from rds_lib.pretrain import draw_route, export_weights, held_out_iou, pretrain
+from rds_lib.paths import ROOT
+from rds_lib.pretrain import draw_route, export_weights, half_depth, held_out_iou, pretrain
 from rds_lib.pretrain_data import REAL_SHARE, PretrainBatches
 from rds_lib.sam2_models import build_model, set_image_size
 from rds_lib.training_data import GeneratedBatches, SequenceBatches
@@ -25,7 +29,7 @@ class Killed(Exception):
 
 
 def train(folder):
-    return pretrain(workdir=folder, seed=1, phases=PHASES, lr=1e-3, drop_path=0.1, workers=0, save_every=1, device="cpu")
+    return pretrain(workdir=folder, seed=1, phases=PHASES, lr=1e-3, drop_path=0.1, save_every=1, device="cpu")
 
 
 def rows_of(folder):
@@ -99,6 +103,42 @@ def test_a_run_may_go_on_from_weights(whole, tmp_path):
     path = pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-12, start_from=start, device="cpu")
     name = "image_encoder.trunk.blocks.5.mlp.layers.0.weight"
     assert load_file(path)[name].equal(load_file(start)[name])
+
+
+def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path):
+    """Each process writes what it ended with; the first alone writes the log."""
+    script = tmp_path / "both.py"
+    script.write_text(
+        "import os, sys, torch\nfrom pathlib import Path\nfrom rds_lib import pretrain as module\n"
+        "folder, losses, clip_loss = Path(sys.argv[1]), [], module.clip_loss\n"
+        "def watched(*args, **options):\n    loss = clip_loss(*args, **options)\n    losses.append(loss[0].item())\n    return loss\n"
+        "module.clip_loss, step = watched, module.optimizer_step\n"
+        "def seen(optimizer, parameters, **options):\n"
+        "    torch.save((losses, [p.grad for p in parameters]), folder / f\"rank{os.environ['RANK']}.pt\")\n"
+        "    return step(optimizer, parameters, **options)\n"
+        "module.optimizer_step = seen\n"
+        f"module.pretrain(workdir=folder / 'run', seed=1, phases={PHASES}, lr=1e-3, drop_path=0.1, save_every=1, device='cpu')\n")
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path],
+                   env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, timeout=300)
+    (losses, grads), (other_losses, other_grads) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    assert len(losses) == 3 and not set(losses) & set(other_losses), "each process has its own clips"
+    assert all(a.equal(b) for a, b in zip(grads, other_grads)), "and both step along the mean"
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["0", "1", "2"]
+    build_model("mini", tmp_path / "run" / "weights.safetensors")
+
+
+def test_half_the_depth_keeps_every_second_block_and_all_that_attend_globally(mini_model):
+    state = half_depth(mini_model)
+    half = build_model("mini_half", ckpt_path=False)
+    half.load_state_dict(state)
+    kept = [next(n for n, block in enumerate(mini_model.image_encoder.trunk.blocks)
+                 if block.mlp.layers[0].weight.equal(own.mlp.layers[0].weight)) for own in half.image_encoder.trunk.blocks]
+    assert kept[:6] == [0, 2, 4, 6, 8, 10] and kept[-2:] == [44, 46] and {23, 33, 43} < set(kept)
+    globally = [n for n, block in enumerate(half.image_encoder.trunk.blocks) if block.window_size == 0]
+    assert [kept[n] for n in globally] == [23, 33, 43]
+    with torch.inference_mode():
+        features = half.forward_image(torch.zeros(1, 3, half.image_size, half.image_size))["backbone_fpn"]
+    assert [f.shape[-1] for f in features] == [48, 24, 12]
 
 
 @pytest.fixture
