@@ -71,25 +71,25 @@ def add_dispatchers(model, *, width: int = 64) -> list[DispatchedMLP]:
     list of DispatchedMLP
         One per block; their own parameters are what DyT trains in the encoder.
     """
-    if _dispatchers(model):
+    if dispatchers(model):
         raise RDSInputError("the model already has dispatchers")
     for block in model.image_encoder.trunk.blocks:
         block.mlp = DispatchedMLP(block.norm2, block.mlp, block.dim_out, width=width).to(block.norm2.weight)
         block.mlp.train(block.training)
         block.norm2 = nn.Identity()  # the dispatcher looks at the stream itself
-    return _dispatchers(model)
+    return dispatchers(model)
 
 
 def rate_loss(model, rate: float) -> Tensor:
     """``2 (mean gate - rate)^2``, one mean over the tokens and blocks of the last call: layers may differ."""
-    gates = torch.cat([module.gate.flatten() for module in _dispatchers(model)])
+    gates = torch.cat([module.gate.flatten() for module in dispatchers(model)])
     return RATE_WEIGHT * (gates.mean() - rate) ** 2
 
 
 @contextmanager
 def complete_model(model):
     """Run with every token kept, adapters on: the teacher that DyT's second pass trains and distils from."""
-    modules = _dispatchers(model)
+    modules = dispatchers(model)
     for module in modules:
         module.is_complete = True
     try:
@@ -101,14 +101,15 @@ def complete_model(model):
 
 def keep_rates(model) -> list[float]:
     """Share of the tokens that went through each block's MLP in the last call."""
-    return [float(module.gate.detach().float().mean()) for module in _dispatchers(model)]
+    return [float(module.gate.detach().float().mean()) for module in dispatchers(model)]
 
 
 def set_threshold(model, threshold: float) -> None:
     """Keep tokens whose logit is above ``threshold`` when tracking; see ``gates.rate_threshold``."""
-    for module in _dispatchers(model):
+    for module in dispatchers(model):
         module.threshold = float(threshold)
 
 
-def _dispatchers(model) -> list[DispatchedMLP]:
-    return [block.mlp for block in model.image_encoder.trunk.blocks if isinstance(block.mlp, DispatchedMLP)]
+def dispatchers(model) -> list[DispatchedMLP]:
+    """The dispatched MLPs of a model, one per block."""
+    return [module for module in model.image_encoder.trunk.blocks.modules() if isinstance(module, DispatchedMLP)]

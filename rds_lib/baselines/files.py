@@ -1,0 +1,116 @@
+"""PBD, DyT and AdaViT put on a model, and the files that hold what was trained."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from rds_lib.artifacts import atomic_write
+from rds_lib.baselines import adavit, dyt
+from rds_lib.baselines.pbd import drop_blocks, dropped_blocks
+from rds_lib.errors import RDSInputError
+from rds_lib.lora import add_lora, merge_lora
+from rds_lib.routing import always_on_blocks
+
+METHODS = ("pbd", "dyt", "adavit")
+FORMAT = "baseline/1"
+
+
+def prepare(model, method: str, level: float, *, blocks, rank: int, reading: str = "A", width: int = 64):
+    """Put a baseline's own parts and low-rank adapters on a model, in place, ready to be trained.
+
+    Parameters
+    ----------
+    model : SAM2Base
+        Its own weights are frozen. PBD's blocks are gone afterwards.
+    level : float
+        The row of Table 9: PBD's and AdaViT's share of blocks, DyT's share of tokens; see the methods' modules.
+    blocks, rank : sequence of int, int
+        Blocks that receive adapters. PBD adapts all that it keeps ("the remaining blocks", supplement).
+    reading, width : str, int
+        Of PBD's drop set, and of DyT's adapters.
+
+    Returns
+    -------
+    SAM2Base
+        ``model``; what asks for a gradient is what the method trains.
+    """
+    check_method(method, level)
+    model.requires_grad_(False)
+    trunk = model.image_encoder.trunk
+    depth, always_on = len(trunk.blocks), always_on_blocks(trunk)
+    if method == "pbd":
+        dropped = dropped_blocks(level, depth=depth, always_on=always_on, reading=reading)
+        add_lora(model, [i for i in range(depth) if i not in dropped], rank=rank)
+        drop_blocks(model, dropped)
+        return model
+    add_lora(model, blocks, rank=rank)
+    own = dyt.add_dispatchers(model, width=width) if method == "dyt" else adavit.add_policies(model, always_on)
+    for module in own:
+        for part in (module.dispatcher, module.adapter) if method == "dyt" else (module.policy,):
+            part.requires_grad_(True)
+    return model
+
+
+def check_method(method: str, level: float) -> None:
+    """Raise unless the method is one of ``METHODS`` and the level a row of Table 9."""
+    if method not in METHODS:
+        raise RDSInputError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if not 0.4 <= level <= 1:
+        raise RDSInputError(f"level is {level}; give 0.4 to 1, as in the paper's Table 9")
+
+
+def set_threshold(model, threshold: float) -> None:
+    """Set the threshold of all gates of a model; PBD has none."""
+    dyt.set_threshold(model, threshold)
+    adavit.set_threshold(model, threshold)
+
+
+def save_baseline(path, model, header: Mapping) -> None:
+    """Write what was trained as one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    header : mapping
+        Arguments of :func:`prepare`, and ``threshold`` and ``config_file``.
+    """
+    tensors = {name: p.detach().float().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={"baseline": json.dumps({"format": FORMAT, **header}, sort_keys=True)})
+
+
+def load_baseline(path, model, *, merge: bool = True) -> dict:
+    """Turn a model into the baseline of a file, in place, adapters merged by default, and return the file's header.
+
+    Raises
+    ------
+    RDSInputError
+        If the file is missing, no such file, or made for another model.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["baseline"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        arguments = {name: header[name] for name in ("method", "level", "blocks", "rank", "reading", "width")}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as cause:
+        raise RDSInputError(f"{path}: not a readable file of a baseline ({cause}); train one, or write it with save_baseline") from cause
+    prepare(model, **arguments)
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    wrong = sorted(own.keys() ^ tensors.keys()) + [n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape]
+    if wrong:
+        raise RDSInputError(f"{path} does not fit: {', '.join(wrong[:4])} ({len(wrong)}); use weights saved for the same model")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+    model.requires_grad_(False)
+    set_threshold(model, header["threshold"])
+    if merge:
+        merge_lora(model)
+    return header

@@ -1,0 +1,129 @@
+"""Train PBD, DyT and AdaViT on the clips, the prompts and the number of steps that RDS is trained on."""
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from rds_lib.baselines import adavit, dyt
+from rds_lib.baselines.files import prepare, save_baseline, set_threshold
+from rds_lib.baselines.gates import rate_threshold
+from rds_lib.losses import clip_iou, sam2_loss
+from rds_lib.sam2_models import build_model
+from rds_lib.tracking import Prompt, frame_by_frame, track_clip
+from rds_lib.training_data import SequenceBatches, loader
+from rds_lib.training_run import TrainingRun, average_gradients, join_processes, learning_rate, local_device, optimizer_step
+
+WARM_UP = 10  # steps
+CLIP_NORM = 1.0
+CALIBRATION_PASSES = 2  # a threshold changes the tokens that later gates see
+
+
+def train_baseline(
+    method: str, level: float, *, sequences, calibration, blocks, out: Path, workdir: Path, seed: int, steps: int, batch: int, frames: int,
+    lr_gate: float, lr_lora: float, lora_rank: int, reading: str = "A", width: int = 64,
+    config_file: str = "mini", checkpoint: Path | None = None, save_every: int = 50, device: str | None = None,
+) -> Path:
+    """Train one baseline, resuming from ``workdir``, set the threshold of its gates, and write it to ``out``.
+
+    Parameters
+    ----------
+    method, level, blocks, reading, width
+        See ``files.prepare``.
+    sequences, calibration : list of Sequence
+        Training videos, and videos that the gates' threshold is set on.
+    steps, batch, frames : int
+        Optimiser steps, clips a step and process, frames a clip; under ``torchrun`` every process draws its own clips.
+    lr_gate, lr_lora : float
+        Peak rates of the method's own parts and of the adapters. Gates that start nearly open do not move at the
+        adapters' rate.
+
+    Returns
+    -------
+    Path
+        ``out``, for ``files.load_baseline``. The log of the run lies in ``workdir/log.csv``.
+    """
+    rank, world = join_processes()
+    device = device or local_device()
+    model = build_model(config_file, checkpoint, device=device)
+    torch.manual_seed(seed)
+    prepare(model, method, level, blocks=blocks, rank=lora_rank, reading=reading, width=width)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    groups = [{"params": [p for name, p in trained.items() if ("lora_" in name) == is_lora], "peak": peak, "weight_decay": 0.0}
+              for is_lora, peak in ((True, lr_lora), (False, lr_gate))]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+    run = TrainingRun(workdir, {"trained": torch.nn.ParameterList(trained.values()), "optimizer": optimizer}, total=steps,
+                      save_every=save_every, writes=rank == 0)
+    options = {"batch": batch, "frames": frames, "size": model.image_size}
+    data = SequenceBatches(sequences, seed=seed * world + rank, first_step=run.step, steps=steps - run.step, **options)
+    for images, targets in tqdm(loader(data, device=device), desc=f"{method}, {level}", disable=None if rank == 0 else True):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(run.step, steps, group["peak"], warm_up=WARM_UP)
+        torch.manual_seed((seed << 20) + run.step * world + rank)  # DyT's dropout
+        generator = torch.Generator(device).manual_seed((seed << 24) + run.step * world + rank)
+        loss, iou, kept = _step_loss(model, method, level, images.to(device), targets.to(device), generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(list(trained.values()), world)
+        optimizer_step(optimizer, trained.values(), clip_norm=CLIP_NORM)
+        run.finish_step(loss=round(loss.item(), 4), iou=round(iou, 4), kept=round(kept, 4))
+    clips = SequenceBatches(calibration, seed=seed, first_step=0, steps=4, **options)
+    threshold = calibrate_gates(model.eval(), method, level, [images.to(device) for images, _ in (clips[i] for i in range(len(clips)))])
+    if rank == 0:
+        save_baseline(out, model, {"method": method, "level": level, "blocks": list(blocks), "rank": lora_rank, "reading": reading,
+                                   "width": width, "threshold": threshold, "config_file": str(config_file)})
+    return out
+
+
+def gate_rate(model, method: str, level: float) -> float:
+    """Share of its gates that a method is to keep open at a level: of the tokens for DyT, of the gated blocks for AdaViT."""
+    if method == "dyt":
+        return level
+    depth = len(model.image_encoder.trunk.blocks)
+    return adavit.target_rate(level, depth=depth, n_always_on=depth - len(adavit.policies(model)))
+
+
+def _step_loss(model, method, level, images, targets, generator):
+    """Loss of one step, IoU after the first frame, and the share of gates that were open."""
+    for module in _gated(model, method):
+        module.train().generator = generator
+    features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
+    task, iou = _task_loss(model, features, targets)
+    if method == "pbd":
+        return task, iou, 1.0
+    kept = torch.cat([module.gate.detach().flatten() for module in _gated(model, method)]).mean().item()
+    if method == "adavit":
+        return task + adavit.usage_loss(model, gate_rate(model, method, level)), iou, kept
+    loss = task + dyt.rate_loss(model, level)
+    with dyt.complete_model(model):
+        complete = model.forward_image(images.transpose(0, 1).flatten(0, 1))
+    teacher = [x.detach() for x in complete["backbone_fpn"]]
+    distance = sum(F.mse_loss(ours, theirs) for ours, theirs in zip(features["backbone_fpn"], teacher)) / len(teacher)
+    return loss + _task_loss(model, complete, targets)[0] + distance, iou, kept
+
+
+def _task_loss(model, features, targets):
+    batch, frames = targets.shape[:2]
+    with torch.autocast("cuda", torch.bfloat16, enabled=targets.is_cuda):
+        outputs = track_clip(model, frames, Prompt(masks=targets[:, :1]), frame_by_frame(features, batch))
+    return sum(sam2_loss(outputs[t], targets[:, t]) for t in range(1, frames)) / (frames - 1), clip_iou(outputs, targets)
+
+
+@torch.inference_mode()
+def calibrate_gates(model, method: str, level: float, batches) -> float:
+    """Set the threshold under which a model keeps what its level asks for, on average over images (B, T, 3, S, S)."""
+    threshold = 0.0
+    for _ in range(CALIBRATION_PASSES if method != "pbd" else 0):
+        logits = []
+        for images in batches:
+            for image in images.flatten(0, 1).split(1):
+                model.forward_image(image)
+                logits += [module.logits.flatten() for module in _gated(model, method)]
+        threshold = rate_threshold(torch.cat(logits), gate_rate(model, method, level))
+        set_threshold(model, threshold)
+    return threshold
+
+
+def _gated(model, method):
+    return {"pbd": list, "dyt": lambda: dyt.dispatchers(model), "adavit": lambda: adavit.policies(model)}[method]()
