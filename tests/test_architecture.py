@@ -16,7 +16,7 @@ ORDER = """
     routing sam2_models encoder router router_folding lora policy prompts predictor macs probes
     training_data pretrain_data tracking losses training_run pretrain train importance
     baselines.gates baselines.static baselines.pbd baselines.dyt baselines.adavit baselines.slimsam baselines.aligning
-    baselines.files baselines.training
+    baselines.files baselines.training baselines.slimming
     sources products evaluate comparison benchmark
     stage_pretrain stage_importance stage_train stage_evaluation
     viz inspector_page track __main__
