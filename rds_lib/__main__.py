@@ -126,6 +126,23 @@ def benchmark(
     typer.echo(table[columns].round(3).to_string(index=False))
 
 
+@app.command()
+def claims(
+    profile: Profile = None,
+    out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/claims by default.")] = None,
+):
+    """Judge the paper's claims by the tables of importance, evaluation and benchmark: claims.csv and claims.md."""
+    from rds_lib.artifacts import read_table
+    from rds_lib.params import load_params
+    from rds_lib.paths import workdir
+    from rds_lib.stage_claims import run_claims
+
+    params = load_params(profile)
+    folder = workdir(params.profile)
+    run_claims(params, folder, out or folder / "claims")
+    typer.echo(read_table((out or folder / "claims") / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
+
+
 @data_app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],

@@ -1,0 +1,241 @@
+"""The paper's claims as tests: what is measured, on what, and when a claim counts as reproduced.
+
+A claim is reproduced where its whole interval, a bootstrap over sequences, lies on the claimed side. Everything is computed from
+the tables of the stages importance, evaluation and benchmark.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rds_lib.errors import RDSInputError
+
+OFTEN = 0.9  # share of frames from which on a block counts as part of the core
+PAPER_FPS = {0.9: 31.4, 0.8: 33.7, 0.7: 35.1, 0.6: 38.2, 0.5: 42.4, 0.4: 46.5}  # supplement, Table 9; SAM2 29.8
+PAPER_SAM2_FPS = 29.8
+VERDICTS = ("reproduced", "not reproduced", "not testable here")
+
+
+class Finding(NamedTuple):
+    """An effect with its interval; without one (NaN) where there is nothing to resample."""
+
+    effect: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are judged by, for one data set.
+
+    ``objects`` has sequence, object, JF, method and level; ``routes`` RDS's sequence, frame_idx, block, active, reason and level;
+    ``importance`` is the stage's table, ``speed`` the benchmark's. Levels are budgets.
+    """
+
+    objects: pd.DataFrame
+    routes: pd.DataFrame
+    importance: pd.DataFrame
+    speed: pd.DataFrame
+    resamples: int = 1000
+    seed: int = 0
+
+    def budgets(self) -> list[float]:
+        """Budgets that RDS was evaluated at, rising."""
+        return sorted(self.objects.loc[self.objects["method"] == "RDS", "level"].unique())
+
+    def by_sequence(self, method: str, level: float) -> pd.Series:
+        """Mean J&F of every sequence, in points."""
+        rows = self.objects[(self.objects["method"] == method) & (self.objects["level"] == level)]
+        if rows.empty:
+            raise LookupError(method)
+        return 100 * rows.groupby("sequence")["JF"].mean()
+
+    def activity(self, level: float) -> pd.DataFrame:
+        """Share of the routed frames on which each block outside K ran, sequences x blocks."""
+        routes = self.routes[(self.routes["reason"] == "routed") & (self.routes["level"] == level)]
+        free = self.importance.loc[~self.importance["always_on"].astype(bool), "block"]
+        return routes[routes["block"].isin(free)].groupby(["sequence", "block"])["active"].mean().unstack()
+
+    def resample(self, names, statistic: Callable) -> Finding:
+        """``statistic(names)`` with a 95 % interval from drawing sequences with replacement."""
+        names, generator = np.asarray(names), np.random.default_rng(self.seed)
+        draws = [statistic(names[generator.integers(len(names), size=len(names))]) for _ in range(self.resamples)]
+        if np.isnan(draws).all():
+            return Finding(float("nan"))
+        low, high = np.nanquantile(draws, [0.025, 0.975])
+        return Finding(float(statistic(names)), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: where the paper makes it, how it is tested, and the effect's bounds within which its interval must lie."""
+
+    key: str
+    claim: str
+    source: str
+    test: str
+    unit: str
+    measure: Callable[[Evidence], Finding]
+    above: float = 0.0
+    below: float = float("inf")
+    settles: str = ""
+
+
+def judge(claims, evidence: Evidence) -> pd.DataFrame:
+    """One row per claim: ``claim, source, test, effect, unit, ci_low, ci_high, verdict, note``.
+
+    A claim whose methods are not among the evidence is not testable here.
+    """
+    rows = []
+    for claim in claims:
+        try:
+            finding, note = claim.measure(evidence), claim.settles
+        except LookupError as absent:
+            finding, note = Finding(float("nan")), f"no measurement of {absent.args[0]}. {claim.settles}".strip()
+        low, high = (finding.effect if np.isnan(bound) else bound for bound in finding[1:])
+        verdict = VERDICTS[2] if np.isnan(finding.effect) else VERDICTS[0] if low > claim.above and high < claim.below else VERDICTS[1]
+        rows.append({"key": claim.key, "claim": claim.claim, "source": claim.source, "test": claim.test, "effect": finding.effect,
+                     "unit": claim.unit, "ci_low": finding.low, "ci_high": finding.high, "verdict": verdict, "note": note})
+    return pd.DataFrame(rows).round(3)
+
+
+def difference(method: str, level: float, other: str, other_level: float | None = None) -> Callable[[Evidence], Finding]:
+    """J&F of one arm minus another's, in points: the mean over objects, sequences resampled."""
+    def measure(evidence):
+        arms = []
+        for name, at in ((method, level), (other, level if other_level is None else other_level)):
+            rows = evidence.objects[(evidence.objects["method"] == name) & (evidence.objects["level"] == at)]
+            if rows.empty:
+                raise LookupError(name)
+            arms.append(rows.set_index(["sequence", "object"])["JF"])
+        gap = 100 * (arms[0] - arms[1]).dropna()
+        parts = {name: values.to_numpy() for name, values in gap.groupby(level="sequence")}
+        return evidence.resample(sorted(parts), lambda names: np.concatenate([parts[name] for name in names]).mean())
+
+    return measure
+
+
+def not_measured(name: str) -> Callable[[Evidence], Finding]:
+    """For a claim that waits for a method to be measured."""
+    def measure(evidence):
+        raise LookupError(name)
+
+    return measure
+
+
+def extra_variation(plans, level: float) -> Callable[[Evidence], Finding]:
+    """How much more the fixed plans' loss against SAM2 varies over sequences than RDS's: difference of standard deviations."""
+    def measure(evidence):
+        full = evidence.by_sequence("SAM2", 1.0)
+        losses = [evidence.by_sequence(method, level) - full for method in plans]
+        own = evidence.by_sequence("RDS", level) - full
+        return evidence.resample(full.index, lambda names: np.mean([loss[names].std() for loss in losses]) - own[names].std())
+
+    return measure
+
+
+def beyond_the_prefix(level: float) -> Callable[[Evidence], Finding]:
+    """Blocks that run on most frames although an earlier one does not: 0 for a contiguous prefix."""
+    def measure(evidence):
+        activity = evidence.activity(level)
+
+        def count(names):
+            runs = activity.loc[names].mean().sort_index().to_numpy() >= 0.5
+            return float(runs[np.argmin(runs) :].sum()) if not runs.all() else 0.0
+
+        return evidence.resample(activity.index, count)
+
+    return measure
+
+
+def stable_core(evidence: Evidence) -> Finding:
+    """Share of the core at the lowest budget that is also core at the higher ones, beyond what chance would give."""
+    lowest, *higher = evidence.budgets()
+    if not higher:
+        raise LookupError("a second budget")
+    tables = {level: evidence.activity(level) for level in (lowest, *higher)}
+
+    def excess(names):
+        core = {level: table.loc[names].mean() >= OFTEN for level, table in tables.items()}
+        if not core[lowest].any():
+            return float("nan")
+        return float(np.mean([core[level][core[lowest]].mean() - core[level].mean() for level in higher]))
+
+    return evidence.resample(tables[lowest].index, excess)
+
+
+def frequency_against_importance(evidence: Evidence) -> Finding:
+    """Spearman correlation of a block's activity, mean over budgets, with its rank in both importances together."""
+    scores = evidence.importance.set_index("block")
+    ranks = scores["global_score"].rank() + scores["local_score"].rank()
+    tables = [evidence.activity(level) for level in evidence.budgets()]
+
+    def correlation(names):
+        activity = sum(table.loc[names].mean() for table in tables)
+        return float(activity.corr(ranks[activity.index], method="spearman")) if activity.nunique() > 1 else float("nan")
+
+    return evidence.resample(tables[0].index, correlation)
+
+
+def speed_ratio(level: float) -> Callable[[Evidence], Finding]:
+    """Frames per second against the full encoder, divided by the paper's ratio at the same budget."""
+    def measure(evidence):
+        speed = evidence.speed.set_index("arm")["speedup"]
+        if f"RDS_{level}" not in speed:
+            raise LookupError(f"RDS_{level}")
+        return Finding(float(speed[f"RDS_{level}"]) / (PAPER_FPS[level] / PAPER_SAM2_FPS))
+
+    return measure
+
+
+def the_claims(level: float = 0.4, middle: float = 0.6) -> list[Claim]:
+    """The ledger. ``level`` is the budget at which the paper compares with static models of 24 blocks."""
+    if not {level, middle} <= PAPER_FPS.keys():
+        raise RDSInputError(f"levels {level} and {middle}; choose among the paper's {sorted(PAPER_FPS)}")
+    trained = "Train and evaluate the baseline at this scale."
+    points, real = "J&F points", "The paper's model, data and GPUs (profile paper)."
+    return [
+        Claim("quality", "RDS at 0.6 stays close to SAM2 (89.6 against 90.0)", "Table 9", f"RDS {middle} minus SAM2, at most 2 points lost",
+              points, difference("RDS", middle, "SAM2", 1.0), above=-2.0, settles=real),
+        Claim("static", "RDS beats a static choice of as many blocks", "C.2, Figure 12", f"RDS minus the most important blocks, at {level}",
+              points, difference("RDS", level, "static top-n"), settles=real),
+        Claim("random", "what the router chooses is better than chance", "ours", f"RDS minus random routes of its size, at {level}",
+              points, difference("RDS", level, "random routes")),
+        Claim("frames", "routes follow the frame, and that is what gives the quality", "C.2, D.2", f"RDS minus its own mean route as a fixed plan, at {level}",
+              points, difference("RDS", level, "own mean w"), settles=real),
+        Claim("pbd", "RDS beats block dropping with fine-tuning", "Table 9", f"RDS minus PBD, at {level}", points, difference("RDS", level, "PBD"), settles=trained),
+        Claim("slimsam", "RDS beats channel pruning of equal work", "Table 9", f"RDS {level} minus SlimSAM 6/9", points, difference("RDS", level, "SlimSAM", 0.667), settles=trained),
+        Claim("dyt", "RDS is faster than DyT at equal quality", "Table 9", "speeds where J&F is the same", "ratio", not_measured("DyT"), settles=trained),
+        Claim("adavit", "RDS is faster than AdaViT at equal quality", "Table 9", "speeds where J&F is the same", "ratio", not_measured("AdaViT"), settles=trained),
+        Claim("variation", "static plans vary more over sequences than RDS", "Figure 12", f"standard deviation of the loss against SAM2, fixed plans minus RDS, at {level}",
+              points, extra_variation(("static top-n", "best fixed route"), level), settles=real),
+        Claim("prefix", "the blocks that run are no contiguous prefix", "B.1", f"blocks that mostly run after one that mostly does not, at {level}", "blocks", beyond_the_prefix(level)),
+        Claim("core", "a stable core stays active as the budget falls", "B.1, Figure 10", f"share of the lowest budget's core (on {OFTEN:.0%} of the frames) that is core at higher ones, minus chance",
+              "share", stable_core),
+        Claim("frequency", "how often a block runs and how important it is are related, and not the same", "B.1", "Spearman correlation above 0 and below 0.95",
+              "correlation", frequency_against_importance, below=0.95),
+        Claim("placement", "I-LoRA beats other placements of as many parameters", "B.2", "RDS with I-LoRA minus RDS with adapters on random blocks", points,
+              difference("RDS", middle, "RDS, random placement"), settles=trained),
+        *[Claim(f"speed {each}", f"RDS {each} is {PAPER_FPS[each] / PAPER_SAM2_FPS:.2f} times as fast as SAM2", "Table 9", "our ratio over the paper's, at least 0.95",
+                "ratio", speed_ratio(each), above=0.95, settles=real) for each in sorted({0.8, middle, level}, reverse=True)],
+        Claim("one for all", "one router per budget beats one that serves all", "ours", f"RDS minus one training for all budgets, at {middle}", points,
+              difference("RDS", middle, "RDS, one for all")),
+    ]
+
+
+def as_page(table: pd.DataFrame, *, profile: str, dataset: str) -> str:
+    """The ledger as Markdown."""
+    counts = ", ".join(f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in VERDICTS)
+    lines = ["# The paper's claims at this scale", "",
+             f"Profile `{profile}`, data set `{dataset}`: {counts}. Made by the stage `claims` from the tables of the stages before it; tests and bounds stand in `rds_lib/claims.py`.",
+             "An effect's interval is a 95 % bootstrap over sequences; a claim is reproduced where the whole interval lies on the claimed side.", "",
+             "| claim | where | test | effect | verdict | what would settle it |", "|---|---|---|---|---|---|"]
+    for row in table.itertuples():
+        interval = "" if np.isnan(row.ci_low) else f" ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
+        effect = "" if np.isnan(row.effect) else f"{row.effect:+.2f}{interval} {row.unit}"
+        note = "" if row.verdict == VERDICTS[0] else row.note
+        lines.append(f"| {row.claim} | {row.source} | {row.test} | {effect} | **{row.verdict}** | {note} |")
+    return "\n".join(lines) + "\n"
