@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rds_lib.baselines.static import PLANS, PUBLISHED_DEPTH, published_plan
 from rds_lib.evaluate import (
     Scores, copy_first_mask, fixed_route, keep_prob_matrix, paired_difference, random_routes, score_tracker, track_sequence,
 )
@@ -22,7 +23,8 @@ def evaluate_source(params, source, weights: Path, ranking: pd.DataFrame, *, kee
     The controls run with RDS's own adapted weights and at its own number of active blocks:
     ``random routes`` draws afresh on every frame; ``static top-n`` keeps the most important blocks; ``own mean w`` is
     the fixed route made of RDS's mean keep probabilities on these very clips; ``best fixed route`` is the best of N
-    random fixed routes, and ``oracle of fixed routes`` takes the best of the same N for every clip.
+    random fixed routes, and ``oracle of fixed routes`` takes the best of the same N for every clip. At the lowest budget
+    also the supplement's ``plan A`` and ``plan B``, 24 blocks each.
 
     Returns
     -------
@@ -68,6 +70,9 @@ def _run_controls(params, run, arms, predictor, budget, ranking):
     for number in range(params.evaluation.fixed_routes):
         run(f"fixed route {number}", budget, fixed(fixed_route(rng.random(depth), always_on, n_active)))
         plans.append(arms.pop((f"fixed route {number}", budget)))
+    if depth == PUBLISHED_DEPTH and budget == min(params.evaluation.budgets):
+        for name in PLANS:
+            run(f"plan {name}", budget, fixed(published_plan(name, depth)))
     if plans:
         arms["best fixed route", budget] = max(plans, key=lambda scores: scores.objects["JF"].mean())
         arms["oracle of fixed routes", budget] = best_per_sequence(plans)

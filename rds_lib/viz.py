@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 COLOURS = {
     "SAM2": "#000000", "SAM2 + I-LoRA": "#777777", "RDS": "#0072B2", "RDS, one for all": "#56B4E9",
     "random routes": "#D55E00", "static top-n": "#E69F00", "own mean w": "#009E73", "best fixed route": "#CC79A7",
-    "oracle of fixed routes": "#8B5A9E", "copy first mask": "#BBBBBB",
+    "oracle of fixed routes": "#8B5A9E", "plan A": "#5D3A00", "plan B": "#B08A4A", "copy first mask": "#BBBBBB",
 }
 OBJECTS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
 STAGES = (0, 2, 8, 44, 48)  # first block of each stage of a 48-block Hiera, and the end

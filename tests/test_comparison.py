@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rds_lib.baselines.static import PLANS
 from rds_lib.comparison import CONTROLS, best_per_sequence, compare_arms, evaluate_source, summarise
 from rds_lib.datasets import read_dataset
 from rds_lib.evaluate import Scores
@@ -22,7 +23,7 @@ def scores(jf, *, active=None, metric="JF", value=None):
     return Scores(objects, routes if active else pd.DataFrame(), 1.0, 7)
 
 
-PLANS = [
+FIXED = [
     scores({("a", 1): 0.9, ("a", 2): 0.1, ("b", 1): 0.3}, active=1),
     scores({("a", 1): 0.4, ("a", 2): 0.5, ("b", 1): 0.8}, active=2),
     scores({("a", 1): 0.8, ("a", 2): 0.4, ("b", 1): 0.1}, active=3),
@@ -30,7 +31,7 @@ PLANS = [
 
 
 def test_the_oracle_takes_the_best_plan_of_every_sequence():
-    best = best_per_sequence(PLANS)
+    best = best_per_sequence(FIXED)
     assert dict(zip(zip(best.objects["sequence"], best.objects["object"]), best.objects["JF"])) == {
         ("a", 1): 0.8, ("a", 2): 0.4, ("b", 1): 0.8}
     assert best.objects.attrs["summary"]["JF"] == pytest.approx(2 / 3)
@@ -46,7 +47,7 @@ def test_the_oracle_is_at_least_as_good_as_every_plan():
 
 
 def test_the_summary_has_points_intervals_and_active_blocks():
-    arms = {"set": {("RDS", 0.5): PLANS[1], ("SAM2", 1.0): scores({("a", 1): 0.5, ("b", 1): 0.7}),
+    arms = {"set": {("RDS", 0.5): FIXED[1], ("SAM2", 1.0): scores({("a", 1): 0.5, ("b", 1): 0.7}),
                     ("YT", 0.5): scores({("a", 1): 0.5}, metric="G", value=0.25)}}
     table = summarise(arms, generator=np.random.default_rng(0), n=200).set_index("method")
     assert table.loc["RDS", ["value", "active_blocks", "sequences", "objects"]].tolist() == [pytest.approx(56.667), 2, 2, 3]
@@ -88,7 +89,7 @@ def arms(mini_weights, rds_file, davis_root, tmp_path_factory):
 
 def test_every_arm_runs(arms):
     names = {"copy first mask", "SAM2", "SAM2 + I-LoRA", "RDS", "RDS, one for all", *CONTROLS}
-    assert {method for method, _ in arms[0]} == names
+    assert {method for method, _ in arms[0]} == names | {"plan A", "plan B"}
     assert {level for method, level in arms[0] if method in CONTROLS} == {0.5}
 
 
@@ -110,6 +111,8 @@ def test_each_control_keeps_the_blocks_it_is_named_for(arms):
     for fixed in ("static top-n", "own mean w", "best fixed route"):
         assert (routes(fixed) == routes(fixed)[0]).all()
     assert not (routes("random routes") == routes("random routes")[0]).all()
+    for name, plan in PLANS.items():
+        assert all(np.flatnonzero(row).tolist() == list(plan) for row in routes(f"plan {name}"))
 
 
 def test_the_full_arms_run_every_block(arms):

@@ -21,37 +21,42 @@ PLUMBING = {"__init__", "artifacts", "errors", "params", "paths", "viz"}
 
 
 def modules(tree):
-    """Return the rds_lib modules that a syntax tree imports, names re-exported by the package included."""
+    """Return the rds_lib modules that a syntax tree imports, dotted below the package, names that it re-exports included."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("rds_lib.")}
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("rds_lib.")}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rds_lib":
-            found |= {node.module.split(".")[1]} if "." in node.module else {home(alias.name) for alias in node.names}
+            module = node.module.partition(".")[2]
+            is_folder = module and file_of(module).with_suffix("").is_dir()
+            found |= {f"{module}.{alias.name}" for alias in node.names} if is_folder else {module} if module else {
+                home(alias.name) for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rds_lib":
             found.add(home(node.attr))
     return found - PLUMBING
 
 
+def file_of(module):
+    return paths.ROOT / "rds_lib" / f"{module.replace('.', '/')}.py"
+
+
 def home(name):
     """Return the module behind `rds_lib.<name>`: the module itself, or where a re-exported name is defined."""
-    if (paths.ROOT / "rds_lib" / f"{name}.py").exists() or (paths.ROOT / "rds_lib" / name).is_dir():
+    if file_of(name).exists():
         return name
     import rds_lib
 
-    return getattr(rds_lib, name).__module__.split(".")[1]
+    return getattr(rds_lib, name).__module__.partition(".")[2]
 
 
 def closure(start):
     """Return the files of the modules in `start` and of all that these import inside the package."""
     files, todo = set(), set(start)
     while todo:
-        module = todo.pop()
-        file = paths.ROOT / "rds_lib" / f"{module}.py"
-        new = {file} if file.exists() else set(file.with_suffix("").rglob("*.py"))
-        for path in new - files:
+        path = file_of(todo.pop())
+        if path not in files:
             todo |= modules(ast.parse(path.read_text()))
-        files |= new
+            files.add(path)
     return {file.relative_to(paths.ROOT).as_posix() for file in files}
 
 
@@ -97,6 +102,7 @@ def test_module_walk_follows_plain_lazy_and_chained_imports():
     assert modules(tree) == {"notebook"}
     assert modules(ast.parse("import rds_lib.clips")) == {"clips"}
     assert {"rds_lib/clips.py", "rds_lib/textures.py"} <= closure({"clips"})
+    assert modules(ast.parse("from rds_lib.baselines import dyt\nfrom rds_lib.baselines.pbd import drop_blocks")) == {"baselines.dyt", "baselines.pbd"}
 
 
 @pytest.mark.parametrize("name", STAGED)

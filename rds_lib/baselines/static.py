@@ -4,6 +4,7 @@ import numpy as np
 
 from rds_lib.errors import RDSInputError
 
+PUBLISHED_DEPTH = 48
 PLANS = {  # supplement, "Static plans": 24 of Hiera-L's 48 blocks
     "A": (0, 1, 2, 3, 4, 6, 7, 8, 12, 13, 15, 18, 21, 25, 28, 32, 34, 35, 38, 39, 42, 43, 44, 47),
     "B": (0, 1, 2, 3, 4, 5, 7, 8, 13, 14, 16, 19, 20, 26, 27, 28, 33, 34, 36, 37, 42, 43, 44, 47),
@@ -20,8 +21,8 @@ def published_plan(name: str, depth: int) -> list[bool]:
     """
     if name not in PLANS:
         raise RDSInputError(f"static plan {name!r} is unknown; choose one of {sorted(PLANS)}")
-    if depth != 48:
-        raise RDSInputError(f"the published plans are for 48 blocks; this encoder has {depth}: use random_plan")
+    if depth != PUBLISHED_DEPTH:
+        raise RDSInputError(f"the published plans are for {PUBLISHED_DEPTH} blocks; this encoder has {depth}: use random_plan")
     return [i in PLANS[name] for i in range(depth)]
 
 
