@@ -127,20 +127,20 @@ def benchmark(
 
 
 @app.command()
-def claims(
+def report(
     profile: Profile = None,
-    out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/claims by default.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/report by default.")] = None,
 ):
-    """Judge the paper's claims by the tables of importance, evaluation and benchmark: claims.csv and claims.md."""
+    """Write Table 9 and judge the paper's claims, from the tables of the pipeline: table9 and claims, as CSV and as pages."""
     from rds_lib.artifacts import read_table
     from rds_lib.params import load_params
     from rds_lib.paths import workdir
-    from rds_lib.stage_claims import run_claims
+    from rds_lib.stage_report import run_report
 
     params = load_params(profile)
     folder = workdir(params.profile)
-    run_claims(params, folder, out or folder / "claims")
-    typer.echo(read_table((out or folder / "claims") / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
+    run_report(params, folder, out or folder / "report")
+    typer.echo(read_table((out or folder / "report") / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
 
 
 @data_app.command()

@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rds_lib import load_params, stage_claims
-from rds_lib.artifacts import read_table, write_table
 from rds_lib.claims import (
     VERDICTS, Claim, Evidence, Finding, as_page, beyond_the_prefix, difference, extra_variation, frequency_against_importance, judge,
     speed_ratio, stable_core, the_claims)
@@ -118,25 +116,6 @@ def test_the_ledger_holds_every_claim_and_says_what_is_missing():
     assert page.count("\n| ") == len(table) + 1 and "**reproduced**" in page and "no measurement of PBD" in page
     with pytest.raises(RDSInputError, match="0.45"):
         the_claims(level=0.45)
-
-
-def test_the_stage_writes_table_and_page_from_the_products_of_the_others(tmp_path, monkeypatch):
-    workdir, reports = tmp_path / "mini", tmp_path / "reports"
-    e = evidence(objects=[arm("RDS", 0.4, BASE), arm("random routes", 0.4, BASE - 3)])
-    other = arm("RDS", 0.4, BASE - 9).assign(dataset="other")
-    write_table(workdir / "evaluation" / "objects.csv", pd.concat([e.objects.assign(dataset="first"), other]))
-    write_table(workdir / "evaluation" / "routes.csv", e.routes.assign(dataset="first"))
-    write_table(workdir / "importance" / "importance.csv", e.importance)
-    write_table(workdir / "benchmark" / "table.csv", e.speed)
-    monkeypatch.setattr(stage_claims, "REPORTS", reports)
-    stage_claims.run_claims(load_params("mini"), workdir, tmp_path / "out")
-    table = read_table(tmp_path / "out" / "claims.csv")
-    assert table.set_index("key").loc["random", "effect"] == pytest.approx(3) and "data set `first`" in (reports / "claims.md").read_text()
-    stage_claims.run_claims(load_params("smoke"), workdir.rename(tmp_path / "smoke"), tmp_path / "again")
-    assert "Profile `mini`" in (reports / "claims.md").read_text(), "a smoke run leaves the reports alone"
-    (tmp_path / "smoke" / "benchmark" / "table.csv").unlink()
-    with pytest.raises(RDSInputError, match="benchmark"):
-        stage_claims.run_claims(load_params("smoke"), tmp_path / "smoke", tmp_path / "last")
 
 
 def test_the_same_evidence_gives_the_same_ledger():

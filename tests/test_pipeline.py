@@ -92,7 +92,7 @@ def test_stage_lists_the_modules_its_notebook_imports(name):
     assert listed(NOTEBOOK_STAGES[name]) == closure(modules(ast.parse(code(name))))
 
 
-@pytest.mark.parametrize(("stage", "module"), [("clips", "generate"), ("benchmark", "benchmark"), ("claims", "stage_claims")])
+@pytest.mark.parametrize(("stage", "module"), [("clips", "generate"), ("benchmark", "benchmark"), ("report", "stage_report")])
 def test_command_stage_lists_the_modules_it_imports(stage, module):
     assert listed(STAGES[stage]) == closure({module})
 
@@ -137,9 +137,9 @@ def test_modules_named_in_dvc_yaml_exist():
     assert [dep for dep in sorted(deps) if not (paths.ROOT / dep).exists()] == []
 
 
-def test_only_the_ledger_depends_on_wall_clock_times():
-    assert [name for name, stage in STAGES.items() if any("/benchmark" in dep and "runs/" in dep for dep in stage["deps"])] == ["claims"]
-    assert not [name for name, stage in STAGES.items() if any("/claims" in dep and "runs/" in dep for dep in stage["deps"])]
+def test_only_the_report_depends_on_wall_clock_times():
+    assert [name for name, stage in STAGES.items() if any("/benchmark" in dep and "runs/" in dep for dep in stage["deps"])] == ["report"]
+    assert not [name for name, stage in STAGES.items() if any("/report" in dep and "runs/" in dep for dep in stage["deps"])]
 
 
 def test_data_is_an_unfrozen_import_of_the_generated_clips():

@@ -1,0 +1,41 @@
+"""Stage `report`: Table 9 and the ledger of the paper's claims, from the tables of the stages before."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rds_lib import claims, table9
+from rds_lib.artifacts import atomic_write, read_table, require, write_table
+from rds_lib.lora import load_rds
+from rds_lib.paths import REPORTS, is_smoke
+from rds_lib.products import CONTROL, weights_file
+
+
+def run_report(params, workdir: Path, out: Path) -> None:
+    """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, and, outside smoke runs, the same into ``reports``."""
+    scores, objects, routes, importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in (
+        "evaluation/table.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv", "benchmark/table.csv"))
+    dataset = objects["dataset"].iloc[0]
+    evidence = claims.Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed,
+                               resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
+    ledger = claims.judge(claims.the_claims(), evidence)
+    ours = table9.measured_rows(scores, speed, trained=trained_parameters(params, workdir), profile=params.profile)
+    table = pd.concat([ours, table9.paper_rows()], ignore_index=True)
+    for folder in [out] + ([] if is_smoke(workdir) else [REPORTS]):
+        write_table(folder / "claims.csv", ledger)
+        write_table(folder / "table9.csv", table)
+        for name, page in (("claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset)), ("table9.md", table9.as_page(table))):
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(page, encoding="utf-8")
+
+
+def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
+    """Parameters that each training of the stage ``train`` moved: adapters, and the router where there is one."""
+    runs = {("RDS", budget): str(budget) for budget in params.evaluation.budgets} | {("SAM2 + I-LoRA", 1.0): CONTROL}
+    files = {key: weights_file(workdir / "train", name) for key, name in runs.items()}
+    return {key: _count(load_rds(path)) for key, path in files.items() if path.is_file()}
+
+
+def _count(weights):
+    router = weights.router.parameters() if weights.router is not None else ()
+    return sum(tensor.numel() for tensor in (*router, *weights.lora.values()))
