@@ -13,10 +13,9 @@ from tqdm import tqdm
 
 from rds_lib.baselines.aligning import bottleneck_aligning, embedding_aligning, embedding_share
 from rds_lib.baselines.slimsam import disturbed_taylor, feature_maps, fuse_attention, prune, save_slim, split_attention
+from rds_lib.baselines.training import clip_loss
 from rds_lib.errors import RDSInputError
-from rds_lib.losses import clip_iou, sam2_loss
 from rds_lib.sam2_models import build_model
-from rds_lib.tracking import Prompt, frame_by_frame, track_clip
 from rds_lib.training_data import SequenceBatches, loader
 from rds_lib.training_run import TrainingRun, learning_rate, local_device, optimizer_step
 
@@ -104,8 +103,5 @@ def _train(student, workdir, steps, lr, lr_head=0.0, *, label, loss_of, data, se
 
 
 def _tracking_loss(model, images, targets):
-    batch, frames = targets.shape[:2]
-    features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
-    outputs = track_clip(model, frames, Prompt(masks=targets[:, :1]), frame_by_frame(features, batch))
-    loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in range(1, frames)) / (frames - 1)
-    return loss, {"iou": round(clip_iou(outputs, targets), 4)}
+    loss, iou = clip_loss(model, model.forward_image(images.transpose(0, 1).flatten(0, 1)), targets)
+    return loss, {"iou": round(iou, 4)}

@@ -89,7 +89,7 @@ def _step_loss(model, method, level, images, targets, generator):
     for module in _gated(model, method):
         module.train().generator = generator
     features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
-    task, iou = _task_loss(model, features, targets)
+    task, iou = clip_loss(model, features, targets)
     if method == "pbd":
         return task, iou, 1.0
     kept = torch.cat([module.gate.detach().flatten() for module in _gated(model, method)]).mean().item()
@@ -100,10 +100,11 @@ def _step_loss(model, method, level, images, targets, generator):
         complete = model.forward_image(images.transpose(0, 1).flatten(0, 1))
     teacher = [x.detach() for x in complete["backbone_fpn"]]
     distance = sum(F.mse_loss(ours, theirs) for ours, theirs in zip(features["backbone_fpn"], teacher)) / len(teacher)
-    return loss + _task_loss(model, complete, targets)[0] + distance, iou, kept
+    return loss + clip_loss(model, complete, targets)[0] + distance, iou, kept
 
 
-def _task_loss(model, features, targets):
+def clip_loss(model, features, targets):
+    """SAM2's loss from a mask on the first frame, mean over the frames after it, and their IoU, from features of all frames at once."""
     batch, frames = targets.shape[:2]
     with torch.autocast("cuda", torch.bfloat16, enabled=targets.is_cuda):
         outputs = track_clip(model, frames, Prompt(masks=targets[:, :1]), frame_by_frame(features, batch))
