@@ -127,7 +127,7 @@ def test_dyts_complete_pass_teaches_the_adapters_and_not_the_dispatchers(mini_we
     set_image_size(model, 64)
     data = SequenceBatches(sequences, seed=3, batch=1, frames=2, size=64, first_step=0, steps=1)
     with dyt.complete_model(model):
-        training.clip_loss(model, model.forward_image(data[0][0].transpose(0, 1).flatten(0, 1)), data[0][1])[0].backward()
+        training.clip_loss(model, training.encode_clips(model, data[0][0]), data[0][1])[0].backward()
     mlp = model.image_encoder.trunk.blocks[5].mlp
     assert mlp.adapter[3].weight.grad.abs().sum() > 0 and mlp.dispatcher.bias.grad is None
     training._step_loss(model, "dyt", 0.5, *data[0], torch.Generator().manual_seed(0))[0].backward()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rds_lib.baselines.aligning import bottleneck_aligning, embedding_aligning, embedding_share
 from rds_lib.baselines.slimsam import disturbed_taylor, feature_maps, fuse_attention, prune, save_slim, split_attention
-from rds_lib.baselines.training import clip_loss
+from rds_lib.baselines.training import clip_loss, encode_clips
 from rds_lib.errors import RDSInputError
 from rds_lib.sam2_models import build_model
 from rds_lib.training_data import SequenceBatches, loader
@@ -103,5 +103,5 @@ def _train(student, workdir, steps, lr, lr_head=0.0, *, label, loss_of, data, se
 
 
 def _tracking_loss(model, images, targets):
-    loss, iou = clip_loss(model, model.forward_image(images.transpose(0, 1).flatten(0, 1)), targets)
+    loss, iou = clip_loss(model, encode_clips(model, images), targets)
     return loss, {"iou": round(iou, 4)}

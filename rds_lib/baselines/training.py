@@ -88,7 +88,7 @@ def _step_loss(model, method, level, images, targets, generator):
     """Loss of one step, IoU after the first frame, and the share of gates that were open."""
     for module in _gated(model, method):
         module.train().generator = generator
-    features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
+    features = encode_clips(model, images)
     task, iou = clip_loss(model, features, targets)
     if method == "pbd":
         return task, iou, 1.0
@@ -97,10 +97,16 @@ def _step_loss(model, method, level, images, targets, generator):
         return task + adavit.usage_loss(model, gate_rate(model, method, level)), iou, kept
     loss = task + dyt.rate_loss(model, level)
     with dyt.complete_model(model):
-        complete = model.forward_image(images.transpose(0, 1).flatten(0, 1))
+        complete = encode_clips(model, images)
     teacher = [x.detach() for x in complete["backbone_fpn"]]
     distance = sum(F.mse_loss(ours, theirs) for ours, theirs in zip(features["backbone_fpn"], teacher)) / len(teacher)
     return loss + clip_loss(model, complete, targets)[0] + distance, iou, kept
+
+
+def encode_clips(model, images) -> dict:
+    """Features of all frames of clips (B, T, 3, S, S) at once, for ``frame_by_frame``; bfloat16 on a GPU."""
+    with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
+        return model.forward_image(images.transpose(0, 1).flatten(0, 1))
 
 
 def clip_loss(model, features, targets):
