@@ -232,7 +232,7 @@ def as_page(table: pd.DataFrame, *, profile: str, dataset: str) -> str:
     """The ledger as Markdown."""
     counts = ", ".join(f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in VERDICTS)
     lines = ["# The paper's claims at this scale", "",
-             f"Profile `{profile}`, data set `{dataset}`: {counts}. Made by the stage `claims` from the tables of the stages before it; tests and bounds stand in `rds_lib/claims.py`.",
+             f"Profile `{profile}`, data set `{dataset}`: {counts}. Made by the stage `report` from the tables of the stages before it; tests and bounds stand in `rds_lib/claims.py`.",
              "An effect's interval is a 95 % bootstrap over sequences; a claim is reproduced where the whole interval lies on the claimed side.", "",
              "| claim | where | test | effect | verdict | what would settle it |", "|---|---|---|---|---|---|"]
     for row in table.itertuples():
