@@ -132,15 +132,14 @@ def report(
     out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/report by default.")] = None,
 ):
     """Write Table 9 and judge the paper's claims, from the tables of the pipeline: table9 and claims, as CSV and as pages."""
-    from rds_lib.artifacts import read_table
     from rds_lib.params import load_params
     from rds_lib.paths import workdir
     from rds_lib.stage_report import run_report
 
     params = load_params(profile)
     folder = workdir(params.profile)
-    run_report(params, folder, out or folder / "report")
-    typer.echo(read_table((out or folder / "report") / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
+    ledger = run_report(params, folder, out or folder / "report")
+    typer.echo(ledger[["key", "effect", "verdict"]].to_string(index=False))
 
 
 @data_app.command()

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.errors import RDSInputError
+from rds_lib.metrics import bootstrap_ci
+from rds_lib.table9 import paper_fps
 
 OFTEN = 0.9  # share of frames from which on a block counts as part of the core
-PAPER_FPS = {0.9: 31.4, 0.8: 33.7, 0.7: 35.1, 0.6: 38.2, 0.5: 42.4, 0.4: 46.5}  # supplement, Table 9; SAM2 29.8
-PAPER_SAM2_FPS = 29.8
+PAPER_FPS = {float(level): fps for level, fps in paper_fps("RDS").items()}
+PAPER_SAM2_FPS = paper_fps("SAM2")["1"]
 VERDICTS = ("reproduced", "not reproduced", "not testable here")
 
 
@@ -111,9 +113,9 @@ def difference(method: str, level: float, other: str, other_level: float | None 
             if rows.empty:
                 raise LookupError(name)
             arms.append(rows.set_index(["sequence", "object"])["JF"])
-        gap = 100 * (arms[0] - arms[1]).dropna()
-        parts = {name: values.to_numpy() for name, values in gap.groupby(level="sequence")}
-        return evidence.resample(sorted(parts), lambda names: np.concatenate([parts[name] for name in names]).mean())
+        gap = 100 * (arms[0] - arms[1]).dropna().sort_index()
+        return Finding(gap.mean(), *bootstrap_ci(gap, generator=np.random.default_rng(evidence.seed), n=evidence.resamples,
+                                                 groups=gap.index.get_level_values("sequence")))
 
     return measure
 

@@ -11,8 +11,8 @@ from rds_lib.paths import REPORTS, is_smoke
 from rds_lib.products import CONTROL, weights_file
 
 
-def run_report(params, workdir: Path, out: Path) -> None:
-    """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, and, outside smoke runs, the same into ``reports``."""
+def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
+    """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, outside smoke runs also into ``reports``; returns the ledger."""
     scores, objects, routes, importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in (
         "evaluation/table.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv", "benchmark/table.csv"))
     dataset = objects["dataset"].iloc[0]
@@ -27,6 +27,7 @@ def run_report(params, workdir: Path, out: Path) -> None:
         for name, page in (("claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset)), ("table9.md", table9.as_page(table))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(page, encoding="utf-8")
+    return ledger
 
 
 def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:

@@ -36,6 +36,12 @@ def paper_rows() -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
+def paper_fps(method: str) -> dict[str, float]:
+    """The paper's frames a second by level."""
+    levels, numbers = PAPER[method]
+    return {level: row[-1] for level, row in zip(levels, numbers, strict=True)}
+
+
 def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, trained: dict[tuple[str, float], int], profile: str) -> pd.DataFrame:
     """Our rows: the evaluation's scores, with speed, work and trained parameters where they were measured.
 

@@ -17,7 +17,7 @@ ORDER = """
     training_data pretrain_data tracking losses training_run pretrain train importance
     baselines.gates baselines.static baselines.pbd baselines.dyt baselines.adavit baselines.slimsam baselines.aligning
     baselines.files baselines.training baselines.slimming
-    sources products evaluate comparison benchmark claims table9
+    sources products evaluate comparison benchmark table9 claims
     stage_pretrain stage_importance stage_train stage_evaluation stage_report
     viz inspector_page track __main__
 """.split()  # a module may import those before it, and nothing else of this package

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from rds_lib.artifacts import write_tensors
 from rds_lib.baselines import adavit, dyt, training
 from rds_lib.baselines.files import load_baseline, prepare, save_baseline
 from rds_lib.baselines.training import calibrate_gates, gate_rate, train_baseline
@@ -107,7 +108,7 @@ def test_calibrated_gates_keep_what_the_level_asks_for(method, level, sequences,
     model = prepare(build_model("mini", mini_weights), method, level, blocks=BLOCKS, rank=2, width=4)
     set_image_size(model, 64)
     generator = torch.Generator().manual_seed(0)
-    for module in training._gated(model, method):
+    for module in training.gated(model):
         layer = module.dispatcher if method == "dyt" else module.policy[1]
         layer.weight.data.normal_(0, 1, generator=generator)
     data = SequenceBatches(sequences[:2], seed=3, batch=2, frames=3, size=64, first_step=0, steps=3)
@@ -117,7 +118,7 @@ def test_calibrated_gates_keep_what_the_level_asks_for(method, level, sequences,
     with torch.inference_mode():
         for frame in torch.cat([images.flatten(0, 1) for images in batches]).split(1):
             model.forward_image(frame)
-            kept.append(torch.cat([m.gate.flatten().float() for m in training._gated(model, method)]).mean().item())
+            kept.append(torch.cat([m.gate.flatten().float() for m in training.gated(model)]).mean().item())
     assert sum(kept) / len(kept) == pytest.approx(gate_rate(model, method, level), abs=0.06)
 
 
@@ -142,6 +143,9 @@ def test_bad_requests_and_files_are_refused(mini_weights, tmp_path):
         prepare(model, "dyt", 0.1, blocks=BLOCKS, rank=2)
     with pytest.raises(RDSInputError, match="absent"):
         load_baseline(tmp_path / "absent.safetensors", model)
+    write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(RDSInputError, match="format is None"):
+        load_baseline(tmp_path / "other.safetensors", model)
     prepare(model, "adavit", 0.5, blocks=BLOCKS, rank=2)
     header = {"method": "adavit", "level": 0.5, "blocks": BLOCKS, "rank": 2, "reading": "A", "width": 4, "threshold": 0.0}
     save_baseline(tmp_path / "a.safetensors", model, header | {"rank": 3})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rds_lib.artifacts import write_tensors
 from rds_lib.baselines import slimming, slimsam
 from rds_lib.baselines.aligning import bottleneck_aligning, embedding_aligning, embedding_share
 from rds_lib.baselines.slimsam import (
@@ -173,6 +174,9 @@ def test_a_pruned_model_comes_back_from_its_file(slimmed, images, tmp_path):
 def test_files_that_do_not_fit_are_refused(slimmed, tmp_path):
     with pytest.raises(RDSInputError, match="absent.safetensors"):
         load_slim(fresh(), tmp_path / "absent.safetensors")
+    write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(RDSInputError, match="no kept channels"):
+        load_slim(fresh(), tmp_path / "other.safetensors")
     save_slim(tmp_path / "split.safetensors", *slimmed)
     with pytest.raises(RDSInputError, match="does not fit"):
         load_slim(fresh(), tmp_path / "split.safetensors")

@@ -1,14 +1,10 @@
 """PBD, DyT and AdaViT put on a model, and the files that hold what was trained."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from rds_lib.artifacts import atomic_write
+from rds_lib.artifacts import read_tensors, write_tensors
 from rds_lib.baselines import adavit, dyt
 from rds_lib.baselines.pbd import drop_blocks, dropped_blocks
 from rds_lib.errors import RDSInputError
@@ -77,12 +73,11 @@ def save_baseline(path, model, header: Mapping) -> None:
     header : mapping
         Arguments of :func:`prepare`, and ``threshold`` and ``config_file``.
     """
-    tensors = {name: p.detach().float().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={"baseline": json.dumps({"format": FORMAT, **header}, sort_keys=True)})
+    write_tensors(path, tensors, format=FORMAT, **header)
 
 
 def load_baseline(path, model, *, merge: bool = True) -> dict:
@@ -93,14 +88,10 @@ def load_baseline(path, model, *, merge: bool = True) -> dict:
     RDSInputError
         If the file is missing, no such file, or made for another model.
     """
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["baseline"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        arguments = {name: header[name] for name in ("method", "level", "blocks", "rank", "reading", "width")}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as cause:
-        raise RDSInputError(f"{path}: not a readable file of a baseline ({cause}); train one, or write it with save_baseline") from cause
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise RDSInputError(f"{path}: format is {header.get('format')!r}, expected {FORMAT!r}; train a baseline, or write it with save_baseline")
+    arguments = {name: header[name] for name in ("method", "level", "blocks", "rank", "reading", "width")}
     prepare(model, **arguments)
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     wrong = sorted(own.keys() ^ tensors.keys()) + [n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape]

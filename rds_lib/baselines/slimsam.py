@@ -4,18 +4,14 @@ Source: czg1225/SlimSAM (NeurIPS 2024) with torch-pruning, carried over from ViT
 residual stream, phase 2 what lies between: the channels of every head and the MLPs' hidden units.
 """
 
-import json
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sam2.modeling.backbones.hieradet import MultiScaleAttention, do_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rds_lib.artifacts import atomic_write
+from rds_lib.artifacts import read_tensors, write_tensors
 from rds_lib.errors import RDSInputError
 
 NOISE = 0.01  # standard deviation of the disturbance of the teacher's features
@@ -152,9 +148,7 @@ def _prune(encoder, keep, *, ignored, everywhere, heads):
 
 def save_slim(path, model, kept: dict[str, list[int]]) -> None:
     """Write a pruned model with fused attention as one safetensors file; the kept channels go into its header as JSON."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={"kept": json.dumps(kept, sort_keys=True)})
+    write_tensors(path, model.state_dict(), kept=kept)
 
 
 def load_slim(model, path) -> dict[str, list[int]]:
@@ -165,13 +159,9 @@ def load_slim(model, path) -> dict[str, list[int]]:
     RDSInputError
         If the file is missing, no such file, or made from another model.
     """
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            kept = json.loads(file.metadata()["kept"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as cause:
-        raise RDSInputError(f"{path}: not a readable file of a pruned model ({cause}); write it with save_slim") from cause
+    tensors, header = read_tensors(path)
+    if "kept" not in header:
+        raise RDSInputError(f"{path}: no kept channels in its header; write it with save_slim")
     wrong = sorted(tensors.keys() ^ model.state_dict().keys())
     if wrong:
         raise RDSInputError(f"{path} does not fit the model: {', '.join(wrong[:4])} ({len(wrong)} names) are in one of them alone")
@@ -180,7 +170,7 @@ def load_slim(model, path) -> dict[str, list[int]]:
             owner, _, attribute = name.rpartition(".")
             _resize(model.get_submodule(owner), attribute, tensors[name])
     model.load_state_dict(tensors)
-    return kept
+    return header["kept"]
 
 
 def _resize(layer, attribute, tensor):

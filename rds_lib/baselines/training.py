@@ -86,13 +86,13 @@ def gate_rate(model, method: str, level: float) -> float:
 
 def _step_loss(model, method, level, images, targets, generator):
     """Loss of one step, IoU after the first frame, and the share of gates that were open."""
-    for module in _gated(model, method):
+    for module in gated(model):
         module.train().generator = generator
     features = encode_clips(model, images)
     task, iou = clip_loss(model, features, targets)
     if method == "pbd":
         return task, iou, 1.0
-    kept = torch.cat([module.gate.detach().flatten() for module in _gated(model, method)]).mean().item()
+    kept = torch.cat([module.gate.detach().flatten() for module in gated(model)]).mean().item()
     if method == "adavit":
         return task + adavit.usage_loss(model, gate_rate(model, method, level)), iou, kept
     loss = task + dyt.rate_loss(model, level)
@@ -126,11 +126,12 @@ def calibrate_gates(model, method: str, level: float, batches) -> float:
         for images in batches:
             for image in images.flatten(0, 1).split(1):
                 model.forward_image(image)
-                logits += [module.logits.flatten() for module in _gated(model, method)]
+                logits += [module.logits.flatten() for module in gated(model)]
         threshold = rate_threshold(torch.cat(logits), gate_rate(model, method, level))
         set_threshold(model, threshold)
     return threshold
 
 
-def _gated(model, method):
-    return {"pbd": list, "dyt": lambda: dyt.dispatchers(model), "adavit": lambda: adavit.policies(model)}[method]()
+def gated(model) -> list:
+    """The modules with a gate, of DyT or of AdaViT; PBD has none."""
+    return [*dyt.dispatchers(model), *adavit.policies(model)]
