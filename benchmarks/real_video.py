@@ -14,7 +14,7 @@ import pandas as pd
 
 from rds_lib import load_params, paths
 from rds_lib.artifacts import read_table
-from rds_lib.comparison import compare_arms, evaluate_source, summarise
+from rds_lib.comparison import box_scores, compare_arms, evaluate_source, summarise
 from rds_lib.sources import Source
 
 
@@ -28,11 +28,12 @@ def main():
     ranking = read_table(folder / "importance" / "importance.csv")
     with tempfile.TemporaryDirectory() as keep:
         arms = evaluate_source(
-            params, Source("real", options.root, "davis2017", options.split), folder / "train", ranking, keep=Path(keep))
+            params, Source("real", options.root, "davis2017", options.split), folder, ranking=ranking, keep=Path(keep))
     generator, n = np.random.default_rng(params.evaluation.seed), params.evaluation.bootstrap
     by_sequence = pd.DataFrame({f"{method} {level}": 100 * scores.objects.groupby("sequence")["JF"].mean()
                                 for (method, level), scores in arms.items()}).T
-    for table in (summarise({"real": arms}, generator=generator, n=n), compare_arms({"real": arms}, generator=generator, n=n)):
+    for table in (summarise({"real": arms}, generator=generator, n=n), compare_arms({"real": arms}, generator=generator, n=n),
+                  box_scores({"real": arms})):
         print(table.drop(columns="dataset").round(1).to_string(index=False), end="\n\n")
     print(by_sequence.round(1).to_string())
 

@@ -114,14 +114,14 @@ def benchmark(
     out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/benchmark by default.")] = None,
     device: Device = None,
 ):
-    """Time stock SAM2, the full encoder and RDS in turn: table.csv, blocks.csv and metrics.json."""
+    """Time stock SAM2, the full encoder, RDS and the baselines in turn: table.csv, blocks.csv and metrics.json."""
     from rds_lib.benchmark import run_benchmark
     from rds_lib.params import load_params
     from rds_lib.paths import workdir
 
     params = load_params(profile)
     folder = workdir(params.profile)
-    table = run_benchmark(params, out or folder / "benchmark", weights=folder / "train", device=device)
+    table = run_benchmark(params, out or folder / "benchmark", weights=folder / "train", baselines=folder / "baselines", device=device)
     columns = ["arm", "routes", "active_blocks", "gmacs", "encoder_ms", "frame_ms", "fps", "speedup", "eta"]
     typer.echo(table[columns].round(3).to_string(index=False))
 

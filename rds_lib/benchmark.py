@@ -1,4 +1,4 @@
-"""The timing protocol: stock SAM2, the full encoder and RDS at every budget, frame by frame in turn, in one run.
+"""The timing protocol: stock SAM2, the full encoder, RDS at every budget and the baselines, frame by frame in turn, in one run.
 
 All arms take the same step before any takes the next, in an order that rotates, so that whatever else the machine does
 meets all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
@@ -8,7 +8,6 @@ code: how far ``speedup_vs_stock`` of ``full`` is from 1 tells how quiet the mac
 
 import datetime
 import gc
-import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -22,37 +21,20 @@ import torch
 from PIL import Image
 
 from rds_lib.artifacts import write_json, write_table
+from rds_lib.baselines.products import activity, watch_gates
 from rds_lib.clips import Clip, generate_clip
 from rds_lib.errors import RDSInputError
 from rds_lib.macs import block_macs
-from rds_lib.policy import RoutingPolicy
-from rds_lib.paths import resolve_or_none
-from rds_lib.predictor import MINI_RDS, build_rds_video_predictor
 from rds_lib.probes import HostReads, Stopwatch
-from rds_lib.products import weights_file
-from rds_lib.router import PredictionAwareRouter
-from rds_lib.router_folding import FoldedRouter
-from rds_lib.routing import always_on_blocks, target_active
-from rds_lib.sam2_models import MINI_WEIGHTS, build_model
+from rds_lib.timed_arms import FULL, STOCK, Arm, rds_arms, rival_arms
 
-STOCK, FULL = "SAM2", "full"
+SKIPPING = ("none", "learned", "forced", "blocks")
 CLIP_INDEX = 4001  # of the validation split; no data set uses it
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 METRICS = (
     "frame_ms", "encoder_ms", "fps", "router_ms", "router_share", "active_blocks", "gmacs", "speedup", "speedup_ideal",
     "eta", "speedup_vs_stock", "copies_per_frame",
 )
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A predictor that takes part. ``routes``: ``none`` (all blocks run), ``learned``, or ``forced`` by a random router."""
-
-    name: str
-    predictor: torch.nn.Module
-    budget: float = 1.0
-    routes: str = "none"
 
 
 @dataclass
@@ -65,10 +47,13 @@ class _Runner:
     plain: list[float] = field(default_factory=list)  # ms of every timed frame that counts
     probed: list[dict[str, float]] = field(default_factory=list)  # ms by part
     active: list[np.ndarray] = field(default_factory=list)  # (L,) of every timed frame
+    gmacs: list[float] = field(default_factory=list)
+    gates: list = field(default_factory=list)  # of every frame since the prompt; see ``products.watch_gates``
     copies: int = 0
 
     def begin(self, prompts):
         self.arm.predictor.reset_state(self.state)
+        self.gates.clear()
         for obj_id, mask in prompts.items():
             self.arm.predictor.add_new_mask(self.state, 0, obj_id, mask)
         self.steps = self.arm.predictor.propagate_in_video(self.state)
@@ -96,12 +81,13 @@ class _Runner:
             self.plain.append(elapsed)
 
     def finish(self, timed: range):
-        depth = len(self.arm.predictor.image_encoder.trunk.blocks)
-        active = np.ones((len(timed), depth))
-        if hasattr(self.arm.predictor, "route_table"):
-            table = self.arm.predictor.route_table(self.state)
-            active = table.pivot(index="frame_idx", columns="block", values="active").loc[list(timed)].to_numpy(float)
-        self.active += list(active)
+        predictor = self.arm.predictor
+        for t in timed:
+            active, kept = activity(predictor, self.gates[t])
+            if self.arm.routes in ("learned", "forced"):
+                active = np.array(self.state["rds"].frames[t].active, float)
+            self.active.append(active)
+            self.gmacs.append(float(active @ np.array(block_macs(predictor.image_encoder.trunk, predictor.image_size, kept))) / 1e9)
 
     def part(self, name) -> float:
         """Median ms of a part over the probed frames; 0 if it never ran."""
@@ -117,7 +103,7 @@ def benchmark_predictors(
     Parameters
     ----------
     arms : sequence of Arm
-        All of one architecture and on one device. One is called ``full`` and one ``SAM2``: what the ratios refer to.
+        All on one device. One is called ``full`` and one ``SAM2``: what the ratios refer to.
     video : path
         A folder of JPEG frames, at least ``warmup + frames + 2`` of them.
     prompts : mapping
@@ -132,10 +118,10 @@ def benchmark_predictors(
     table : DataFrame, one row per arm
         ``frame_ms`` and ``frame_p99_ms`` over counted frames; ``encoder_ms`` (routing included) and ``router_ms``
         (router, copy and decision); ``speedup`` S = T / t, ``speedup_ideal`` and ``eta`` =
-        (T - t) / sum over i not in K of (1 - a_i) c_i, with the times c_i of the full arm's own blocks;
-        ``gmacs`` of the realised routes; ``copies_per_frame`` that routing causes.
+        (T - t) / sum over i not in K of (1 - a_i) c_i, with the times c_i of the full arm's own blocks, where whole blocks
+        of the same encoder are skipped; ``gmacs`` of what ran; ``copies_per_frame`` that routing causes.
     blocks : DataFrame, one row per arm and block
-        ``activation`` a_i, ``block_ms`` c_i and ``gmacs`` of the block.
+        ``activation`` a_i, and of the full arm's block ``block_ms`` c_i and ``gmacs``, where the arm has the same blocks.
     """
     device = arms[0].predictor.device
     runners = [_Runner(arm, arm.predictor.init_state(str(video)), Stopwatch(device)) for arm in arms]
@@ -143,7 +129,8 @@ def benchmark_predictors(
     if length < warmup + frames + 2:
         raise RDSInputError(f"{video}: {length} frames; {warmup} to warm up and {frames} to time need {warmup + frames + 2}")
     for runner in runners:
-        runner.state["images"] = runners[0].state["images"]
+        if runner.arm.predictor.image_size == runners[0].arm.predictor.image_size:
+            runner.state["images"] = runners[0].state["images"]
     timed = range(warmup + 2, warmup + 2 + frames)
     with ExitStack() as stack, torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32"):
         for runner in runners:
@@ -169,6 +156,7 @@ def _no_garbage_collection():
 
 def _watch(runner, stack):
     predictor = runner.arm.predictor
+    runner.gates = stack.enter_context(watch_gates(predictor))
     stack.enter_context(runner.watch.watching(predictor, "_get_image_feature", "encoder"))
     if hasattr(predictor, "_follow_policy"):
         stack.enter_context(runner.watch.watching(predictor, "_follow_policy", "router"))
@@ -201,24 +189,25 @@ def _summarise(runners, prompts, dtype):
     trunk = predictor.image_encoder.trunk
     block_ms = _block_times(full, len(trunk.blocks))
     gmacs = np.array(block_macs(trunk, predictor.image_size)) / 1e9
-    rows, blocks = [], []
+    arms, blocks = [], []
     for runner in runners:
-        activation = np.mean(runner.active, axis=0)
+        activation, skips = np.mean(runner.active, axis=0), runner.arm.routes in SKIPPING
         full_ms, frame_ms = np.median(full.plain), np.median(runner.plain)
-        saved = float((1 - activation) @ block_ms)  # blocks of K always run and so add nothing
-        rows.append({
+        saved = float((1 - activation) @ block_ms) if skips else 0.0  # blocks of K always run and so add nothing
+        arms.append({
             "arm": runner.arm.name, "budget": runner.arm.budget, "routes": runner.arm.routes, "objects": len(prompts),
             "frame_ms": frame_ms, "frame_p99_ms": np.percentile(runner.plain, 99), "encoder_ms": runner.part("encoder"),
             "fps": 1e3 / frame_ms, "router_ms": runner.part("router"), "router_share": runner.part("router") / frame_ms,
-            "active_blocks": activation.sum(), "gmacs": float(activation @ gmacs),
-            "speedup": full_ms / frame_ms, "speedup_ideal": full_ms / (full_ms - saved),
+            "active_blocks": activation.sum(), "gmacs": np.mean(runner.gmacs),
+            "speedup": full_ms / frame_ms, "speedup_ideal": full_ms / (full_ms - saved) if skips else np.nan,
             "eta": (full_ms - frame_ms) / saved if saved else np.nan,
             "speedup_vs_stock": np.median(stock.plain) / frame_ms, "copies_per_frame": runner.copies - full.copies,
-            "image_size": predictor.image_size, "counted_frames": len(runner.plain), **_machine(predictor.device, dtype),
+            "image_size": runner.arm.predictor.image_size, "counted_frames": len(runner.plain), **_machine(predictor.device, dtype),
         })
-        blocks.append(pd.DataFrame({"arm": runner.arm.name, "block": range(len(gmacs)), "activation": activation,
-                                    "block_ms": block_ms, "gmacs": gmacs}))
-    return pd.DataFrame(rows), pd.concat(blocks, ignore_index=True)
+        if len(activation) == len(gmacs):
+            blocks.append(pd.DataFrame({"arm": runner.arm.name, "block": range(len(gmacs)), "activation": activation,
+                                        "block_ms": block_ms, "gmacs": gmacs}))
+    return pd.DataFrame(arms), pd.concat(blocks, ignore_index=True)
 
 
 def _block_times(full, depth):
@@ -234,7 +223,9 @@ def _machine(device, dtype):
             "date": datetime.date.today().isoformat()}
 
 
-def run_benchmark(params, out: str | Path, *, weights: str | Path | None = None, device: str | None = None) -> pd.DataFrame:
+def run_benchmark(
+    params, out: str | Path, *, weights: str | Path | None = None, baselines: str | Path | None = None, device: str | None = None,
+) -> pd.DataFrame:
     """Time a profile's arms on a generated clip with one object, and write what was found.
 
     Writes ``table.csv`` and ``blocks.csv`` (see `benchmark_predictors`) and ``metrics.json``, one flat mapping of
@@ -249,6 +240,8 @@ def run_benchmark(params, out: str | Path, *, weights: str | Path | None = None,
     weights : path, optional
         Folder of the stage ``train``. Without a file for a budget there, the shipped ones of "mini" serve; without
         these, a random router that keeps as many blocks as the budget asks for.
+    baselines : path, optional
+        Folder of the stages ``baseline``; the rows of the profile that have a file there take part, and the smaller models.
     device : str, optional
         CUDA if there is one, else the CPU. Runs in bfloat16 on CUDA, as SAM2 does, and in float32 on the CPU.
     """
@@ -257,7 +250,7 @@ def run_benchmark(params, out: str | Path, *, weights: str | Path | None = None,
     threads = torch.get_num_threads()
     torch.set_num_threads(section.threads)
     try:
-        arms = _build_arms(params, Path(weights) if weights else None, device)
+        arms = rds_arms(params, Path(weights) if weights else None, device) + rival_arms(params, baselines, device)
         clip = generate_clip(params.clips.seed, CLIP_INDEX, split="val", frames=section.warmup + section.frames + 2,
                              height=params.clips.height, width=params.clips.width, difficulty="plain", n_objects=1)
         with tempfile.TemporaryDirectory() as folder:
@@ -269,8 +262,9 @@ def run_benchmark(params, out: str | Path, *, weights: str | Path | None = None,
         torch.set_num_threads(threads)
     write_table(out / "table.csv", table.round(4))
     write_table(out / "blocks.csv", blocks.round(4))
-    rows = table.set_index("arm")[list(METRICS)].astype(float).round(4)
-    flat = {f"{arm}_{name}": value for arm, row in rows.iterrows() for name, value in row.items() if np.isfinite(value)}
+    numbers = table.set_index("arm")[list(METRICS)].astype(float).round(4)
+    flat = {f"{arm}_{name}": value for arm, row in numbers.iterrows() for name, value in row.items()
+            if np.isfinite(value) and (name in ("fps", "gmacs") or arm in (STOCK, FULL) or arm.startswith("RDS"))}
     write_json(out / "metrics.json", flat, schema=None)
     return table
 
@@ -278,50 +272,3 @@ def run_benchmark(params, out: str | Path, *, weights: str | Path | None = None,
 def _write_frames(clip: Clip, folder: Path):
     for t, frame in enumerate(clip.frames):
         Image.fromarray(frame).save(folder / f"{t:05d}.jpg", quality=95)
-
-
-def _build_arms(params, weights, device) -> list[Arm]:
-    config, checkpoint = params.model.config, resolve_or_none(params.model.checkpoint)
-    is_random = checkpoint is None and not (config == "mini" and MINI_WEIGHTS.is_file())
-    if is_random:
-        checkpoint = False
-        _logger.info("no weights for %s: random ones serve as well for speed", config)
-    build = {"ckpt_path": checkpoint, "apply_postprocessing": False, "device": device}
-    arms = [
-        Arm(STOCK, build_model(config, checkpoint, device=device)),
-        Arm(FULL, build_rds_video_predictor(config, routing="full", **build))]
-    for budget in params.benchmark.budgets:
-        rds_path = None if is_random else _trained(config, weights, budget)
-        if rds_path is not None:
-            arms.append(Arm(f"RDS_{budget}", build_rds_video_predictor(config, rds_path=rds_path, budget=budget, **build),
-                            budget, "learned"))
-            continue
-        predictor = build_rds_video_predictor(config, routing="full", **build)
-        predictor.set_policy(_random_policy(predictor, budget))
-        arms.append(Arm(f"RDS_{budget}", predictor, budget, "forced"))
-    if is_random:
-        for arm in arms:
-            _see_something(arm.predictor)
-    return arms
-
-
-def _trained(config, weights, budget) -> Path | None:
-    candidates = [weights_file(weights, str(budget))] if weights else []
-    candidates += [MINI_RDS] if config == "mini" else []
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _random_policy(predictor, budget) -> RoutingPolicy:
-    trunk = predictor.image_encoder.trunk
-    depth, always_on = len(trunk.blocks), always_on_blocks(trunk)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        router = PredictionAwareRouter(
-            trunk.patch_embed.proj.out_channels, depth, always_on, image_size=predictor.image_size)
-    n_active = round(target_active(budget, depth, always_on))
-    return RoutingPolicy(FoldedRouter(router).to(predictor.device), budget, "top_n", 0.5, n_active)
-
-
-def _see_something(predictor):
-    """Let an untrained model report an object everywhere: one that is lost would be searched with every block on."""
-    torch.nn.init.constant_(predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from rds_lib.errors import RDSInputError
 
@@ -18,6 +19,7 @@ OVERLAPS = np.arange(21) * 0.05  # LaSOT's thresholds, an overlap has to lie *ab
 CENTRE_PX = 20.0  # LaSOT's precision
 NORMALISED = np.arange(51) * 0.01  # thresholds of the centre error in target sizes
 AT_02 = 20  # index of 0.2, pytracking's single number
+LASOT, GOT10K = ("success", "precision", "norm_precision", "norm_precision_area"), ("AO", "SR_0.5", "SR_0.75")
 
 
 def boxes_of_masks(masks: np.ndarray) -> np.ndarray:
@@ -102,6 +104,42 @@ def got10k_scores(tracks: Sequence[tuple[np.ndarray, np.ndarray]], size: tuple[i
     if not len(overlap):
         raise RDSInputError("no frame counts: GOT-10k leaves out first frames and frames without the object")
     return {"AO": float(overlap.mean()), "SR_0.5": float((overlap > 0.5).mean()), "SR_0.75": float((overlap > 0.75).mean())}
+
+
+def box_table(sequence, masks) -> pd.DataFrame:
+    """Both protocols' scores of every object of a tracked sequence, from its prompt on, over its annotated frames.
+
+    Parameters
+    ----------
+    sequence : datasets.Sequence
+    masks : mapping
+        ``masks[t][object]``, bool (H, W), as in ``evaluate.Tracked``.
+
+    Returns
+    -------
+    DataFrame
+        ``sequence``, ``object``, the scores of :func:`lasot_scores` and :func:`got10k_scores`, and ``frames``, the number
+        that the latter counted: weighted with it, their mean over objects is the toolkit's mean over all frames.
+    """
+    truth = {t: sequence.masks(t) for t in sequence.annotated}
+    rows = []
+    for obj_id, start in sequence.prompt_frame.items():
+        frames = [t for t in sequence.annotated if t >= start]
+        nothing = np.zeros(sequence.size, bool)
+        real = boxes_of_masks(np.stack([truth[t].get(obj_id, nothing) for t in frames]))
+        found = boxes_of_masks(np.stack([masks[t].get(obj_id, nothing) for t in frames]))
+        found[0] = real[0]
+        found = hold_last(found, name=f"{sequence.name}, object {obj_id}")
+        counted = int((~np.isnan(real).any(1))[1:].sum())
+        overlaps = got10k_scores([(real, found)], sequence.size) if counted else dict.fromkeys(GOT10K, 0.0)
+        rows.append({"sequence": sequence.name, "object": obj_id, **lasot_scores(real, found), **overlaps, "frames": counted})
+    return pd.DataFrame(rows)
+
+
+def summarise_boxes(table: pd.DataFrame) -> dict[str, float]:
+    """One number per score for a whole data set: LaSOT's as means over objects, GOT-10k's as means over frames."""
+    weights = table["frames"] if table["frames"].sum() else None
+    return {name: float(table[name].mean()) for name in LASOT} | {name: float(np.average(table[name], weights=weights)) for name in GOT10K}
 
 
 def _check(truth, predicted):

@@ -1,30 +1,46 @@
-"""The arms of the evaluation: RDS, plain SAM2, and the controls that tell routing from fine-tuning and from luck."""
+"""The arms of the evaluation: RDS, plain SAM2, the baselines, and controls that tell routing from fine-tuning and from luck."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rds_lib.baselines.static import PLANS, PUBLISHED_DEPTH, published_plan
+from rds_lib.baselines import products as baselines
+from rds_lib.baselines.files import gated
+from rds_lib.baselines.static import PLANS, PUBLISHED_DEPTH, published_plan, random_plan
+from rds_lib.boxes import summarise_boxes
 from rds_lib.evaluate import (
     Scores, copy_first_mask, fixed_route, keep_prob_matrix, paired_difference, random_routes, score_tracker, track_sequence,
 )
+from rds_lib.macs import block_macs
 from rds_lib.metrics import bootstrap_ci
 from rds_lib.parallel import cpu_workers
-from rds_lib.products import ANY, CONTROL, adapted_full_predictor, predictor_for, weights_file
+from rds_lib.placement import PLACEMENTS
+from rds_lib.products import ANY, CONTROL, adapted_full_predictor, predictor_for, smaller_predictors, weights_file
 
 HEADLINE = {"davis2017": "JF", "sav": "JF", "ytvos": "G"}
-CONTROLS = ("random routes", "static top-n", "own mean w", "best fixed route", "oracle of fixed routes")
+CONTROLS = ("random routes", "static top-n", "own mean w", "random static plans", "best fixed route", "oracle of fixed routes")
+ADAPTERS = {kind: f"RDS, adapters {where}" for kind, where in zip(
+    PLACEMENTS, ("on all blocks", "on random blocks", "on the most active blocks", "nowhere"), strict=True)}
 
 
-def evaluate_source(params, source, weights: Path, ranking: pd.DataFrame, *, keep: Path) -> dict:
+def evaluate_source(params, source, folder: Path, *, ranking: pd.DataFrame, keep: Path) -> dict:
     """Score every arm on one data set; the controls run on DAVIS-shaped sets only.
 
     The controls run with RDS's own adapted weights and at its own number of active blocks:
     ``random routes`` draws afresh on every frame; ``static top-n`` keeps the most important blocks; ``own mean w`` is
-    the fixed route made of RDS's mean keep probabilities on these very clips; ``best fixed route`` is the best of N
-    random fixed routes, and ``oracle of fixed routes`` takes the best of the same N for every clip. At the lowest budget
-    also the supplement's ``plan A`` and ``plan B``, 24 blocks each.
+    the fixed route made of RDS's mean keep probabilities on these very clips. ``random static plans`` is the mean of N
+    random fixed routes, ``best fixed route`` the best of them, and ``oracle of fixed routes`` takes the best for every
+    clip. At the lowest budget also the supplement's ``plan A`` and ``plan B``, 24 blocks each, and at
+    ``baselines.placement_budget`` RDS with its adapters on other blocks.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the products of the stages: ``train``, ``baselines/<method>`` and ``placement``.
+    ranking : DataFrame
+        ``importance.csv``.
 
     Returns
     -------
@@ -32,22 +48,30 @@ def evaluate_source(params, source, weights: Path, ranking: pd.DataFrame, *, kee
     """
     sequences, arms = source.sequences(), {}
 
-    def run(method, level, track, folder=None):
-        arms[method, level] = score_tracker(track, sequences, source.root, layout=source.layout, split=source.split, keep=folder,
-                                            workers=cpu_workers(), label=f"{source.name}: {method} {level}")
+    def run(method, level, predictor, track=None, masks=None):
+        track = track or (lambda sequence: track_sequence(predictor, sequence))
+        scores = score_tracker(track, sequences, source.root, layout=source.layout, split=source.split, keep=masks,
+                               workers=cpu_workers(), label=f"{source.name}: {method} {level}")
+        arms[method, level] = replace(scores, gmacs=realised_gmacs(predictor, scores.routes)) if predictor is not None else scores
 
-    def tracker(predictor):
-        return lambda sequence: track_sequence(predictor, sequence)
-
-    run("copy first mask", 0.0, copy_first_mask)
-    run("SAM2", 1.0, tracker(predictor_for(params, routing="full")), keep / source.name / "SAM2")
-    run("SAM2 + I-LoRA", 1.0, tracker(adapted_full_predictor(params, weights_file(weights, CONTROL))))
+    run("copy first mask", 0.0, None, copy_first_mask)
+    run("SAM2", 1.0, predictor_for(params, routing="full"), masks=keep / source.name / "SAM2")
+    run("SAM2 + I-LoRA", 1.0, adapted_full_predictor(params, weights_file(folder / "train", CONTROL)))
+    for config, predictor in smaller_predictors(params).items():
+        run(config, 1.0, predictor)
+    for method, label, level, file in baselines.rows(params):
+        predictor = baselines.baseline_predictor(params, method, folder / "baselines" / method / file)
+        run(label, level, predictor, baselines.tracker(predictor))
     for budget in params.evaluation.budgets:
-        predictor = predictor_for(params, weights_file(weights, str(budget)), budget=budget)
-        run("RDS", budget, tracker(predictor), keep / source.name / f"RDS_{budget}")
-        run("RDS, one for all", budget, tracker(predictor_for(params, weights_file(weights, ANY), budget=budget)))
+        predictor = predictor_for(params, weights_file(folder / "train", str(budget)), budget=budget)
+        run("RDS", budget, predictor, masks=keep / source.name / f"RDS_{budget}")
+        run("RDS, one for all", budget, predictor_for(params, weights_file(folder / "train", ANY), budget=budget))
         if source.layout == "davis2017":
             _run_controls(params, run, arms, predictor, budget, ranking)
+    if source.layout == "davis2017":
+        budget = params.baselines.placement_budget
+        for kind, label in ADAPTERS.items():
+            run(label, budget, predictor_for(params, weights_file(folder / "placement", kind), budget=budget))
     return arms
 
 
@@ -55,43 +79,65 @@ def _run_controls(params, run, arms, predictor, budget, ranking):
     rds, seed = arms["RDS", budget], params.evaluation.seed
     depth, always_on, n_active = predictor.depth, predictor.always_on, round(rds.active)
 
-    def fixed(route):
+    def run_fixed(name, route):
         def track(sequence):
             predictor.set_fixed_route(route(sequence.name) if callable(route) else route)
             return track_sequence(predictor, sequence)
-        return track
+        run(name, budget, predictor, track)
 
-    run("random routes", budget, fixed(
-        lambda name: random_routes(name, depth=depth, always_on=always_on, n_active=n_active, seed=seed)))
+    run_fixed("random routes", lambda name: random_routes(name, depth=depth, always_on=always_on, n_active=n_active, seed=seed))
     importance = -(ranking["global_score"].rank(ascending=False) + ranking["local_score"].rank(ascending=False))
-    run("static top-n", budget, fixed(fixed_route(importance.fillna(importance.min()), always_on, n_active)))
-    run("own mean w", budget, fixed(fixed_route(keep_prob_matrix(rds.routes).mean(0), always_on, n_active)))
+    run_fixed("static top-n", fixed_route(importance.fillna(importance.min()), always_on, n_active))
+    run_fixed("own mean w", fixed_route(keep_prob_matrix(rds.routes).mean(0), always_on, n_active))
     rng, plans = np.random.default_rng([seed, n_active]), []
     for number in range(params.evaluation.fixed_routes):
-        run(f"fixed route {number}", budget, fixed(fixed_route(rng.random(depth), always_on, n_active)))
+        run_fixed(f"fixed route {number}", random_plan(n_active, depth, always_on, rng))
         plans.append(arms.pop((f"fixed route {number}", budget)))
     if depth == PUBLISHED_DEPTH and budget == min(params.evaluation.budgets):
         for name in PLANS:
-            run(f"plan {name}", budget, fixed(published_plan(name, depth)))
+            run_fixed(f"plan {name}", published_plan(name, depth))
     if plans:
+        arms["random static plans", budget] = mean_of_plans(plans)
         arms["best fixed route", budget] = max(plans, key=lambda scores: scores.objects["JF"].mean())
         arms["oracle of fixed routes", budget] = best_per_sequence(plans)
     predictor.set_fixed_route(None)
+
+
+def realised_gmacs(predictor, routes: pd.DataFrame) -> float:
+    """GMACs of the encoder's blocks, mean over the routed frames of a route table; see ``macs.block_macs``."""
+    trunk, depth = predictor.image_encoder.trunk, len(predictor.image_encoder.trunk.blocks)
+    without, whole = (np.array(block_macs(trunk, predictor.image_size, [share] * depth)) for share in (0.0, 1.0))
+    means = routes[routes["reason"] == "routed"].astype({"active": float}).groupby("block")[["active", "keep_prob"]].mean()
+    ran = means["active"].to_numpy()
+    kept = means["keep_prob"].to_numpy() if gated(predictor) else ran  # of a router it is a probability, not a share
+    return float(ran @ without + kept @ (whole - without)) / 1e9
+
+
+def mean_of_plans(plans: list[Scores]) -> Scores:
+    """Object by object the mean score of several plans of one size: what to expect of one that is drawn at random."""
+    objects = pd.concat([plan.objects for plan in plans]).groupby(["sequence", "object"], sort=False, as_index=False).mean(numeric_only=True)
+    objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
+    boxes = pd.concat([plan.boxes for plan in plans]).groupby(["sequence", "object"], sort=False, as_index=False).mean(numeric_only=True)
+    return Scores(objects, pd.concat([plan.routes.assign(sequence=f"{n} " + plan.routes["sequence"]) for n, plan in enumerate(plans)]),
+                  float("nan"), plans[0].frames, boxes, float(np.mean([plan.gmacs for plan in plans])))
 
 
 def best_per_sequence(plans: list[Scores]) -> Scores:
     """For every sequence the plan with the best mean J&F: what a router that only chose among these plans could reach."""
     means = pd.DataFrame({n: plan.objects.groupby("sequence")["JF"].mean() for n, plan in enumerate(plans)})
     winner = means.idxmax(axis=1)
-    rows = [plans[n].objects[plans[n].objects["sequence"] == name] for name, n in winner.items()]
-    routes = [plans[n].routes[plans[n].routes["sequence"] == name] for name, n in winner.items()]
-    objects = pd.concat(rows, ignore_index=True)
+
+    def gather(name):
+        tables = [(getattr(plans[n], name), sequence) for sequence, n in winner.items()]
+        return pd.concat([table[table["sequence"] == sequence] for table, sequence in tables if len(table)], ignore_index=True)
+
+    objects = gather("objects")
     objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
-    return Scores(objects, pd.concat(routes, ignore_index=True), float("nan"), plans[0].frames)
+    return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), plans[0].gmacs)
 
 
 def summarise(arms: dict, *, generator, n: int) -> pd.DataFrame:
-    """One row per data set, method and level: headline value in points, bootstrap interval, active blocks."""
+    """One row per data set, method and level: headline value in points, bootstrap interval, active blocks, GMACs."""
     rows = []
     for dataset, group in arms.items():
         for (method, level), scores in group.items():
@@ -100,19 +146,26 @@ def summarise(arms: dict, *, generator, n: int) -> pd.DataFrame:
             low, high = bootstrap_ci(100 * objects["JF"].to_numpy(), generator=generator, n=n, groups=objects["sequence"].to_numpy())
             rows.append({"dataset": dataset, "method": method, "level": level, "metric": metric,
                          "value": 100 * objects.attrs["summary"][metric], "ci_low": low, "ci_high": high,
-                         "active_blocks": scores.active, "sequences": objects["sequence"].nunique(), "objects": len(objects)})
-    return pd.DataFrame(rows).round(3)
+                         "active_blocks": scores.active, "gmacs": scores.gmacs, "sequences": objects["sequence"].nunique(), "objects": len(objects)})
+    return pd.DataFrame(rows).round(4)
+
+
+def box_scores(arms: dict) -> pd.DataFrame:
+    """One row per DAVIS-shaped data set, method and level: LaSOT's and GOT-10k's scores of the masks' boxes, in percent."""
+    rows = [{"dataset": dataset, "method": method, "level": level, **{name: 100 * value for name, value in summarise_boxes(scores.boxes).items()}}
+            for dataset, group in arms.items() for (method, level), scores in group.items() if len(scores.boxes)]
+    return pd.DataFrame(rows).round(2)
 
 
 def compare_arms(arms: dict, *, generator, n: int) -> pd.DataFrame:
-    """RDS minus every other arm at the same level, and minus the full models, paired object by object."""
+    """RDS minus every other arm at the same level, and minus the whole models, paired object by object."""
     rows = []
     for dataset, group in arms.items():
         for (method, level), scores in group.items():
             if method != "RDS":
                 continue
             for (other, other_level), rival in group.items():
-                if other != "RDS" and (other_level == level or other.startswith("SAM2")):
+                if other != "RDS" and other_level in (level, 1.0):
                     rows.append({"dataset": dataset, "level": level, "against": other,
                                  **paired_difference(scores, rival, generator=generator, n=n)})
     return pd.DataFrame(rows).round(3)

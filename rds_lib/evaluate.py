@@ -4,7 +4,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from rds_lib.boxes import box_table
 from rds_lib.datasets import Sequence, write_masks
 from rds_lib.errors import RDSInputError
 from rds_lib.metrics import bootstrap_ci, score_masks, summarise
@@ -105,6 +106,8 @@ class Scores:
     routes: pd.DataFrame  # route tables of all sequences, with a column ``sequence``
     seconds: float
     frames: int
+    boxes: pd.DataFrame = field(default_factory=pd.DataFrame)  # from ``box_table``, on DAVIS-shaped sets
+    gmacs: float = float("nan")  # of the encoder's blocks, on the frames that a router decided
 
     @property
     def active(self) -> float:
@@ -136,12 +139,13 @@ def score_tracker(
             tracked = track(sequence)
             write_masks(folder, sequence, tracked.masks, layout=layout)
             table = score_masks(gt_root, folder, protocol=layout, split=split, sequences=[sequence.name])
-            return table, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks)
+            boxes = box_table(sequence, tracked.masks) if layout == "davis2017" else pd.DataFrame()
+            return table, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks), boxes
 
-        tables, routes, seconds, frames = zip(*map_items(run, sequences, workers=workers, label=label))
+        tables, routes, seconds, frames, boxes = zip(*map_items(run, sequences, workers=workers, label=label))
     objects = pd.concat(tables, ignore_index=True)
     objects.attrs["summary"] = tables[0].attrs["summary"] | summarise(objects, layout)
-    return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames))
+    return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames), pd.concat(boxes, ignore_index=True))
 
 
 def mean_active(routes: pd.DataFrame) -> float:

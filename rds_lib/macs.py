@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from torch import nn
 
-def block_macs(trunk, image_size: int) -> list[int]:
-    """MACs of every block for one square image.
+
+def block_macs(trunk, image_size: int, kept: Sequence[float] | None = None) -> list[float]:
+    """MACs of every block for one square image, whatever was pruned from it, put before it or beside its MLP.
 
     Analytic: the linear layers on the tokens they see (those that pad a window included), the products of queries with
     keys and of weights with values, and nothing else. Tools that pass over fused attention count the global blocks at
@@ -16,36 +18,36 @@ def block_macs(trunk, image_size: int) -> list[int]:
     trunk : sam2 Hiera
     image_size : int
         Side of the encoder's input in px.
+    kept : sequence of L shares, optional
+        Of the tokens that go through each block's MLP, where a dispatcher stands before it; all by default.
 
     Returns
     -------
-    list of int
-        One number per block; patch embedding and neck are not in it.
+    list of float
+        One number per block; patch embedding and neck are not in it, nor is a policy that decides over a whole block.
     """
     side, counts = image_size // trunk.patch_embed.proj.stride[0], []
-    for block in trunk.blocks:
-        macs, side = _block_macs(block, side)
+    for block, share in zip(trunk.blocks, kept if kept is not None else [1.0] * len(trunk.blocks), strict=True):
+        macs, side = _block_macs(getattr(block, "block", block), side, share)
         counts.append(macs)
     return counts
 
 
-def route_gmacs(trunk, image_size: int, activation: Sequence[float] | None = None) -> float:
-    """GMACs of all blocks, each weighted by the share of frames on which it ran; by default all run."""
-    counts = block_macs(trunk, image_size)
-    return sum(share * macs for share, macs in zip(activation or [1.0] * len(counts), counts, strict=True)) / 1e9
-
-
-def _block_macs(block, side):
+def _block_macs(block, side, share):
     """MACs of one block on ``side`` x ``side`` tokens, and the side of its output."""
-    stride = block.q_stride[0] if block.q_stride else 1
+    attention, stride = block.attn, block.q_stride[0] if block.q_stride else 1
     window = block.window_size or side
     windows = math.ceil(side / window) ** 2
     keys, queries = window**2, (window // stride) ** 2  # in one window
-    dim, dim_out = block.dim, block.dim_out
-    qkv = windows * keys * dim * 3 * dim_out
-    products = windows * queries * keys * 2 * dim_out
-    projection = windows * queries * dim_out**2
-    shortcut = side**2 * dim * dim_out if dim != dim_out else 0
-    hidden = block.mlp.layers[0].out_features
-    mlp = (side // stride) ** 2 * 2 * dim_out * hidden
-    return qkv + products + projection + shortcut + mlp, side // stride
+    qkv = windows * keys * _linear_macs(attention.qkv)
+    products = windows * queries * keys * 2 * attention.proj.in_features  # the heads' channels
+    projection = windows * queries * _linear_macs(attention.proj)
+    shortcut = side**2 * _linear_macs(block.proj) if block.dim != block.dim_out else 0
+    tokens = (side // stride) ** 2
+    gated = getattr(block.mlp, "mlp", block.mlp)
+    beside = _linear_macs(block.mlp) - _linear_macs(gated)
+    return qkv + products + projection + shortcut + tokens * (share * _linear_macs(gated) + beside), side // stride
+
+
+def _linear_macs(module) -> int:
+    return sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))

@@ -31,6 +31,7 @@ SECTIONS = {
     "01_data": "data",
     "02_importance": "importance",
     "03_rds_training": "train",
+    "04_baselines": "baselines",
     "05_evaluation": "evaluation",
     "your_video": "your_video",
 }

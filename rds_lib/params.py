@@ -53,6 +53,9 @@ Side = Annotated[int, _in("[32, 4096]")]
 Budget = Annotated[float, _in("(0, 1]")]
 Rate = Annotated[float, _in("(0, 1)")]
 Budgets = Annotated[tuple[Budget, ...], _FromList, _NotEmpty]
+Levels = Annotated[tuple[Annotated[float, _in("[0.4, 1]")], ...], _FromList, _NotEmpty]  # rows of Table 9
+Ninths = Annotated[tuple[Annotated[int, _in("[4, 9]")], ...], _FromList, _NotEmpty]
+Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config, checkpoint or ""
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Dataset = Literal["davis", "sav", "ytvos"]
 
@@ -117,12 +120,36 @@ class Train(Section):
     router_hidden: Count
 
 
+class Baselines(Section):
+    """The methods that RDS is compared with. Clips, frames, steps, adapters' rank and rate are those of ``train``.
+
+    ``levels``: rows of PBD, DyT and AdaViT; ``ninths``: of SlimSAM. ``reading``: of PBD's drop set. ``match_macs``: DyT keeps
+    as many tokens as give it the work of RDS at its level, not the level's share. ``lr_dispatcher``: DyT's, which look at raw
+    tokens, ``lr_policy``: AdaViT's, which look at normalised ones. ``placement_budget``: where I-LoRA's blocks are compared
+    with other choices of blocks.
+    """
+
+    levels: Levels
+    ninths: Ninths
+    reading: Literal["A", "B", "C"]
+    adapter_width: Count
+    match_macs: bool
+    lr_dispatcher: Rate
+    lr_policy: Rate
+    lr_align: Rate
+    lr_encoder: Rate
+    lr_head: Rate
+    importance_steps: Count
+    placement_budget: Budget
+
+
 class Evaluation(Section):
-    """What is scored; ``bootstrap`` counts resamples, ``fixed_routes`` random static submodels."""
+    """What is scored; ``bootstrap`` counts resamples, ``fixed_routes`` random static plans, ``smaller`` other models to compare with."""
 
     seed: Seed
     budgets: Budgets
     fixed_routes: CountOrNone
+    smaller: Smaller
     bootstrap: Count
     datasets: Annotated[tuple[Dataset, ...], _FromList, _NotEmpty]
 
@@ -173,6 +200,7 @@ class Params(BaseModel):
     data: Data
     importance: Importance
     train: Train
+    baselines: Baselines
     evaluation: Evaluation
     benchmark: Benchmark
     pretrain: Pretrain

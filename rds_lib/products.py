@@ -26,6 +26,12 @@ def predictor_for(params, rds_path=None, **options):
         params.model.config, resolve_or_none(params.model.checkpoint), rds_path, apply_postprocessing=False, **options)
 
 
+def smaller_predictors(params, **options) -> dict:
+    """The models of ``evaluation.smaller`` by the name of their config: what a smaller model does without any method."""
+    return {config: build_rds_video_predictor(config, resolve_or_none(checkpoint), routing="full", apply_postprocessing=False, **options)
+            for config, checkpoint in params.evaluation.smaller}
+
+
 def adapted_full_predictor(params, path: Path):
     """The control: every block on, with the adapters of a weights file merged in."""
     predictor = predictor_for(params, routing="full")

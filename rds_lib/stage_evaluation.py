@@ -6,27 +6,35 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.artifacts import read_table, require, write_json, write_table
-from rds_lib.comparison import compare_arms, evaluate_source, summarise
+from rds_lib.baselines.products import LABELS
+from rds_lib.comparison import box_scores, compare_arms, evaluate_source, summarise
 from rds_lib.evaluate import route_spread
 from rds_lib.sources import validation_sources
+from rds_lib.stage_baselines import run_baseline
+from rds_lib.stage_placement import run_placement
 from rds_lib.stage_train import run_training
 
 
 def run_evaluation(params, workdir: Path, out: Path) -> None:
     """Score all arms on all data sets of the profile.
 
-    Writes ``table.csv`` (one row per method, level and data set), ``objects.csv`` (every object's score),
+    Writes ``table.csv`` (one row per method, level and data set), ``boxes.csv`` (the same for the masks' boxes),
+    ``objects.csv`` (every object's score),
     ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and ``spread.csv`` (what RDS ran, per
     frame and block) and ``metrics.json``.
     """
-    weights = require("train", workdir, build=lambda path: run_training(params, workdir, path), stage="train")
+    require("train", workdir, build=lambda path: run_training(params, workdir, path), stage="train")
+    require("placement", workdir, build=lambda path: run_placement(params, workdir, path), stage="placement")
+    for method in LABELS:
+        require(f"baselines/{method}", workdir, build=lambda path: run_baseline(params, workdir, method, path), stage="baseline")
     ranking = read_table(workdir / "importance" / "importance.csv")
     arms = {}
     for source in validation_sources(params, workdir):
-        arms[source.name] = evaluate_source(params, source, weights, ranking, keep=out / "predictions")
+        arms[source.name] = evaluate_source(params, source, workdir, ranking=ranking, keep=out / "predictions")
     generator = np.random.default_rng(params.evaluation.seed)
     table = summarise(arms, generator=generator, n=params.evaluation.bootstrap)
     write_table(out / "table.csv", table)
+    write_table(out / "boxes.csv", box_scores(arms))
     write_table(out / "comparisons.csv", compare_arms(arms, generator=generator, n=params.evaluation.bootstrap))
     write_table(out / "objects.csv", _stack(arms, lambda scores: scores.objects).round(5))
     routed = {name: {key: s for key, s in group.items() if key[0] == "RDS"} for name, group in arms.items()}

@@ -6,15 +6,18 @@ import pandas as pd
 
 from rds_lib import claims, table9
 from rds_lib.artifacts import atomic_write, read_table, require, write_table
+from rds_lib.baselines.products import rows
+from rds_lib.comparison import ADAPTERS
 from rds_lib.lora import load_rds
 from rds_lib.paths import REPORTS, is_smoke
-from rds_lib.products import CONTROL, weights_file
+from rds_lib.products import ANY, CONTROL, weights_file
 
 
 def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, outside smoke runs also into ``reports``; returns the ledger."""
-    scores, objects, routes, importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in (
-        "evaluation/table.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv", "benchmark/table.csv"))
+    scores, boxes, objects, routes, importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in (
+        "evaluation/table.csv", "evaluation/boxes.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv",
+        "benchmark/table.csv"))
     dataset = objects["dataset"].iloc[0]
     evidence = claims.Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed,
                                resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
@@ -24,17 +27,25 @@ def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
     for folder in [out] + ([] if is_smoke(workdir) else [REPORTS]):
         write_table(folder / "claims.csv", ledger)
         write_table(folder / "table9.csv", table)
-        for name, page in (("claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset)), ("table9.md", table9.as_page(table))):
+        for name, page in (("claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset)), ("table9.md", table9.as_page(table, boxes))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(page, encoding="utf-8")
     return ledger
 
 
 def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
-    """Parameters that each training of the stage ``train`` moved: adapters, and the router where there is one."""
-    runs = {("RDS", budget): str(budget) for budget in params.evaluation.budgets} | {("SAM2 + I-LoRA", 1.0): CONTROL}
-    files = {key: weights_file(workdir / "train", name) for key, name in runs.items()}
-    return {key: _count(load_rds(path)) for key, path in files.items() if path.is_file()}
+    """Parameters that each training moved: RDS's adapters, and the router where there is one, and what each baseline's stage says."""
+    train = workdir / "train"
+    files = {("RDS", budget): weights_file(train, str(budget)) for budget in params.evaluation.budgets}
+    files |= {("RDS, one for all", budget): weights_file(train, ANY) for budget in params.evaluation.budgets}
+    files[("SAM2 + I-LoRA", 1.0)] = weights_file(train, CONTROL)
+    files |= {(label, params.baselines.placement_budget): weights_file(workdir / "placement", kind) for kind, label in ADAPTERS.items()}
+    counts = {key: _count(load_rds(path)) for key, path in files.items() if path.is_file()}
+    for method, label, level, file in rows(params):
+        described = workdir / "baselines" / method / "levels.csv"
+        if described.is_file():
+            counts[label, level] = int(read_table(described).set_index("level").loc[float(Path(file).stem), "trained_params"])
+    return counts
 
 
 def _count(weights):

@@ -34,7 +34,7 @@ def run_training(params, workdir: Path, out: Path) -> None:
     """
     _, calibration = training_sequences(params, workdir)
     logs, thresholds, seen_w = [], [], {}
-    _adapted_blocks(params, workdir)  # so that the processes find them and do not each measure them
+    adapted_blocks(params, workdir)  # so that the processes find them and do not each measure them
     runs = training_runs(params)
     weights = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers())
     for (name, budgets), trained in zip(runs.items(), weights):
@@ -55,18 +55,23 @@ def train_run(params, workdir: Path, name: str) -> Path:
 
     Under ``torchrun`` every process takes part; see ``main``.
     """
-    section, budgets, blocks = params.train, training_runs(params)[name], _adapted_blocks(params, workdir)
-    scratch = CACHE / "train" / f"{params.profile}-{name}-{_fingerprint(params, blocks)}"
+    return train_blocks(params, workdir, name, training_runs(params)[name], adapted_blocks(params, workdir), params.train.lora_rank)
+
+
+def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
+    """Train a router for ``budgets`` with adapters of ``rank`` on ``blocks``, or find it trained already in ``.cache/train``."""
+    section = params.train
+    scratch = CACHE / "train" / f"{name}-{fingerprint(params, budgets, blocks, rank)}"
     sequences, _ = training_sequences(params, workdir)
     return train_rds(
         sequences=sequences, blocks=blocks, budgets=budgets, out=scratch / "rds.safetensors", workdir=scratch,
         seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
-        lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=section.lora_rank,
-        router_hidden=section.router_hidden,
+        lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=rank, router_hidden=section.router_hidden,
         config_file=params.model.config, checkpoint=resolve_or_none(params.model.checkpoint))
 
 
-def _adapted_blocks(params, workdir) -> list[int]:
+def adapted_blocks(params, workdir) -> list[int]:
+    """The blocks that importance chose for the adapters; measured first in a smoke run."""
     importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
     return read_json(importance / "blocks.json")["blocks"]
 
@@ -86,10 +91,11 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
     return rows, seen_w
 
 
-def _fingerprint(params, blocks) -> str:
+def fingerprint(params, *parts, modules=SHAPING) -> str:
     """Short hash of all that a training depends on, code and base weights included: a change starts afresh, nothing else does."""
-    digest = hashlib.sha256(repr((params.model, params.clips, params.data, params.train, blocks)).encode())
-    files = [Path(module.__file__) for module in SHAPING] + [resolve_or_none(params.model.checkpoint) or sam2_models.MINI_WEIGHTS]
+    shaping = params.train.model_dump(exclude={"budgets", "lora_rank"})  # a run's own are among the parts
+    digest = hashlib.sha256(repr((params.model, params.clips, params.data, shaping, *parts)).encode())
+    files = [Path(module.__file__) for module in modules] + [resolve_or_none(params.model.checkpoint) or sam2_models.MINI_WEIGHTS]
     for file in files:
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())

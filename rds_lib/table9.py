@@ -48,7 +48,8 @@ def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, trained: dict[tu
     Parameters
     ----------
     scores : DataFrame
-        ``table.csv`` of the stage ``evaluation``.
+        ``table.csv`` of the stage ``evaluation``. Active blocks and GMACs are those of its videos; they are means over
+        the frames that a router decided, and over all frames for methods without one.
     speed : DataFrame
         ``table.csv`` of the stage ``benchmark``: one clip with one object, all arms in one run.
     trained : dict
@@ -58,13 +59,18 @@ def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, trained: dict[tu
     rows = []
     for score in scores.to_dict("records"):
         method, level = score["method"], score["level"]
-        arm = {"SAM2": "SAM2", "RDS": f"RDS_{level}"}.get(method)
-        timed = arms.loc[arm] if arm in arms.index else {}
-        rows.append({name: score[name] for name in ("method", "dataset", "metric", "value", "ci_low", "ci_high", "active_blocks")}
-                    | {name: timed.get(name) for name in ("gmacs", "encoder_ms", "fps")}
-                    | {"level": f"{level:g}", "split": "val", "params_trained": trained.get((method, level)), "source": "measured",
+        named = [arm for arm in (f"{method}_{level}", method) if arm in arms.index]
+        timed = arms.loc[named[0]] if named else {}
+        rows.append({name: score[name] for name in ("method", "dataset", "metric", "value", "ci_low", "ci_high", "active_blocks", "gmacs")}
+                    | {name: timed.get(name) for name in ("encoder_ms", "fps")}
+                    | {"level": level_name(method, level), "split": "val", "params_trained": trained.get((method, level)), "source": "measured",
                        "profile": profile, "device": arms["device"].iloc[0], "dtype": arms["dtype"].iloc[0], "commit": commit()})
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def level_name(method: str, level: float) -> str:
+    """A level as the paper writes it: SlimSAM's are ninths."""
+    return f"{9 * level:.0f}/9" if method == "SlimSAM" else f"{level:g}"
 
 
 def commit() -> str:
@@ -73,16 +79,40 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def as_page(table: pd.DataFrame) -> str:
-    """Table 9 as Markdown: a row per method and level, first what was measured, then the paper's."""
+def as_page(table: pd.DataFrame, boxes: pd.DataFrame | None = None) -> str:
+    """Table 9 as Markdown: a row per method and level, first what was measured, then the paper's.
+
+    Parameters
+    ----------
+    boxes : DataFrame, optional
+        ``boxes.csv`` of the stage ``evaluation``, for a table of its own.
+    """
     ours = table[table["source"] == "measured"]
     lines = ["# Table 9", "", "Measured here and, below, as the paper gives it. The two are not comparable in level: other weights, other videos, another machine.",
              "A generated set in the layout of YouTube-VOS is no YouTube-VOS, and its G a proxy. `reports/table9.csv` has every column.", ""]
     if len(ours):
         first = ours.iloc[0]
-        lines += [f"## Measured: profile `{first['profile']}`, {first['device']}, {first['dtype']}", "", *_grid(ours, intervals=True), ""]
+        rows = set(zip(ours["method"], ours["level"]))
+        n = sum((method, level) in rows for method, (levels, _) in PAPER.items() for level in levels)
+        lines += [f"## Measured: profile `{first['profile']}`, {first['device']}, {first['dtype']}", "",
+                  f"{n} of the paper's thirty rows, and the rows that it lacks: {', '.join(m for m in ours['method'].unique() if m not in PAPER)}.",
+                  "With 95 % intervals from resampling videos.", "", *_grid(ours, intervals=True), ""]
+    if boxes is not None and len(boxes):
+        lines += ["## Measured: boxes around the masks", "",
+                  "LaSOT's scores as pytracking computes them (first frame counted; `norm precision` at 0.2, `norm precision area` its mean over 0 to 0.5), "
+                  "every object a sequence; GOT-10k's AO and SR as its toolkit does for its validation set (first frame left out, all frames alike). "
+                  "A lost object keeps its last box.", "", *_boxes(boxes), ""]
     lines += ["## The paper: SAM2 Hiera-L", "", *_grid(table[table["source"] == "paper"], intervals=False), ""]
     return "\n".join(lines)
+
+
+def _boxes(boxes):
+    names = [name for name in boxes.columns if name not in ("dataset", "method", "level")]
+    lines = ["| method | level | " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * (len(names) + 2) + "|"]
+    first = boxes[boxes["dataset"] == boxes["dataset"].iloc[0]]
+    for row in first.to_dict("records"):
+        lines.append(f"| {row['method']} | {level_name(row['method'], row['level'])} | " + " | ".join(f"{row[name]:.1f}" for name in names) + " |")
+    return lines
 
 
 def _grid(rows, *, intervals):

@@ -74,7 +74,7 @@ def train_rds(
     sequences : list of Sequence
         Training videos; see ``datasets.read_dataset``.
     blocks : sequence of int
-        Blocks that receive adapters, from ``importance.rank_blocks``.
+        Blocks that receive adapters, from ``importance.rank_blocks``; without any the router alone is trained.
     budgets : sequence of float
         One value trains a router for that budget; several draw a budget per clip, for one router that serves all;
         an empty one trains the adapters of the full encoder and no router (the control).
@@ -94,10 +94,11 @@ def train_rds(
     device = device or local_device()
     model = build_model(config_file, checkpoint, device=device).requires_grad_(False)
     torch.manual_seed(seed)
-    add_lora(model, blocks, rank=lora_rank)
+    if blocks:
+        add_lora(model, blocks, rank=lora_rank)
     router = _new_router(model, router_hidden).to(device) if budgets else None
     adapters = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": adapters, "peak": lr_lora, "weight_decay": 0.0}]
+    groups = [{"params": adapters, "peak": lr_lora, "weight_decay": 0.0}] if blocks else []
     if router is not None:
         groups += _router_groups(router, lr_router)
     optimizer = torch.optim.AdamW(groups)
@@ -114,15 +115,16 @@ def train_rds(
         generator = torch.Generator(device).manual_seed((seed << 24) + run.step * world + rank)
         budget = _draw_budgets(budgets, len(images), generator)
         clip = RoutedClip(model, router, images.to(device), budget, generator)
-        loss, outputs = _clip_loss(clip, targets.to(device))
+        loss, iou = clip_loss(model, clip.encode, targets.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(trained, world)
         optimizer_step(optimizer, trained, clip_norm=CLIP_NORM)
-        run.finish_step(loss=round(loss.item(), 4), iou=round(clip_iou(outputs, targets.to(device)), 4), budget=label, **clip.statistics())
+        run.finish_step(loss=round(loss.item(), 4), iou=round(iou, 4), budget=label, **clip.statistics())
     if rank == 0:
-        save_rds(out, router, model, budgets=list(budgets), blocks=list(blocks), rank=lora_rank, config_file=config_file)
+        save_rds(out, router, model, budgets=list(budgets), blocks=list(blocks), rank=lora_rank if blocks else 0,
+                 config_file=config_file)
     return out
 
 
@@ -142,12 +144,16 @@ def _new_router(model, hidden) -> PredictionAwareRouter:
         trunk.patch_embed.proj.out_channels, len(trunk.blocks), always_on_blocks(trunk), image_size=model.image_size, hidden=hidden)
 
 
-def _clip_loss(clip: RoutedClip, targets):
-    on_cuda = targets.is_cuda
-    with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda):
-        outputs = track_clip(clip.model, targets.shape[1], Prompt(masks=targets[:, :1]), clip.encode)
+def clip_loss(model, encode, targets) -> tuple[torch.Tensor, float]:
+    """SAM2's loss, mean over the frames after the first, whose true mask is the prompt, and the IoU on them.
+
+    Every method of the comparison is trained on this. ``encode`` is that of ``track_clip``; targets (B, T, S, S). In
+    bfloat16 on a GPU.
+    """
+    with torch.autocast("cuda", torch.bfloat16, enabled=targets.is_cuda):
+        outputs = track_clip(model, targets.shape[1], Prompt(masks=targets[:, :1]), encode)
     losses = [sam2_loss(outputs[t], targets[:, t]) for t in range(1, targets.shape[1])]
-    return sum(losses) / len(losses), outputs
+    return sum(losses) / len(losses), clip_iou(outputs, targets)
 
 
 def _draw_budgets(budgets, batch, generator):

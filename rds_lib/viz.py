@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 COLOURS = {
     "SAM2": "#000000", "SAM2 + I-LoRA": "#777777", "RDS": "#0072B2", "RDS, one for all": "#56B4E9",
     "random routes": "#D55E00", "static top-n": "#E69F00", "own mean w": "#009E73", "best fixed route": "#CC79A7",
-    "oracle of fixed routes": "#8B5A9E", "plan A": "#5D3A00", "plan B": "#B08A4A", "copy first mask": "#BBBBBB",
+    "oracle of fixed routes": "#8B5A9E", "random static plans": "#A6761D", "plan A": "#5D3A00", "plan B": "#B08A4A", "copy first mask": "#BBBBBB",
+    "SlimSAM": "#117733", "PBD": "#882255", "DyT": "#DDAA33", "AdaViT": "#44AA99", "mini_half": "#AA4499",
 }
 OBJECTS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
 STAGES = (0, 2, 8, 44, 48)  # first block of each stage of a 48-block Hiera, and the end
@@ -95,6 +96,45 @@ def importance_figure(table: pd.DataFrame) -> Picture:
     return Picture(figure, f"importance of {len(table)} blocks; largest global score outside K: block {best}")
 
 
+def levels_figure(levels: pd.DataFrame, whole: Mapping[str, float]) -> Picture:
+    """Work, size and active blocks of the encoder at every level of every baseline, as shares of the whole model's.
+
+    ``levels`` has method, level, gmacs, encoder_params and active_blocks; ``whole`` the last three of the whole model.
+    """
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    panels = (("gmacs", "multiply-accumulates"), ("encoder_params", "parameters"), ("active_blocks", "active blocks"))
+    for axis, (column, label) in zip(figure.subplots(1, 3, sharey=True), panels):
+        for method, rows in levels.groupby("method", sort=False):
+            x = rows["level"] / (9 if method == "SlimSAM" else 1)
+            axis.plot(x, rows[column] / whole[column], marker="o", ms=5, color=COLOURS.get(method, QUIET), label=method)
+        axis.set(title=label, xlabel="level (SlimSAM: ninths / 9)", ylim=(0, 1.12))
+        axis.title.set_size(10)
+        axis.axhline(1, color=QUIET, ls=":", lw=1)
+        _plain(axis)
+    figure.axes[0].set_ylabel("share of the whole encoder")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    return Picture(figure, f"work, size and active blocks of {levels['method'].nunique()} baselines at {len(levels)} levels in all")
+
+
+def gates_figure(blocks: pd.DataFrame, depth: int) -> Picture:
+    """What each block does under every method and level: white where it is gone or never runs, dark where all of it always runs.
+
+    ``blocks`` has method, level, block, ran and kept; the shade is ``kept``, the share of tokens through the block's MLP.
+    """
+    rows = {(method, level): group.set_index("block")["kept"].reindex(range(depth), fill_value=0.0)
+            for (method, level), group in blocks.groupby(["method", "level"], sort=False)}
+    figure = Figure(figsize=(9.5, 0.28 * len(rows) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(np.array(list(rows.values())), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    for start in STAGES[1:-1]:
+        axis.axvline(start - 0.5, color="#E69F00", lw=1)
+    axis.set_yticks(range(len(rows)), [f"{method} {level:g}" for method, level in rows], fontsize=9)
+    axis.set_xticks([0, 2, 8, 16, 24, 32, 40, 44, 47])
+    axis.set_xlabel("block (lines: stages)")
+    figure.colorbar(image, label="share of tokens\nthrough the MLP", shrink=0.9)
+    return Picture(figure, f"what {depth} blocks do under {len(rows)} rows of Table 9")
+
+
 def training_figure(log: pd.DataFrame, *, window: int = 10) -> Picture:
     """Loss, IoU, active blocks and spread of p against the step, one line per run, smoothed over ``window`` steps."""
     figure = Figure(figsize=(9.5, 5.2), layout="constrained")
@@ -147,25 +187,30 @@ def route_map(routes: pd.DataFrame, *, title: str = "") -> Picture:
     return Picture(figure, f"routes of {prob.shape[1]} frames, {ran.to_numpy().sum(0).mean():.1f} blocks active on average")
 
 
-def quality_figure(table: pd.DataFrame, dataset: str) -> Picture:
-    """J&F (or G) against active blocks for every arm of one data set, with 95 % intervals over sequences."""
-    rows = table[table["dataset"] == dataset]
-    figure = Figure(figsize=(8.5, 4.4), layout="constrained")
-    axis = figure.subplots()
-    for method, group in rows.groupby("method", sort=False):
-        group = group.assign(x=group["active_blocks"].fillna(48 if method.startswith("SAM2") else np.nan)).sort_values("x")
-        colour = COLOURS.get(method, QUIET)
-        if group["x"].isna().any():
-            axis.axhline(group["value"].iloc[0], color=colour, ls=":", label=method)
-            continue
-        bars = np.abs(group[["ci_low", "ci_high"]].to_numpy().T - group["value"].to_numpy())
-        shift = (list(COLOURS).index(method) - 5) * 0.12 if method in COLOURS else 0
-        axis.errorbar(group["x"] + shift, group["value"], yerr=bars if method in ("RDS", "SAM2") else None, color=colour, marker="o",
-                      ms=7 if method == "RDS" else 5, lw=1.6 if method == "RDS" else 0.9, capsize=3, label=method)
-    axis.set(xlabel="mean active blocks of 48", ylabel=f"{rows['metric'].iloc[0].replace('JF', 'J&F')} (points)", title=dataset)
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _plain(axis)
-    return Picture(figure, f"{dataset}: quality of {rows['method'].nunique()} methods against active blocks")
+def quality_figure(table: pd.DataFrame, dataset: str, controls: Sequence[str] = ()) -> Picture:
+    """Quality of one data set's arms: left the methods against their work, right RDS and its controls against active blocks.
+
+    Bars are 95 % intervals over sequences, for SAM2 and RDS only.
+    """
+    rows = table[(table["dataset"] == dataset) & ~table["method"].str.startswith("RDS, adapters")]
+    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    panels = ((axes[0], "gmacs", ~rows["method"].isin(controls)), (axes[1], "active_blocks", rows["method"].isin([*controls, "RDS", "SAM2"])))
+    for axis, x, shown in panels:
+        for method, group in rows[shown].groupby("method", sort=False):
+            colour, group = COLOURS.get(method, QUIET), group.sort_values(x)
+            if group[x].isna().any():
+                axis.axhline(group["value"].iloc[0], color=colour, ls=":", label=method)
+                continue
+            bars = np.abs(group[["ci_low", "ci_high"]].to_numpy().T - group["value"].to_numpy())
+            axis.errorbar(group[x], group["value"], yerr=bars if method in ("RDS", "SAM2") else None, color=colour, marker="o",
+                          ms=7 if method == "RDS" else 5, lw=1.8 if method == "RDS" else 1.0, capsize=3, label=method, zorder=3 if method == "RDS" else 2)
+        _plain(axis)
+        axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    axes[0].set(xlabel="GMACs of the encoder's blocks", ylabel=f"{rows['metric'].iloc[0].replace('JF', 'J&F')} (points)", title="methods")
+    axes[1].set(xlabel="mean active blocks", title="RDS and fixed or random routes of its size")
+    figure.suptitle(dataset, fontsize=10)
+    return Picture(figure, f"{dataset}: quality of {rows['method'].nunique()} methods against work and active blocks")
 
 
 def spread_figure(spread: pd.DataFrame, always_on: Sequence[int]) -> Picture:

@@ -14,11 +14,11 @@ ORDER = """
     images frames layouts dataset_writers datasets output_folder textures clips generate own_video
     metrics_io metrics boxes
     routing sam2_models encoder router router_folding lora policy prompts predictor macs probes
-    training_data pretrain_data tracking losses training_run pretrain train importance
+    training_data pretrain_data tracking losses training_run pretrain train importance placement
     baselines.gates baselines.static baselines.pbd baselines.dyt baselines.adavit baselines.slimsam baselines.aligning
     baselines.files baselines.training baselines.slimming
-    sources products evaluate comparison benchmark table9 claims
-    stage_pretrain stage_importance stage_train stage_evaluation stage_report
+    sources products evaluate baselines.products comparison timed_arms benchmark table9 claims
+    stage_pretrain stage_importance stage_train stage_baselines stage_placement stage_evaluation stage_report
     viz inspector_page track __main__
 """.split()  # a module may import those before it, and nothing else of this package
 WITHOUT_TORCH = ("errors", "paths", "params", "artifacts", "notebook")

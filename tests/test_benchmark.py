@@ -13,7 +13,7 @@ from rds_lib.__main__ import app
 from rds_lib.artifacts import read_table
 from rds_lib.errors import RDSInputError
 from rds_lib.lora import save_rds
-from rds_lib.macs import block_macs, route_gmacs
+from rds_lib.macs import block_macs
 from rds_lib.params import load_params
 from rds_lib.router import PredictionAwareRouter
 from rds_lib.routing import always_on_blocks
@@ -49,14 +49,6 @@ def test_hiera_l_macs_are_those_of_the_specification(monkeypatch):
     assert gmacs[global_ones] == pytest.approx(35.6, abs=0.05)
     assert ((23 < gmacs[transitions]) & (gmacs[transitions] < 24)).all()
     assert ((16.4 < ordinary) & (ordinary < 17.6)).all()
-
-
-def test_route_gmacs_weigh_each_block_by_its_activation(monkeypatch):
-    trunk = _trunk_on_meta("mini", monkeypatch)
-    counts = block_macs(trunk, 128)
-    activation = [1.0, 0.5] + [0.0] * 46
-    assert route_gmacs(trunk, 128, activation) == pytest.approx((counts[0] + counts[1] / 2) / 1e9)
-    assert route_gmacs(trunk, 128) == pytest.approx(sum(counts) / 1e9)
 
 
 def test_host_reads_count_each_copy_once_and_nothing_twice():

@@ -31,6 +31,7 @@ class DecidedBlock(nn.Module):
         nn.init.constant_(self.policy[1].bias, START_BIAS)
         self.threshold = 0.0
         self.generator = None
+        self.forced = None  # a gate (B,) to multiply by instead of deciding
         self.gate = None  # 0/1 (B,) of the last call
         self.logits = None
 
@@ -40,8 +41,8 @@ class DecidedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.logits = self.policy(x.mean((1, 2)))[:, 0]
-        if self.training:
-            self.gate = gumbel_gate(self.logits, self.generator)
+        if self.training or self.forced is not None:
+            self.gate = gumbel_gate(self.logits, self.generator) if self.forced is None else self.forced
             return torch.lerp(x, self.block(x), self.gate[:, None, None, None])
         self.gate = self.logits > self.threshold
         runs = self.gate.tolist()  # the host waits here, block after block
@@ -85,17 +86,6 @@ def usage_loss(model, rate: float) -> Tensor:
     return USAGE_WEIGHT * (gates.mean() - rate).abs()
 
 
-def active_flags(model) -> list[bool]:
-    """Which blocks ran in the last call on one image, gated or not."""
-    return [not isinstance(block, DecidedBlock) or bool(block.gate[0]) for block in model.image_encoder.trunk.blocks]
-
-
 def target_rate(level: float, *, depth: int, n_always_on: int) -> float:
     """Share of the gated blocks that is to run, so that ``8 + 40 level`` of 48 run in all: 24 at 0.4, as the supplement has it."""
     return ((8 + 40 * level) / 48 * depth - n_always_on) / (depth - n_always_on)
-
-
-def set_threshold(model, threshold: float) -> None:
-    """Run gated blocks whose logit is above ``threshold`` when tracking; see ``gates.rate_threshold``."""
-    for block in policies(model):
-        block.threshold = float(threshold)

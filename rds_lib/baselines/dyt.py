@@ -39,6 +39,7 @@ class DispatchedMLP(nn.Module):
         self.threshold = 0.0  # on the logits, when tracking
         self.is_complete = False  # the complete model runs every token
         self.generator = None
+        self.forced = None  # a gate (B, h, w, 1) to multiply by instead of deciding
         self.gate = None  # 0/1 (B, h, w, 1) of the last call
         self.logits = None
 
@@ -47,8 +48,8 @@ class DispatchedMLP(nn.Module):
         if self.is_complete:
             return self.mlp(self.norm(x)) + beside
         self.logits = self.dispatcher(x)
-        if self.training:
-            self.gate = gumbel_gate(self.logits, self.generator)
+        if self.training or self.forced is not None:
+            self.gate = gumbel_gate(self.logits, self.generator) if self.forced is None else self.forced
             return self.gate * self.mlp(self.norm(x)) + beside
         self.gate = self.logits > self.threshold
         tokens = x.reshape(-1, x.shape[-1])
@@ -81,8 +82,12 @@ def add_dispatchers(model, *, width: int = 64) -> list[DispatchedMLP]:
 
 
 def rate_loss(model, rate: float) -> Tensor:
-    """``2 (mean gate - rate)^2``, one mean over the tokens and blocks of the last call: layers may differ."""
-    gates = torch.cat([module.gate.flatten() for module in dispatchers(model)])
+    """``2 (mean gate - rate)^2`` of the last call, one mean over all blocks: layers may differ.
+
+    Every block counts alike, as in the original, where all have as many tokens. Hiera's first stages have more and
+    smaller ones, so that a block's MLP costs about the same everywhere.
+    """
+    gates = torch.stack([module.gate.mean() for module in dispatchers(model)])
     return RATE_WEIGHT * (gates.mean() - rate) ** 2
 
 
@@ -97,17 +102,6 @@ def complete_model(model):
     finally:
         for module in modules:
             module.is_complete = False
-
-
-def keep_rates(model) -> list[float]:
-    """Share of the tokens that went through each block's MLP in the last call."""
-    return [float(module.gate.detach().float().mean()) for module in dispatchers(model)]
-
-
-def set_threshold(model, threshold: float) -> None:
-    """Keep tokens whose logit is above ``threshold`` when tracking; see ``gates.rate_threshold``."""
-    for module in dispatchers(model):
-        module.threshold = float(threshold)
 
 
 def dispatchers(model) -> list[DispatchedMLP]:

@@ -1,6 +1,7 @@
 """PBD, DyT and AdaViT put on a model, and the files that hold what was trained."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -59,10 +60,28 @@ def check_method(method: str, level: float) -> None:
         raise RDSInputError(f"level is {level}; give 0.4 to 1, as in the paper's Table 9")
 
 
+def gated(model) -> list:
+    """The modules with a gate, DyT's MLPs or AdaViT's blocks, in order; PBD and SlimSAM have none."""
+    return [*dyt.dispatchers(model), *adavit.policies(model)]
+
+
 def set_threshold(model, threshold: float) -> None:
-    """Set the threshold of all gates of a model; PBD has none."""
-    dyt.set_threshold(model, threshold)
-    adavit.set_threshold(model, threshold)
+    """Keep what has a logit above ``threshold`` when tracking; see ``gates.rate_threshold``."""
+    for module in gated(model):
+        module.threshold = float(threshold)
+
+
+@contextmanager
+def multiplied_gates(model, gates) -> Iterator[None]:
+    """Run everything and multiply by given gates, one tensor for each module of :func:`gated`: the forward of the training."""
+    modules = gated(model)
+    for module, gate in zip(modules, gates, strict=True):
+        module.forced = gate.to(next(module.parameters()))
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.forced = None
 
 
 def save_baseline(path, model, header: Mapping) -> None:

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from rds_lib.baselines.aligning import bottleneck_aligning, embedding_aligning, embedding_share
 from rds_lib.baselines.slimsam import disturbed_taylor, feature_maps, fuse_attention, prune, save_slim, split_attention
-from rds_lib.baselines.training import clip_loss, encode_clips
+from rds_lib.baselines.training import encode_clips
 from rds_lib.errors import RDSInputError
 from rds_lib.sam2_models import build_model
+from rds_lib.tracking import frame_by_frame
+from rds_lib.train import clip_loss
 from rds_lib.training_data import SequenceBatches, loader
-from rds_lib.training_run import TrainingRun, learning_rate, local_device, optimizer_step
+from rds_lib.training_run import TrainingRun, average_gradients, join_processes, learning_rate, local_device, optimizer_step
 
 ALIGNING = 0.5  # share of the inner terms in the first half of phase 1
 CLIP_NORM = 1.0
@@ -35,6 +37,8 @@ def train_slimsam(
     ----------
     ninths : int
         4 to 9; of the width and of the bottlenecks, ``ninths`` / 9 stay, so that some (ninths / 9)^2 of the work does.
+    seed : int
+        Under ``torchrun`` every process draws its own clips; what is pruned follows from the same images in all of them.
     steps : int
         Of the fine-tuning, and in all of the two alignments before it, half each.
     importance_steps : int
@@ -49,6 +53,7 @@ def train_slimsam(
     """
     if ninths not in range(4, 10):
         raise RDSInputError(f"SlimSAM's level is {ninths}/9; give 4 to 9 ninths, as in the paper's Table 9")
+    rank, world = join_processes()
     device = device or local_device()
     build = partial(build_model, config_file, checkpoint, device=device)
     teacher, student = build().requires_grad_(False), build()
@@ -58,7 +63,7 @@ def train_slimsam(
     images = [item[0].flatten(0, 1).to(device) for item in _batches(data(seed=seed + 1, first_step=0, steps=importance_steps))]
 
     kept = _cut(student, "width", ninths / 9, partial(feature_maps, teacher), images, seed)
-    run = partial(_train, student, data=data, seed=seed, save_every=save_every)
+    run = partial(_train, student, data=data, seed=seed * world + rank, save_every=save_every)
     run(workdir / "width", steps // 2, lr_align, label="align bottlenecks", loss_of=lambda batch, progress: (
         bottleneck_aligning(student, teacher, batch[0].to(device).flatten(0, 1), ALIGNING if progress < 0.5 else 0.0), {}))
     slimmed = copy.deepcopy(student).requires_grad_(False)
@@ -68,7 +73,8 @@ def train_slimsam(
     fuse_attention(student)
     run(workdir / "tune", steps, lr_encoder, lr_head, label="fine-tune", loss_of=lambda batch, progress: _tracking_loss(
         student, batch[0].to(device), batch[1].to(device)))
-    save_slim(out, student, kept)
+    if rank == 0:
+        save_slim(out, student, kept)
     return out
 
 
@@ -85,23 +91,26 @@ def _cut(student, phase, keep, reference, images, seed):
 
 def _train(student, workdir, steps, lr, lr_head=0.0, *, label, loss_of, data, seed, save_every):
     """One part of the training; ``loss_of(batch, progress)`` gives a loss and numbers for the log."""
+    rank, world = join_processes()
     encoder = list(student.image_encoder.parameters())
     own = {id(p) for p in encoder}
     groups = [{"params": encoder, "peak": lr}, {"params": [p for p in student.parameters() if id(p) not in own], "peak": lr_head}]
     student.requires_grad_(bool(lr_head)).image_encoder.requires_grad_(True)
     optimizer = torch.optim.AdamW([group for group in groups if group["peak"]], weight_decay=0.0)
-    run = TrainingRun(workdir, {"model": student, "optimizer": optimizer}, total=steps, save_every=save_every)
+    run = TrainingRun(workdir, {"model": student, "optimizer": optimizer}, total=steps, save_every=save_every, writes=rank == 0)
     batches = data(seed=seed, first_step=run.step, steps=steps - run.step)
-    for batch in tqdm(loader(batches, device=encoder[0].device), desc=f"SlimSAM, {label}", disable=None):
+    for batch in tqdm(loader(batches, device=encoder[0].device), desc=f"SlimSAM, {label}", disable=None if rank == 0 else True):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run.step, steps, group["peak"], warm_up=WARM_UP)
         loss, numbers = loss_of(batch, run.step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer_step(optimizer, [p for group in optimizer.param_groups for p in group["params"]], clip_norm=CLIP_NORM)
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        average_gradients(trained, world)
+        optimizer_step(optimizer, trained, clip_norm=CLIP_NORM)
         run.finish_step(loss=round(loss.item(), 5), **numbers)
 
 
 def _tracking_loss(model, images, targets):
-    loss, iou = clip_loss(model, encode_clips(model, images), targets)
+    loss, iou = clip_loss(model, frame_by_frame(encode_clips(model, images), len(images)), targets)
     return loss, {"iou": round(iou, 4)}

@@ -7,22 +7,23 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from rds_lib.baselines import adavit, dyt
-from rds_lib.baselines.files import prepare, save_baseline, set_threshold
+from rds_lib.baselines.files import gated, prepare, save_baseline, set_threshold
 from rds_lib.baselines.gates import rate_threshold
-from rds_lib.losses import clip_iou, sam2_loss
 from rds_lib.sam2_models import build_model
-from rds_lib.tracking import Prompt, frame_by_frame, track_clip
+from rds_lib.tracking import frame_by_frame
+from rds_lib.train import clip_loss
 from rds_lib.training_data import SequenceBatches, loader
 from rds_lib.training_run import TrainingRun, average_gradients, join_processes, learning_rate, local_device, optimizer_step
 
 WARM_UP = 10  # steps
 CLIP_NORM = 1.0
-CALIBRATION_PASSES = 2  # a threshold changes the tokens that later gates see
+CALIBRATION_BATCHES = 4
+CALIBRATION_PASSES = 10
 
 
 def train_baseline(
     method: str, level: float, *, sequences, calibration, blocks, out: Path, workdir: Path, seed: int, steps: int, batch: int, frames: int,
-    lr_gate: float, lr_lora: float, lora_rank: int, reading: str = "A", width: int = 64,
+    lr_gate: float, lr_lora: float, lora_rank: int, reading: str = "A", width: int = 64, rate: float | None = None,
     config_file: str = "mini", checkpoint: Path | None = None, save_every: int = 50, device: str | None = None,
 ) -> Path:
     """Train one baseline, resuming from ``workdir``, set the threshold of its gates, and write it to ``out``.
@@ -36,8 +37,10 @@ def train_baseline(
     steps, batch, frames : int
         Optimiser steps, clips a step and process, frames a clip; under ``torchrun`` every process draws its own clips.
     lr_gate, lr_lora : float
-        Peak rates of the method's own parts and of the adapters. Gates that start nearly open do not move at the
-        adapters' rate.
+        Peak rates of what decides, dispatchers and policies, and of all adapters. Gates that start nearly open do not move
+        at the adapters' rate.
+    rate : float, optional
+        Share of the gates that is to stay open; by default what the level says, see :func:`gate_rate`.
 
     Returns
     -------
@@ -49,9 +52,10 @@ def train_baseline(
     model = build_model(config_file, checkpoint, device=device)
     torch.manual_seed(seed)
     prepare(model, method, level, blocks=blocks, rank=lora_rank, reading=reading, width=width)
+    rate = gate_rate(model, method, level) if rate is None else rate
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    groups = [{"params": [p for name, p in trained.items() if ("lora_" in name) == is_lora], "peak": peak, "weight_decay": 0.0}
-              for is_lora, peak in ((True, lr_lora), (False, lr_gate))]
+    groups = [{"params": [p for name, p in trained.items() if is_gate(name) == wanted], "peak": peak, "weight_decay": 0.0}
+              for wanted, peak in ((False, lr_lora), (True, lr_gate))]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
     run = TrainingRun(workdir, {"trained": torch.nn.ParameterList(trained.values()), "optimizer": optimizer}, total=steps,
                       save_every=save_every, writes=rank == 0)
@@ -62,45 +66,50 @@ def train_baseline(
             group["lr"] = learning_rate(run.step, steps, group["peak"], warm_up=WARM_UP)
         torch.manual_seed((seed << 20) + run.step * world + rank)  # DyT's dropout
         generator = torch.Generator(device).manual_seed((seed << 24) + run.step * world + rank)
-        loss, iou, kept = _step_loss(model, method, level, images.to(device), targets.to(device), generator)
+        loss, iou, kept = _step_loss(model, method, rate, images.to(device), targets.to(device), generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(list(trained.values()), world)
         optimizer_step(optimizer, trained.values(), clip_norm=CLIP_NORM)
         run.finish_step(loss=round(loss.item(), 4), iou=round(iou, 4), kept=round(kept, 4))
-    clips = SequenceBatches(calibration, seed=seed, first_step=0, steps=4, **options)
-    threshold = calibrate_gates(model.eval(), method, level, [images.to(device) for images, _ in (clips[i] for i in range(len(clips)))])
+    clips = SequenceBatches(calibration, seed=seed, first_step=0, steps=CALIBRATION_BATCHES, **options)
+    threshold = calibrate_gates(model.eval(), rate, [images.to(device) for images, _ in (clips[i] for i in range(len(clips)))])
     if rank == 0:
         save_baseline(out, model, {"method": method, "level": level, "blocks": list(blocks), "rank": lora_rank, "reading": reading,
                                    "width": width, "threshold": threshold, "config_file": str(config_file)})
     return out
 
 
+def is_gate(name: str) -> bool:
+    """Whether a parameter belongs to a dispatcher or a policy."""
+    return "dispatcher" in name or "policy" in name
+
+
 def gate_rate(model, method: str, level: float) -> float:
-    """Share of its gates that a method is to keep open at a level: of the tokens for DyT, of the gated blocks for AdaViT."""
-    if method == "dyt":
+    """Share of its gates that a method is to keep open at a level: of the tokens for DyT, of the gated blocks for AdaViT; PBD has none."""
+    if method != "adavit":
         return level
     depth = len(model.image_encoder.trunk.blocks)
     return adavit.target_rate(level, depth=depth, n_always_on=depth - len(adavit.policies(model)))
 
 
-def _step_loss(model, method, level, images, targets, generator):
+def _step_loss(model, method, rate, images, targets, generator):
     """Loss of one step, IoU after the first frame, and the share of gates that were open."""
     for module in gated(model):
         module.train().generator = generator
     features = encode_clips(model, images)
-    task, iou = clip_loss(model, features, targets)
+    task, iou = clip_loss(model, frame_by_frame(features, len(images)), targets)
     if method == "pbd":
         return task, iou, 1.0
-    kept = torch.cat([module.gate.detach().flatten() for module in gated(model)]).mean().item()
+    kept = torch.stack([module.gate.detach().mean() for module in gated(model)]).mean().item()
     if method == "adavit":
-        return task + adavit.usage_loss(model, gate_rate(model, method, level)), iou, kept
-    loss = task + dyt.rate_loss(model, level)
+        return task + adavit.usage_loss(model, rate), iou, kept
+    loss = task + dyt.rate_loss(model, rate)
     with dyt.complete_model(model):
         complete = encode_clips(model, images)
     teacher = [x.detach() for x in complete["backbone_fpn"]]
     distance = sum(F.mse_loss(ours, theirs) for ours, theirs in zip(features["backbone_fpn"], teacher)) / len(teacher)
-    return loss + clip_loss(model, complete, targets)[0] + distance, iou, kept
+    return loss + clip_loss(model, frame_by_frame(complete, len(images)), targets)[0] + distance, iou, kept
 
 
 def encode_clips(model, images) -> dict:
@@ -109,29 +118,34 @@ def encode_clips(model, images) -> dict:
         return model.forward_image(images.transpose(0, 1).flatten(0, 1))
 
 
-def clip_loss(model, features, targets):
-    """SAM2's loss from a mask on the first frame, mean over the frames after it, and their IoU, from features of all frames at once."""
-    batch, frames = targets.shape[:2]
-    with torch.autocast("cuda", torch.bfloat16, enabled=targets.is_cuda):
-        outputs = track_clip(model, frames, Prompt(masks=targets[:, :1]), frame_by_frame(features, batch))
-    return sum(sam2_loss(outputs[t], targets[:, t]) for t in range(1, frames)) / (frames - 1), clip_iou(outputs, targets)
-
-
 @torch.inference_mode()
-def calibrate_gates(model, method: str, level: float, batches) -> float:
-    """Set the threshold under which a model keeps what its level asks for, on average over images (B, T, 3, S, S)."""
-    threshold = 0.0
-    for _ in range(CALIBRATION_PASSES if method != "pbd" else 0):
-        logits = []
-        for images in batches:
-            for image in images.flatten(0, 1).split(1):
-                model.forward_image(image)
-                logits += [module.logits.flatten() for module in gated(model)]
-        threshold = rate_threshold(torch.cat(logits), gate_rate(model, method, level))
+def calibrate_gates(model, rate: float, batches) -> float:
+    """Set the threshold under which a share ``rate`` of a model's gates is open, on average over images (B, T, 3, S, S).
+
+    A threshold changes the tokens that later gates see, so it is sought by halving an interval, each time with the
+    gates as they then are.
+    """
+    if not gated(model):
+        return 0.0
+    images = [image for batch in batches for image in batch.flatten(0, 1).split(1)]
+
+    def run(threshold):
         set_threshold(model, threshold)
+        logits, gates = [], []
+        for image in images:
+            model.forward_image(image)
+            logits += [module.logits.flatten() for module in gated(model)]
+            gates += [module.gate.float().mean() for module in gated(model)]
+        return torch.cat(logits), torch.stack(gates).mean().item()
+
+    threshold, reach = rate_threshold(run(0.0)[0], rate), None
+    tried = []
+    for _ in range(CALIBRATION_PASSES):
+        logits, share = run(threshold)
+        tried.append((abs(share - rate), threshold))
+        reach = reach or 4 * logits.std().item()
+        threshold += reach if share > rate else -reach
+        reach /= 2
+    threshold = min(tried)[1]
+    set_threshold(model, threshold)
     return threshold
-
-
-def gated(model) -> list:
-    """The modules with a gate, of DyT or of AdaViT; PBD has none."""
-    return [*dyt.dispatchers(model), *adavit.policies(model)]
