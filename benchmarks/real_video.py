@@ -14,7 +14,7 @@ import pandas as pd
 
 from rds_lib import load_params, paths
 from rds_lib.artifacts import read_table
-from rds_lib.comparison import box_scores, compare_arms, evaluate_source, summarise
+from rds_lib.comparison import box_scores, compare_arms, evaluate_sources, summarise
 from rds_lib.sources import Source
 
 
@@ -27,8 +27,8 @@ def main():
     params, folder = load_params(options.profile), paths.workdir(options.profile)
     ranking = read_table(folder / "importance" / "importance.csv")
     with tempfile.TemporaryDirectory() as keep:
-        arms = evaluate_source(
-            params, Source("real", options.root, "davis2017", options.split), folder, ranking=ranking, keep=Path(keep))
+        source = Source("real", options.root, "davis2017", options.split)
+        arms = evaluate_sources(params, [source], folder, ranking=ranking, keep=Path(keep))["real"]
     generator, n = np.random.default_rng(params.evaluation.seed), params.evaluation.bootstrap
     by_sequence = pd.DataFrame({f"{method} {level}": 100 * scores.objects.groupby("sequence")["JF"].mean()
                                 for (method, level), scores in arms.items()}).T

@@ -83,9 +83,10 @@ class _Runner:
     def finish(self, timed: range):
         predictor = self.arm.predictor
         for t in timed:
-            active, kept = activity(predictor, self.gates[t])
             if self.arm.routes in ("learned", "forced"):
-                active = np.array(self.state["rds"].frames[t].active, float)
+                active = kept = np.array(self.state["rds"].frames[t].active, float)
+            else:
+                active, kept = activity(predictor, self.gates[t - timed.stop])  # of the last frame it is the last
             self.active.append(active)
             self.gmacs.append(float(active @ np.array(block_macs(predictor.image_encoder.trunk, predictor.image_size, kept))) / 1e9)
 

@@ -1,5 +1,6 @@
 """The arms of the evaluation: RDS, plain SAM2, the baselines, and controls that tell routing from fine-tuning and from luck."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rds_lib.baselines.files import gated
 from rds_lib.baselines.static import PLANS, PUBLISHED_DEPTH, published_plan, random_plan
 from rds_lib.boxes import summarise_boxes
 from rds_lib.evaluate import (
-    Scores, copy_first_mask, fixed_route, keep_prob_matrix, paired_difference, random_routes, score_tracker, track_sequence,
+    Job, Scores, collect_scores, copy_first_mask, fixed_route, keep_prob_matrix, paired_difference, random_routes, score_jobs, track_sequence,
 )
 from rds_lib.macs import block_macs
 from rds_lib.metrics import bootstrap_ci
@@ -25,8 +26,8 @@ ADAPTERS = {kind: f"RDS, adapters {where}" for kind, where in zip(
     PLACEMENTS, ("on all blocks", "on random blocks", "on the most active blocks", "nowhere"), strict=True)}
 
 
-def evaluate_source(params, source, folder: Path, *, ranking: pd.DataFrame, keep: Path) -> dict:
-    """Score every arm on one data set; the controls run on DAVIS-shaped sets only.
+def evaluate_sources(params, sources, folder: Path, *, ranking: pd.DataFrame, keep: Path) -> dict[str, dict]:
+    """Score every arm on all data sets; the controls run on DAVIS-shaped sets only.
 
     The controls run with RDS's own adapted weights and at its own number of active blocks:
     ``random routes`` draws afresh on every frame; ``static top-n`` keeps the most important blocks; ``own mean w`` is
@@ -37,53 +38,69 @@ def evaluate_source(params, source, folder: Path, *, ranking: pd.DataFrame, keep
 
     Parameters
     ----------
+    sources : sequence of sources.Source
     folder : Path
         Holds the products of the stages: ``train``, ``baselines/<method>`` and ``placement``.
     ranking : DataFrame
         ``importance.csv``.
+    keep : Path
+        Receives the masks of SAM2 and of RDS, by data set and method.
 
     Returns
     -------
-    dict ``(method, level) -> Scores``
+    dict ``source name -> (method, level) -> Scores``
     """
-    sequences, arms = source.sequences(), {}
-
-    def run(method, level, predictor, track=None, masks=None):
-        track = track or (lambda sequence: track_sequence(predictor, sequence))
-        scores = score_tracker(track, sequences, source.root, layout=source.layout, split=source.split, keep=masks,
-                               workers=cpu_workers(), label=f"{source.name}: {method} {level}")
-        arms[method, level] = replace(scores, gmacs=realised_gmacs(predictor, scores.routes)) if predictor is not None else scores
-
-    run("copy first mask", 0.0, None, copy_first_mask)
-    run("SAM2", 1.0, predictor_for(params, routing="full"), masks=keep / source.name / "SAM2")
-    run("SAM2 + I-LoRA", 1.0, adapted_full_predictor(params, weights_file(folder / "train", CONTROL)))
-    for config, predictor in smaller_predictors(params).items():
-        run(config, 1.0, predictor)
-    for method, label, level, file in baselines.rows(params):
-        predictor = baselines.baseline_predictor(params, method, folder / "baselines" / method / file)
-        run(label, level, predictor, baselines.tracker(predictor))
-    for budget in params.evaluation.budgets:
-        predictor = predictor_for(params, weights_file(folder / "train", str(budget)), budget=budget)
-        run("RDS", budget, predictor, masks=keep / source.name / f"RDS_{budget}")
-        run("RDS, one for all", budget, predictor_for(params, weights_file(folder / "train", ANY), budget=budget))
-        if source.layout == "davis2017":
-            _run_controls(params, run, arms, predictor, budget, ranking)
-    if source.layout == "davis2017":
+    with tempfile.TemporaryDirectory() as temporary:
+        run = _Runner(sources, Path(temporary), keep)
+        shaped = [source for source in sources if source.layout == "davis2017"]
+        run("copy first mask", 0.0, None, copy_first_mask)
+        run("SAM2", 1.0, predictor_for(params, routing="full"), masks="SAM2")
+        run("SAM2 + I-LoRA", 1.0, adapted_full_predictor(params, weights_file(folder / "train", CONTROL)))
+        for config, predictor in smaller_predictors(params).items():
+            run(config, 1.0, predictor)
+        for method, label, level, file in baselines.rows(params):
+            predictor = baselines.baseline_predictor(params, method, folder / "baselines" / method / file)
+            run(label, level, predictor, baselines.tracker(predictor))
+        for budget in params.evaluation.budgets:
+            predictor = predictor_for(params, weights_file(folder / "train", str(budget)), budget=budget)
+            run("RDS", budget, predictor, masks=f"RDS_{budget}")
+            run("RDS, one for all", budget, predictor_for(params, weights_file(folder / "train", ANY), budget=budget))
+            for source in shaped:
+                _run_controls(params, run, source, predictor, budget, ranking)
         budget = params.baselines.placement_budget
-        for kind, label in ADAPTERS.items():
-            run(label, budget, predictor_for(params, weights_file(folder / "placement", kind), budget=budget))
-    return arms
+        for kind, label in ADAPTERS.items() if shaped else ():
+            run(label, budget, predictor_for(params, weights_file(folder / "placement", kind), budget=budget), sources=shaped)
+    return run.arms
 
 
-def _run_controls(params, run, arms, predictor, budget, ranking):
-    rds, seed = arms["RDS", budget], params.evaluation.seed
+class _Runner:
+    """Runs one arm after another, each over the sequences of all data sets at once, and keeps the scores."""
+
+    def __init__(self, sources, temporary: Path, keep: Path):
+        self.sources, self.temporary, self.keep = {source: source.sequences() for source in sources}, temporary, keep
+        self.arms = {source.name: {} for source in sources}
+
+    def __call__(self, method, level, predictor, track=None, *, masks="", sources=None):
+        track = track or (lambda sequence: track_sequence(predictor, sequence))
+        sources = list(sources or self.sources)
+        jobs = [Job(sequence, source.root, source.layout, source.split, (self.keep if masks else self.temporary) / source.name / masks)
+                for source in sources for sequence in self.sources[source]]
+        results = iter(score_jobs(track, jobs, workers=cpu_workers(), label=f"{method} {level}"))
+        for source in sources:
+            scores = collect_scores([next(results) for _ in self.sources[source]], source.layout)
+            self.arms[source.name][method, level] = scores if predictor is None else replace(scores, gmacs=realised_gmacs(predictor, scores.routes))
+
+
+def _run_controls(params, run, source, predictor, budget, ranking):
+    arms, seed = run.arms[source.name], params.evaluation.seed
+    rds = arms["RDS", budget]
     depth, always_on, n_active = predictor.depth, predictor.always_on, round(rds.active)
 
     def run_fixed(name, route):
         def track(sequence):
             predictor.set_fixed_route(route(sequence.name) if callable(route) else route)
             return track_sequence(predictor, sequence)
-        run(name, budget, predictor, track)
+        run(name, budget, predictor, track, sources=[source])
 
     run_fixed("random routes", lambda name: random_routes(name, depth=depth, always_on=always_on, n_active=n_active, seed=seed))
     importance = -(ranking["global_score"].rank(ascending=False) + ranking["local_score"].rank(ascending=False))
@@ -129,11 +146,11 @@ def best_per_sequence(plans: list[Scores]) -> Scores:
 
     def gather(name):
         tables = [(getattr(plans[n], name), sequence) for sequence, n in winner.items()]
-        return pd.concat([table[table["sequence"] == sequence] for table, sequence in tables if len(table)], ignore_index=True)
+        return pd.concat([pd.DataFrame(), *(table[table["sequence"] == sequence] for table, sequence in tables if len(table))], ignore_index=True)
 
     objects = gather("objects")
     objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
-    return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), plans[0].gmacs)
+    return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), float(np.mean([plans[n].gmacs for n in winner])))
 
 
 def summarise(arms: dict, *, generator, n: int) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,18 +33,21 @@ class Tracked:
     seconds: float  # wall time of prompts and propagation, frames already loaded
 
 
-def track_sequence(predictor, sequence: Sequence, *, prompt: str = "mask", progress: bool = False) -> Tracked:
-    """Track every object from its own first annotation to the last frame; ``prompt`` is "mask", "box" or "point".
+def track_sequence(predictor, sequence: Sequence, *, prompt: str = "mask", frames: int | None = None, progress: bool = False) -> Tracked:
+    """Track every object from its own first annotation to the last frame, or through the first ``frames`` of the video.
+
+    ``prompt`` is "mask", "box" or "point".
 
     Objects that appear later are added when they appear, as SAM2's VOS script does for such data sets; the frame on
     which an object is prompted runs the full encoder. A pixel that several objects claim goes to the largest logit.
     Works with stock SAM2 predictors too; the route table is then empty.
     """
     state = predictor.init_state(str(sequence.frame_paths[0].parent))
-    starts = sorted(set(sequence.prompt_frame.values()))
+    length = min(len(sequence), frames or len(sequence))
+    starts = [start for start in sorted(set(sequence.prompt_frame.values())) if start < length]
     masks, began = {}, time.perf_counter()
-    bar = tqdm(total=len(sequence) - starts[0], desc=sequence.name, disable=None if progress else True)
-    for start, stop in zip(starts, [*starts[1:], len(sequence)]):
+    bar = tqdm(total=length - min(starts, default=0), desc=sequence.name, disable=None if progress else True)
+    for start, stop in zip(starts, [*starts[1:], length]):
         for obj_id, prompt_frame in sequence.prompt_frame.items():
             if prompt_frame == start:
                 _add_prompt(predictor, state, start, obj_id, sequence.prompt(obj_id), prompt)
@@ -115,6 +119,16 @@ class Scores:
         return mean_active(self.routes)
 
 
+class Job(NamedTuple):
+    """A sequence to track and to score: by the protocol of its data set's layout, against the set's root and split."""
+
+    sequence: Sequence
+    gt_root: Path
+    layout: str
+    split: str
+    folder: Path  # receives the predicted masks
+
+
 def score_tracker(
     track: Callable[[Sequence], Tracked], sequences: Iterable[Sequence], gt_root: Path, *, layout: str, split: str = "val",
     keep: Path | None = None, label: str = "", workers: int = 1,
@@ -133,16 +147,28 @@ def score_tracker(
         Processes that track and score, a sequence at a time; see ``parallel.map_items``.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = keep or Path(temporary)
+        jobs = [Job(sequence, gt_root, layout, split, keep or Path(temporary)) for sequence in sequences]
+        return collect_scores(score_jobs(track, jobs, label=label, workers=workers), layout)
 
-        def run(sequence):
-            tracked = track(sequence)
-            write_masks(folder, sequence, tracked.masks, layout=layout)
-            table = score_masks(gt_root, folder, protocol=layout, split=split, sequences=[sequence.name])
-            boxes = box_table(sequence, tracked.masks) if layout == "davis2017" else pd.DataFrame()
-            return table, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks), boxes
 
-        tables, routes, seconds, frames, boxes = zip(*map_items(run, sequences, workers=workers, label=label))
+def score_jobs(track: Callable[[Sequence], Tracked], jobs: list[Job], *, label: str = "", workers: int = 1) -> list[tuple]:
+    """What :func:`collect_scores` takes, for every job in order; the longest go first, so that no worker waits long at the end."""
+    def run(n):
+        sequence, gt_root, layout, split, folder = jobs[n]
+        tracked = track(sequence)
+        write_masks(folder, sequence, tracked.masks, layout=layout)
+        table = score_masks(gt_root, folder, protocol=layout, split=split, sequences=[sequence.name])
+        boxes = box_table(sequence, tracked.masks) if layout == "davis2017" else pd.DataFrame()
+        return table, tracked.routes.assign(sequence=sequence.name), tracked.seconds, len(tracked.masks), boxes
+
+    order = sorted(range(len(jobs)), key=lambda n: -len(jobs[n].sequence) * (2 + len(jobs[n].sequence.obj_ids)))
+    done = dict(zip(order, map_items(run, order, workers=workers, label=label), strict=True))
+    return [done[n] for n in range(len(jobs))]
+
+
+def collect_scores(results: list[tuple], layout: str) -> Scores:
+    """The scores of one data set, from its part of what :func:`score_jobs` gave."""
+    tables, routes, seconds, frames, boxes = zip(*results)
     objects = pd.concat(tables, ignore_index=True)
     objects.attrs["summary"] = tables[0].attrs["summary"] | summarise(objects, layout)
     return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames), pd.concat(boxes, ignore_index=True))
@@ -171,11 +197,14 @@ def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
         "active_share": groups["active"].mean()}).reset_index()
 
 
-def calibrate(predictor, sequences, *, target_active: float, passes: int = 2, workers: int = 1) -> tuple[float, np.ndarray]:
+def calibrate(
+    predictor, sequences, *, target_active: float, frames: int | None = None, passes: int = 2, workers: int = 1,
+) -> tuple[float, np.ndarray]:
     """Threshold whose mean active count over the calibration split is closest to ``target_active``.
 
     The routes change the masks and the masks change the routes, so the split is tracked again under the new
     threshold, ``passes`` times in all; the first pass keeps the ``target_active`` most probable blocks of each frame.
+    Routes differ between videos more than within one: many videos and the first ``frames`` of each serve best.
 
     Returns
     -------
@@ -186,7 +215,8 @@ def calibrate(predictor, sequences, *, target_active: float, passes: int = 2, wo
     policy = replace(predictor.policy, mode="top_n", n_active=round(target_active))
     for _ in range(passes):
         predictor.set_policy(policy)
-        tables = map_items(lambda s: track_sequence(predictor, s).routes.assign(sequence=s.name), sequences, workers=workers)
+        tables = map_items(lambda s: track_sequence(predictor, s, frames=frames).routes.assign(sequence=s.name), sequences,
+                           workers=workers)
         w = keep_prob_matrix(pd.concat(tables, ignore_index=True))
         tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active)
         policy = replace(policy, mode="threshold", tau=tau)

@@ -107,7 +107,7 @@ class Importance(Section):
 
 
 class Train(Section):
-    """The RDS loop: one router per budget."""
+    """The RDS loop: one router per budget. Thresholds are calibrated on the first ``calibration_frames`` of each video."""
 
     seed: Seed
     budgets: Budgets
@@ -118,6 +118,7 @@ class Train(Section):
     lr_lora: Rate
     lora_rank: Count
     router_hidden: Count
+    calibration_frames: Frames
 
 
 class Baselines(Section):

@@ -25,7 +25,6 @@ from rds_lib.products import predictor_for
 from rds_lib.routing import target_active
 from rds_lib.sources import training_sequences
 from rds_lib.stage_train import SHAPING, adapted_blocks, fingerprint
-from rds_lib.training_data import SequenceBatches
 
 _logger = logging.getLogger(__name__)
 SMALLEST_RATE = 0.02  # of tokens that DyT keeps, where it is to match a work that it cannot reach
@@ -101,10 +100,9 @@ def describe_level(params, workdir: Path, method: str, level: float, path: Path)
     predictor = load_into(whole, method, path)
     trunk, size = predictor.image_encoder.trunk, predictor.image_size
     _, calibration = training_sequences(params, workdir)
-    clips = SequenceBatches(calibration, seed=params.train.seed, first_step=0, steps=2, batch=2, frames=params.train.frames, size=size)
-    images = torch.cat([clips[i][0].flatten(0, 1) for i in range(len(clips))]).to(predictor.device)
     ran, kept, macs, apart = [], [], [], 0.0
-    for image in images.split(1):
+    for image in training.calibration_images(calibration, size):
+        image = image.to(predictor.device)
         with watch_gates(predictor) as seen:
             skipped = predictor.forward_image(image)["backbone_fpn"]
         ran_now, kept_now = activity(predictor, seen[0])

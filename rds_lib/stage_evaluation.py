@@ -7,7 +7,7 @@ import pandas as pd
 
 from rds_lib.artifacts import read_table, require, write_json, write_table
 from rds_lib.baselines.products import LABELS
-from rds_lib.comparison import box_scores, compare_arms, evaluate_source, summarise
+from rds_lib.comparison import box_scores, compare_arms, evaluate_sources, summarise
 from rds_lib.evaluate import route_spread
 from rds_lib.sources import validation_sources
 from rds_lib.stage_baselines import run_baseline
@@ -28,9 +28,7 @@ def run_evaluation(params, workdir: Path, out: Path) -> None:
     for method in LABELS:
         require(f"baselines/{method}", workdir, build=lambda path: run_baseline(params, workdir, method, path), stage="baseline")
     ranking = read_table(workdir / "importance" / "importance.csv")
-    arms = {}
-    for source in validation_sources(params, workdir):
-        arms[source.name] = evaluate_source(params, source, workdir, ranking=ranking, keep=out / "predictions")
+    arms = evaluate_sources(params, validation_sources(params, workdir), workdir, ranking=ranking, keep=out / "predictions")
     generator = np.random.default_rng(params.evaluation.seed)
     table = summarise(arms, generator=generator, n=params.evaluation.bootstrap)
     write_table(out / "table.csv", table)

@@ -12,9 +12,14 @@ from rds_lib.lora import load_rds
 from rds_lib.paths import REPORTS, is_smoke
 from rds_lib.products import ANY, CONTROL, weights_file
 
+DEFAULT = "mini"
+
 
 def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
-    """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, outside smoke runs also into ``reports``; returns the ledger."""
+    """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, and return the ledger.
+
+    Outside smoke runs they also go into ``reports``, those of another profile than ``mini`` into a folder of its name there.
+    """
     scores, boxes, objects, routes, importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in (
         "evaluation/table.csv", "evaluation/boxes.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv",
         "benchmark/table.csv"))
@@ -24,7 +29,8 @@ def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
     ledger = claims.judge(claims.the_claims(), evidence)
     ours = table9.measured_rows(scores, speed, trained=trained_parameters(params, workdir), profile=params.profile)
     table = pd.concat([ours, table9.paper_rows()], ignore_index=True)
-    for folder in [out] + ([] if is_smoke(workdir) else [REPORTS]):
+    shown = REPORTS if params.profile == DEFAULT else REPORTS / params.profile  # what another profile finds does not replace ours
+    for folder in [out] + ([] if is_smoke(workdir) else [shown]):
         write_table(folder / "claims.csv", ledger)
         write_table(folder / "table9.csv", table)
         for name, page in (("claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset)), ("table9.md", table9.as_page(table, boxes))):

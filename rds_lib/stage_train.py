@@ -82,7 +82,7 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
     for budget in budgets:
         predictor = predictor_for(params, path, budget=budget, tau=0.5)
         goal = target_active(budget, predictor.depth, predictor.always_on)
-        tau, w = calibrate(predictor, sequences, target_active=goal, workers=cpu_workers())
+        tau, w = calibrate(predictor, sequences, target_active=goal, frames=params.train.calibration_frames, workers=cpu_workers())
         active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
         rows.append({"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half})
         seen_w[budget] = w
@@ -93,7 +93,7 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
 
 def fingerprint(params, *parts, modules=SHAPING) -> str:
     """Short hash of all that a training depends on, code and base weights included: a change starts afresh, nothing else does."""
-    shaping = params.train.model_dump(exclude={"budgets", "lora_rank"})  # a run's own are among the parts
+    shaping = params.train.model_dump(exclude={"budgets", "lora_rank", "calibration_frames"})  # a run's own are among the parts
     digest = hashlib.sha256(repr((params.model, params.clips, params.data, shaping, *parts)).encode())
     files = [Path(module.__file__) for module in modules] + [resolve_or_none(params.model.checkpoint) or sam2_models.MINI_WEIGHTS]
     for file in files:

@@ -62,7 +62,7 @@ def rds_arms(params, weights: Path | None, device: str) -> list[Arm]:
 
 def rival_arms(params, folder: str | Path | None, device: str) -> list[Arm]:
     """The baselines that were trained, and models that are smaller from the start."""
-    if folder is None:
+    if folder is None or not Path(folder).is_dir():
         return []
     arms = []
     for method, label, level, file in rows(params):

@@ -229,19 +229,22 @@ def spread_figure(spread: pd.DataFrame, always_on: Sequence[int]) -> Picture:
 
 
 def comparison_figure(comparisons: pd.DataFrame, dataset: str) -> Picture:
-    """RDS minus each control, in points of J&F, paired per object, with 95 % intervals over sequences."""
-    rows = comparisons[comparisons["dataset"] == dataset].sort_values(["against", "level"])
-    figure = Figure(figsize=(8.5, 0.26 * len(rows) + 1.0), layout="constrained")
-    axis = figure.subplots()
-    for y, row in enumerate(rows.itertuples()):
-        colour = COLOURS.get(row.against, QUIET)
-        axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2)
-        axis.plot([row.effect], [y], "o", color=colour, ms=5)
-    axis.axvline(0, color=QUIET, lw=1)
-    axis.set_yticks(range(len(rows)), [f"{row.against}, {row.level}" for row in rows.itertuples()], fontsize=8)
-    axis.set(xlabel="RDS minus the other, J&F points (right: RDS is better)", title=dataset)
-    _plain(axis)
-    return Picture(figure, f"{dataset}: RDS against {rows['against'].nunique()} others at {rows['level'].nunique()} budgets")
+    """RDS minus every rival, in points of J&F, paired per object, with 95 % intervals over sequences; a panel per budget."""
+    rows = comparisons[comparisons["dataset"] == dataset]
+    levels, rivals = sorted(rows["level"].unique(), reverse=True), list(dict.fromkeys(rows["against"]))[::-1]
+    figure = Figure(figsize=(min(3.2 * len(levels) + 2.4, 12), 0.24 * len(rivals) + 1.2), layout="constrained")
+    for axis, level in zip(figure.subplots(1, len(levels), sharey=True, sharex=True, squeeze=False)[0], levels):
+        for row in rows[rows["level"] == level].itertuples():
+            colour, y = COLOURS.get(row.against, QUIET), rivals.index(row.against)
+            axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2)
+            axis.plot([row.effect], [y], "o", color=colour, ms=5)
+        axis.axvline(0, color=QUIET, lw=1)
+        axis.set_yticks(range(len(rivals)), rivals, fontsize=8)
+        axis.set_title(f"budget {level}", fontsize=10)
+        _plain(axis)
+    figure.supxlabel("RDS minus the other, J&F points (right: RDS is better)", fontsize=9)
+    figure.suptitle(dataset, fontsize=10)
+    return Picture(figure, f"{dataset}: RDS against {len(rivals)} others at {len(levels)} budgets")
 
 
 def _mark_stages(axis, depth):

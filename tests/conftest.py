@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from rds_lib.artifacts import write_tensors
+from rds_lib.baselines.files import gated, prepare, save_baseline
+from rds_lib.baselines.slimsam import save_slim
 from rds_lib.clips import generate_clip
 from rds_lib.datasets import read_dataset, write_dataset
 from rds_lib.lora import add_lora, lora_state_dict, save_rds
@@ -70,3 +72,21 @@ def davis_root(tmp_path_factory):
 def sequences(davis_root):
     """The sequences of ``davis_root``."""
     return read_dataset(davis_root, layout="davis2017", split="val")
+
+
+@pytest.fixture(scope="session")
+def baselines_folder(_random_mini, tmp_path_factory):
+    """Files of all four methods at level 0.5 (SlimSAM: 6/9, though nothing is pruned), with gates that split what they see."""
+    folder = tmp_path_factory.mktemp("products") / "baselines"
+    generator = torch.Generator().manual_seed(0)
+    for method in ("pbd", "dyt", "adavit"):
+        model = copy.deepcopy(_random_mini)
+        options = {"method": method, "level": 0.5, "blocks": [0, 12, 44], "rank": 2, "reading": "A", "width": 4}
+        prepare(model, **options)
+        for module in gated(model):
+            layer = module.dispatcher if method == "dyt" else module.policy[1]
+            layer.weight.data.normal_(0, 1, generator=generator)
+            layer.bias.data.normal_(0, 1, generator=generator)
+        save_baseline(folder / method / "0.5.safetensors", model, options | {"threshold": 0.0, "config_file": "mini"})
+    save_slim(folder / "slimsam" / "6.safetensors", _random_mini, {})
+    return folder

@@ -112,14 +112,15 @@ def test_calibrated_gates_keep_what_the_level_asks_for(method, level, sequences,
         layer = module.dispatcher if method == "dyt" else module.policy[1]
         layer.weight.data.normal_(0, 1, generator=generator)
     data = SequenceBatches(sequences[:2], seed=3, batch=2, frames=3, size=64, first_step=0, steps=3)
-    batches = [images for images, _ in (data[i] for i in range(3))]
-    calibrate_gates(model.eval(), method, level, batches)
+    frames = torch.cat([data[i][0].flatten(0, 1) for i in range(3)]).split(1)
+    rate = gate_rate(model, method, level)
+    calibrate_gates(model.eval(), rate, frames)
     kept = []
     with torch.inference_mode():
-        for frame in torch.cat([images.flatten(0, 1) for images in batches]).split(1):
+        for frame in frames:
             model.forward_image(frame)
-            kept.append(torch.cat([m.gate.flatten().float() for m in training.gated(model)]).mean().item())
-    assert sum(kept) / len(kept) == pytest.approx(gate_rate(model, method, level), abs=0.06)
+            kept += [module.gate.float().mean().item() for module in training.gated(model)]
+    assert sum(kept) / len(kept) == pytest.approx(rate, abs=0.02)
 
 
 def test_dyts_complete_pass_teaches_the_adapters_and_not_the_dispatchers(mini_weights, sequences, monkeypatch):
@@ -128,7 +129,7 @@ def test_dyts_complete_pass_teaches_the_adapters_and_not_the_dispatchers(mini_we
     set_image_size(model, 64)
     data = SequenceBatches(sequences, seed=3, batch=1, frames=2, size=64, first_step=0, steps=1)
     with dyt.complete_model(model):
-        training.clip_loss(model, training.encode_clips(model, data[0][0]), data[0][1])[0].backward()
+        training.clip_loss(model, training.frame_by_frame(training.encode_clips(model, data[0][0]), 1), data[0][1])[0].backward()
     mlp = model.image_encoder.trunk.blocks[5].mlp
     assert mlp.adapter[3].weight.grad.abs().sum() > 0 and mlp.dispatcher.bias.grad is None
     training._step_loss(model, "dyt", 0.5, *data[0], torch.Generator().manual_seed(0))[0].backward()

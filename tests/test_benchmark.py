@@ -8,11 +8,14 @@ from hydra.utils import instantiate
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from rds_lib import benchmark, probes
+from rds_lib import benchmark, probes, timed_arms
 from rds_lib.__main__ import app
 from rds_lib.artifacts import read_table
 from rds_lib.errors import RDSInputError
 from rds_lib.lora import save_rds
+from rds_lib.baselines.adavit import policies
+from rds_lib.baselines.products import activity, load_into, watch_gates
+from rds_lib.baselines.slimsam import fuse_attention, prune, save_slim, split_attention
 from rds_lib.macs import block_macs
 from rds_lib.params import load_params
 from rds_lib.router import PredictionAwareRouter
@@ -38,6 +41,47 @@ def test_block_macs_equal_the_flop_counter(size, monkeypatch):
         for block in trunk.blocks:
             tokens = block(tokens)
     assert 2 * sum(counts) == counter.get_total_flops()
+
+
+def _flops(model, image):
+    trunk = model.image_encoder.trunk
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.forward_image(image)
+    patches = 2 * trunk.patch_embed.proj.weight.numel() * (model.image_size // 4) ** 2
+    neck = sum(count for module, ops in counter.get_flop_counts().items() if module.endswith(("neck", "conv_s0", "conv_s1")) for count in ops.values())
+    return counter.get_total_flops() - patches - neck
+
+
+@pytest.mark.parametrize("method, level", [("slimsam", 6), ("pbd", 0.5), ("dyt", 0.5), ("adavit", 0.5)])
+def test_macs_of_what_a_baseline_runs_equal_the_flop_counter(method, level, baselines_folder, scored_slim):
+    model = build_model("mini", False)
+    path = scored_slim if method == "slimsam" else baselines_folder / method / f"{level}.safetensors"
+    load_into(model, method, path)
+    image = torch.randn(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+    flops = _flops(model, image)
+    with torch.inference_mode(), watch_gates(model) as seen:
+        model.forward_image(image)
+    ran, kept = activity(model, seen[0])
+    if method in ("dyt", "adavit"):
+        assert 0.1 < kept.mean() < 0.9
+    decisions = sum(block.policy[1].weight.numel() for block in policies(model))
+    assert 2 * (ran @ np.array(block_macs(model.image_encoder.trunk, 192, kept)) + decisions) == pytest.approx(flops)
+
+
+@pytest.fixture(scope="module")
+def scored_slim(tmp_path_factory):
+    """A model pruned to 6/9 in both phases by random gradients."""
+    model = build_model("mini", False)
+    split_attention(model)
+    kept = {}
+    for phase in ("width", "bottleneck"):
+        for p in model.image_encoder.parameters():
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(1))
+        kept |= prune(model, phase, 6 / 9)
+    fuse_attention(model)
+    path = tmp_path_factory.mktemp("slim") / "6.safetensors"
+    save_slim(path, model, kept)
+    return path
 
 
 def test_hiera_l_macs_are_those_of_the_specification(monkeypatch):
@@ -91,7 +135,8 @@ def forced(tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rds_lib.params.load_params", {"smoke": _params()}.get)
-        patch.setattr(benchmark, "MINI_WEIGHTS", out / "absent.safetensors")
+        patch.setattr(timed_arms, "MINI_WEIGHTS", out / "absent.safetensors")
+        patch.setenv("RDS_WORKDIR", str(out / "smoke"))
         result = CliRunner().invoke(app, ["benchmark", "--profile", "smoke", "--out", str(out), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     return out
@@ -157,10 +202,22 @@ def test_trained_weights_of_the_profile_are_used_where_present(tmp_path):
     assert list(blocks[(blocks["arm"] == "RDS_0.5") & (blocks["activation"] > 0)]["block"]) == [0, 2, 8, 44, 47]
 
 
+def test_baselines_take_part_with_what_they_ran(tmp_path, mini_weights, baselines_folder):
+    params = _params(mini_weights)
+    params = params.model_copy(update={"baselines": params.baselines.model_copy(update={"levels": (0.5,), "ninths": (6,)})})
+    table = benchmark.run_benchmark(params, tmp_path, baselines=baselines_folder, device="cpu").set_index("arm")
+    assert list(table.index[3:]) == ["SlimSAM_0.667", "PBD_0.5", "DyT_0.5", "AdaViT_0.5", "mini_half"]
+    assert table.loc[["PBD_0.5", "mini_half", "DyT_0.5"], "active_blocks"].tolist() == [28, 24, 48] and 5 < table.loc["AdaViT_0.5", "active_blocks"] < 48
+    assert table.loc["PBD_0.5", "gmacs"] < table.loc["DyT_0.5", "gmacs"] and (table["fps"] > 0).all()
+    assert table["eta"].notna().tolist() == [False, False, True, False, False, False, True, False], "the share of skipped time asks for skipped blocks"
+    assert set(read_table(tmp_path / "blocks.csv")["arm"]) == set(table.index) - {"PBD_0.5", "mini_half"}
+    assert "DyT_0.5_fps" in json.loads((tmp_path / "metrics.json").read_text())
+
+
 def test_a_video_too_short_for_the_protocol_is_refused(tmp_path):
     from PIL import Image
 
     Image.new("RGB", (64, 64)).save(tmp_path / "00000.jpg")
-    arm = benchmark.Arm("full", build_model("mini", False))
+    arm = timed_arms.Arm("full", build_model("mini", False))
     with pytest.raises(RDSInputError, match="1 frames; 1 to warm up and 4 to time need 7"):
         benchmark.benchmark_predictors([arm], tmp_path, {1: np.ones((64, 64), bool)}, warmup=1, frames=4, repeats=1)

@@ -3,9 +3,10 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from rds_lib.boxes import box_iou, boxes_of_masks, got10k_scores, hold_last, lasot_scores
+from rds_lib.boxes import box_iou, box_table, boxes_of_masks, got10k_scores, hold_last, lasot_scores, summarise_boxes
 from rds_lib.errors import RDSInputError
 
 
@@ -90,3 +91,25 @@ def test_tracks_that_cannot_be_scored_are_refused():
         lasot_scores(STILL, np.full((4, 4), np.nan))
     with pytest.raises(RDSInputError, match="no frame counts"):
         got10k_scores([(STILL[:1], STILL[:1])], size=(100, 100))
+
+
+def test_perfect_masks_give_the_best_scores_that_the_protocols_allow(sequences):
+    for sequence in sequences:
+        table = box_table(sequence, {t: sequence.masks(t) for t in sequence.annotated})
+        assert table["object"].tolist() == list(sequence.obj_ids)
+        assert table["success"].tolist() == pytest.approx([20 / 21] * len(table)) and (table[["AO", "SR_0.75", "precision"]] == 1).all(axis=None)
+
+
+def test_a_track_that_is_lost_keeps_its_prompt_and_later_objects_start_at_theirs(sequences):
+    sequence = sequences[2]
+    nothing = {t: {} for t in range(len(sequence))}
+    table = box_table(sequence, nothing).set_index("object")
+    still = boxes_of_masks(np.stack([sequence.masks(0)[1]] * len(sequence)))
+    real = boxes_of_masks(np.stack([sequence.masks(t)[1] for t in range(len(sequence))]))
+    assert table.loc[1, "AO"] == pytest.approx(box_iou(real, still)[1:].mean()) and table.loc[1, "frames"] == len(sequence) - 1
+
+
+def test_got10k_means_over_frames_and_lasot_over_objects():
+    table = pd.DataFrame({name: [1.0, 0.0] for name in ("success", "precision", "norm_precision", "norm_precision_area", "AO", "SR_0.5", "SR_0.75")})
+    found = summarise_boxes(table.assign(frames=[30, 10]))
+    assert found["success"] == 0.5 and found["AO"] == 0.75

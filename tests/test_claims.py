@@ -1,12 +1,14 @@
 """The claims ledger on evidence made by hand, for which each verdict is known."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from rds_lib.claims import (
     VERDICTS, Claim, Evidence, Finding, as_page, beyond_the_prefix, difference, extra_variation, frequency_against_importance, judge,
-    speed_ratio, stable_core, the_claims)
+    realisation, speed_at_equal_quality, speed_ratio, stable_core, the_claims)
 from rds_lib.errors import RDSInputError
 
 SEQUENCES = [f"s{n}" for n in range(8)]
@@ -121,3 +123,34 @@ def test_the_ledger_holds_every_claim_and_says_what_is_missing():
 def test_the_same_evidence_gives_the_same_ledger():
     e = evidence(objects=[arm("RDS", 0.4, BASE), arm("random routes", 0.4, BASE[::-1].copy())])
     assert judge(the_claims(), e).equals(judge(the_claims(), e))
+
+
+def quick(fps, eta=None):
+    return pd.DataFrame({"arm": list(fps), "fps": list(fps.values()), "eta": [(eta or {}).get(arm, np.nan) for arm in fps]})
+
+
+def test_speed_at_equal_quality_takes_the_fastest_budget_that_is_as_good():
+    fps = {"full": 10.0, "RDS_0.8": 12.0, "RDS_0.4": 20.0, "DyT_0.8": 6.0, "DyT_0.4": 8.0}
+    e = evidence(objects=[arm("RDS", 0.8, BASE + 2), arm("RDS", 0.4, BASE), arm("DyT", 0.8, BASE + 1), arm("DyT", 0.4, BASE - 1)])
+    e = dataclasses.replace(e, speed=quick(fps))
+    found = speed_at_equal_quality("DyT")(e)
+    assert found == pytest.approx(Finding(*[((12 / 6) * (20 / 8)) ** 0.5] * 3))
+    better = dataclasses.replace(e, objects=pd.concat([e.objects[e.objects["method"] == "RDS"], arm("DyT", 0.8, BASE + 9)]))
+    assert speed_at_equal_quality("DyT")(better).effect == pytest.approx(10 / 6), "the full encoder is what RDS falls back to"
+    with pytest.raises(LookupError, match="AdaViT"):
+        speed_at_equal_quality("AdaViT")(e)
+
+
+def test_equal_quality_is_judged_by_the_mean_over_objects():
+    many = pd.DataFrame([("s0", i, 0.9) for i in range(9)] + [("s1", 1, 0.1)], columns=["sequence", "object", "JF"])
+    few = many.assign(JF=[0.7] * 9 + [0.6])  # better by video, worse by object
+    objects = pd.concat([many.assign(method="RDS", level=0.4), few.assign(method="DyT", level=0.4)])
+    e = dataclasses.replace(evidence(), objects=objects, speed=quick({"full": 10.0, "RDS_0.4": 20.0, "DyT_0.4": 10.0}))
+    assert speed_at_equal_quality("DyT")(e).effect == pytest.approx(2)
+
+
+def test_realisation_is_the_difference_of_the_saved_shares():
+    e = dataclasses.replace(evidence(), speed=quick({"RDS_0.4": 1.0, "AdaViT_0.4": 1.0, "DyT_0.4": 1.0}, {"RDS_0.4": 0.98, "AdaViT_0.4": 0.7}))
+    assert realisation("AdaViT", 0.4)(e).effect == pytest.approx(0.28)
+    with pytest.raises(LookupError, match="DyT_0.4"):
+        realisation("DyT", 0.4)(e)

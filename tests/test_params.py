@@ -11,7 +11,7 @@ from rds_lib import paths
 from rds_lib.errors import RDSInputError
 from rds_lib.params import load_params
 
-PROFILES = ["smoke", "mini", "paper"]
+PROFILES = ["smoke", "mini", "mini_all", "paper"]
 
 
 @pytest.fixture
@@ -41,6 +41,14 @@ def test_profiles_have_the_same_keys():
         for profile in PROFILES
     }
     assert len(keys) == 1
+
+
+def test_the_profile_with_all_levels_is_mini_but_for_its_levels():
+    six, nine = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), (8, 7, 6, 5, 4)
+    mini, every = load_params("mini"), load_params("mini_all")
+    for section in ("train", "evaluation", "benchmark"):
+        mini = mini.with_section(section, budgets=six)
+    assert every == mini.with_section("baselines", levels=six, ninths=nine).model_copy(update={"profile": "mini_all"})
 
 
 def test_default_profile_is_the_line_in_params_yaml():
@@ -89,7 +97,7 @@ def test_exponents_without_a_point_are_numbers(edited):
 
 
 def test_unknown_profile_lists_the_known_ones():
-    with pytest.raises(RDSInputError, match="'papr'.*mini, paper, smoke"):
+    with pytest.raises(RDSInputError, match="'papr'.*mini, mini_all, paper, smoke"):
         load_params("papr")
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from rds_lib.baselines import adavit, dyt
 from rds_lib.baselines.files import gated, prepare, save_baseline, set_threshold
 from rds_lib.baselines.gates import rate_threshold
+from rds_lib.frames import load_video
 from rds_lib.sam2_models import build_model
 from rds_lib.tracking import frame_by_frame
 from rds_lib.train import clip_loss
@@ -17,8 +18,8 @@ from rds_lib.training_run import TrainingRun, average_gradients, join_processes,
 
 WARM_UP = 10  # steps
 CLIP_NORM = 1.0
-CALIBRATION_BATCHES = 4
-CALIBRATION_PASSES = 10
+CALIBRATION_IMAGES = 24
+CALIBRATION_PASSES = 8
 
 
 def train_baseline(
@@ -72,8 +73,7 @@ def train_baseline(
         average_gradients(list(trained.values()), world)
         optimizer_step(optimizer, trained.values(), clip_norm=CLIP_NORM)
         run.finish_step(loss=round(loss.item(), 4), iou=round(iou, 4), kept=round(kept, 4))
-    clips = SequenceBatches(calibration, seed=seed, first_step=0, steps=CALIBRATION_BATCHES, **options)
-    threshold = calibrate_gates(model.eval(), rate, [images.to(device) for images, _ in (clips[i] for i in range(len(clips)))])
+    threshold = calibrate_gates(model.eval(), rate, [image.to(device) for image in calibration_images(calibration, model.image_size)])
     if rank == 0:
         save_baseline(out, model, {"method": method, "level": level, "blocks": list(blocks), "rank": lora_rank, "reading": reading,
                                    "width": width, "threshold": threshold, "config_file": str(config_file)})
@@ -118,17 +118,22 @@ def encode_clips(model, images) -> dict:
         return model.forward_image(images.transpose(0, 1).flatten(0, 1))
 
 
+def calibration_images(sequences, size: int, n: int = CALIBRATION_IMAGES) -> list[torch.Tensor]:
+    """``n`` frames as a tracker sees them, (1, 3, S, S) each, as evenly from all videos and all their length as may be."""
+    rounds = -(-n // len(sequences))
+    places = [(sequence, (turn + 1) / (rounds + 1)) for turn in range(rounds) for sequence in sequences][:n]
+    return [load_video([sequence.frame_paths[int(place * len(sequence))]], size)[0] for sequence, place in places]
+
+
 @torch.inference_mode()
-def calibrate_gates(model, rate: float, batches) -> float:
-    """Set the threshold under which a share ``rate`` of a model's gates is open, on average over images (B, T, 3, S, S).
+def calibrate_gates(model, rate: float, images) -> float:
+    """Set the threshold under which a share ``rate`` of a model's gates is open, on average over images (1, 3, S, S).
 
     A threshold changes the tokens that later gates see, so it is sought by halving an interval, each time with the
     gates as they then are.
     """
     if not gated(model):
         return 0.0
-    images = [image for batch in batches for image in batch.flatten(0, 1).split(1)]
-
     def run(threshold):
         set_threshold(model, threshold)
         logits, gates = [], []
