@@ -14,7 +14,7 @@ import pandas as pd
 from rds_lib.comparison import ADAPTERS
 from rds_lib.errors import RDSInputError
 from rds_lib.metrics import bootstrap_ci
-from rds_lib.table9 import paper_fps
+from rds_lib.paper import paper_fps
 
 OFTEN = 0.9  # share of frames from which on a block counts as part of the core
 PAPER_FPS = {float(level): fps for level, fps in paper_fps("RDS").items()}

@@ -4,27 +4,11 @@ import subprocess
 
 import pandas as pd
 
+from rds_lib.paper import DATASETS, PAPER
 from rds_lib.paths import ROOT
 
 COLUMNS = ("method", "level", "dataset", "split", "metric", "value", "ci_low", "ci_high", "active_blocks", "gmacs", "encoder_ms", "fps",
            "params_trained", "source", "profile", "device", "dtype", "commit")
-DATASETS = (("DAVIS 2017", "val", "JF"), ("SA-V", "not stated", "JF"), ("YouTube-VOS 2019", "val", "G"))
-LEVELS = ("0.9", "0.8", "0.7", "0.6", "0.5", "0.4")
-NINTHS = ("8/9", "7/9", "6/9", "5/9", "4/9")
-PAPER = {  # supplement, Table 9: J&F on DAVIS 2017, J&F on SA-V, G on YouTube-VOS 2019, frames a second; Hiera-L
-    "SAM2": (("1",), ((90.0, 78.5, 88.5, 29.8),)),
-    "SlimSAM": (NINTHS, ((89.5, 74.5, 86.3, 31.1), (88.1, 70.1, 84.1, 32.3), (87.8, 67.9, 82.9, 33.4), (86.1, 64.1, 81.3, 34.4),
-                         (82.6, 57.6, 78.8, 35.6))),
-    "PBD": (LEVELS, ((90.2, 75.5, 86.7, 32.0), (88.7, 72.7, 85.5, 35.5), (87.4, 70.1, 84.4, 36.3), (85.6, 66.4, 83.6, 39.8),
-                     (84.2, 62.9, 81.9, 42.9), (81.2, 58.1, 79.0, 46.9))),
-    "DyT": (LEVELS, ((92.6, 77.8, 88.3, 27.8), (91.8, 77.1, 87.9, 25.8), (90.9, 76.0, 87.0, 24.0), (90.2, 74.9, 86.3, 22.4),
-                     (88.8, 72.8, 85.1, 20.8), (87.5, 69.1, 83.3, 19.4))),
-    "AdaViT": (LEVELS, ((91.2, 76.0, 87.3, 29.1), (90.6, 74.7, 86.3, 28.3), (89.1, 73.9, 85.8, 27.4), (88.3, 73.1, 85.1, 26.3),
-                        (86.0, 70.4, 83.8, 25.0), (83.5, 64.5, 80.1, 23.1))),
-    "RDS": (LEVELS, ((92.0, 77.6, 88.0, 31.4), (91.4, 76.3, 87.6, 33.7), (90.8, 75.6, 87.3, 35.1), (89.6, 74.2, 86.0, 38.2),
-                     (87.6, 70.1, 85.2, 42.4), (84.8, 65.4, 81.2, 46.5))),
-}
-
 
 def paper_rows() -> pd.DataFrame:
     """The paper's thirty rows on three data sets, in the columns of ``COLUMNS``; what the paper does not give is empty."""
@@ -34,12 +18,6 @@ def paper_rows() -> pd.DataFrame:
             rows += [{"method": method, "level": level, "dataset": dataset, "split": split, "metric": metric, "value": value, "fps": fps,
                       "source": "paper"} for (dataset, split, metric), value in zip(DATASETS, values, strict=True)]
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
-
-
-def paper_fps(method: str) -> dict[str, float]:
-    """The paper's frames a second by level."""
-    levels, numbers = PAPER[method]
-    return {level: row[-1] for level, row in zip(levels, numbers, strict=True)}
 
 
 def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, trained: dict[tuple[str, float], int], profile: str) -> pd.DataFrame:
@@ -92,11 +70,13 @@ def as_page(table: pd.DataFrame, boxes: pd.DataFrame | None = None) -> str:
              "A generated set in the layout of YouTube-VOS is no YouTube-VOS, and its G a proxy. `reports/table9.csv` has every column.", ""]
     if len(ours):
         first = ours.iloc[0]
-        rows = set(zip(ours["method"], ours["level"]))
-        n = sum((method, level) in rows for method, (levels, _) in PAPER.items() for level in levels)
+        keys = list(zip(ours["method"], ours["level"]))
+        wanted = [(method, level) for method, (levels, _) in PAPER.items() for level in levels]
+        in_paper = ours[[key in wanted for key in keys]].sort_values("method", key=lambda names: names.map(list(PAPER).index), kind="stable")
         lines += [f"## Measured: profile `{first['profile']}`, {first['device']}, {first['dtype']}", "",
-                  f"{n} of the paper's thirty rows, and the rows that it lacks: {', '.join(m for m in ours['method'].unique() if m not in PAPER)}.",
-                  "With 95 % intervals from resampling videos.", "", *_grid(ours, intervals=True), ""]
+                  f"{len(set(wanted) & set(keys))} of the paper's {len(wanted)} rows, with 95 % intervals from resampling videos.", "",
+                  *_grid(in_paper, intervals=True), "", "## Measured: rows that the paper's table lacks", "",
+                  *_grid(ours[[key not in wanted for key in keys]], intervals=True), ""]
     if boxes is not None and len(boxes):
         lines += ["## Measured: boxes around the masks", "",
                   "LaSOT's scores as pytracking computes them (first frame counted; `norm precision` at 0.2, `norm precision area` its mean over 0 to 0.5), "

@@ -10,7 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = """
-    errors paths params artifacts notebook parallel
+    errors paths params artifacts notebook parallel paper
     images frames layouts dataset_writers datasets output_folder textures clips generate own_video
     metrics_io metrics boxes
     routing sam2_models encoder router router_folding lora policy prompts predictor macs probes

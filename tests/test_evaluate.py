@@ -9,8 +9,8 @@ import torch
 
 from rds_lib.errors import RDSInputError
 from rds_lib.evaluate import (
-    Scores, box_of, calibrate, click_of, copy_first_mask, fixed_route, keep_prob_matrix, mean_active, paired_difference, random_routes,
-    route_spread, score_tracker, separate, threshold_curve, track_sequence)
+    Job, Scores, box_of, calibrate, click_of, copy_first_mask, fixed_route, keep_prob_matrix, mean_active, paired_difference, random_routes,
+    route_spread, score_jobs, score_tracker, separate, threshold_curve, track_sequence)
 from rds_lib.metrics import score_masks
 from rds_lib.predictor import build_rds_video_predictor
 from rds_lib.routing import target_active
@@ -77,6 +77,30 @@ def test_tracking_starts_from_the_prompt_that_is_asked_for(predictor, sequences,
         mask = sequence.masks(0)[obj_id]
         expected = {"box": box_of(mask)} if kind == "box" else {"points": [click_of(mask)], "labels": [1]}
         assert options == expected
+
+
+def test_tracking_can_end_after_the_first_frames(predictor, sequences):
+    assert sorted(track_sequence(predictor, sequences[0], frames=3).masks) == [0, 1, 2]
+    late = replace(sequences[0], prompt_frame={1: 3})
+    assert track_sequence(predictor, late, frames=3).masks == {}
+
+
+def test_calibration_looks_at_the_frames_it_is_given(predictor, sequences):
+    _, w = calibrate(predictor, sequences, target_active=24, frames=3)
+    assert len(w) == 2 * len(sequences)
+
+
+def test_results_come_back_in_the_order_of_the_jobs_whatever_ran_first(sequences, davis_root, tmp_path):
+    started = []
+
+    def track(sequence):
+        started.append(sequence.name)
+        return copy_first_mask(sequence)
+
+    jobs = [Job(sequence, davis_root, "davis2017", "val", tmp_path) for sequence in sequences]
+    results = score_jobs(track, jobs)
+    assert [table["sequence"].iloc[0] for table, *_ in results] == [sequence.name for sequence in sequences]
+    assert started[0] == sequences[2].name, "the one with two objects takes longest"
 
 
 def test_an_unknown_prompt_is_refused(predictor, sequences):
