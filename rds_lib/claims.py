@@ -19,6 +19,9 @@ from rds_lib.paper import paper_fps
 OFTEN = 0.9  # share of frames from which on a block counts as part of the core
 PAPER_FPS = {float(level): fps for level, fps in paper_fps("RDS").items()}
 PAPER_SAM2_FPS = paper_fps("SAM2")["1"]
+LONGER = "Longer training: profile mini gives each run half a minute."
+REAL = "Longer training (profile mini gives each run half a minute), and the paper's model and data (profile paper)."
+MACHINE = "The paper's GPUs (profile paper)."
 VERDICTS = ("reproduced", "not reproduced", "not testable here")
 
 
@@ -243,45 +246,43 @@ def the_claims(level: float = 0.4, middle: float = 0.6) -> list[Claim]:
     """The ledger. ``level`` is the budget at which the paper compares with static models of 24 blocks."""
     if not {level, middle} <= PAPER_FPS.keys():
         raise RDSInputError(f"levels {level} and {middle}; choose among the paper's {sorted(PAPER_FPS)}")
-    longer = "Longer training: profile mini gives each run half a minute."
-    points, real = "J&F points", "Longer training (profile mini gives each run half a minute), and the paper's model and data (profile paper)."
-    machine = "The paper's GPUs (profile paper)."
+    points = "J&F points"
     return [
         Claim("quality", "RDS at 0.6 stays close to SAM2 (89.6 against 90.0)", "Table 9", f"RDS {middle} minus SAM2, at most 2 points lost",
-              points, difference("RDS", middle, "SAM2", 1.0), above=-2.0, settles=real),
+              points, difference("RDS", middle, "SAM2", 1.0), above=-2.0, settles=REAL),
         *[Claim(f"plan {name}", f"RDS beats static plan {name}", "C.2, Figure 12", f"RDS minus plan {name}, at {level}",
-                points, difference("RDS", level, f"plan {name}"), settles=real) for name in ("A", "B")],
+                points, difference("RDS", level, f"plan {name}"), settles=REAL) for name in ("A", "B")],
         Claim("static", "RDS beats the most important blocks as a static plan", "ours", f"RDS minus these, as many as it runs, at {level}",
-              points, difference("RDS", level, "static top-n"), settles=longer),
+              points, difference("RDS", level, "static top-n"), settles=LONGER),
         Claim("random", "what the router chooses is better than chance", "ours", f"RDS minus random routes of its size, at {level}",
-              points, difference("RDS", level, "random routes"), settles=longer),
+              points, difference("RDS", level, "random routes"), settles=LONGER),
         Claim("frames", "routes follow the frame, and that is what gives the quality", "C.2, D.2", f"RDS minus its own mean route as a fixed plan, at {level}",
-              points, difference("RDS", level, "own mean w"), settles=real),
-        Claim("pbd", "RDS beats block dropping with fine-tuning", "Table 9", f"RDS minus PBD, at {level}", points, difference("RDS", level, "PBD"), settles=real),
-        Claim("slimsam", "RDS beats channel pruning of equal work", "Table 9", f"RDS {level} minus SlimSAM 6/9", points, difference("RDS", level, "SlimSAM", 0.667), settles=real),
+              points, difference("RDS", level, "own mean w"), settles=REAL),
+        Claim("pbd", "RDS beats block dropping with fine-tuning", "Table 9", f"RDS minus PBD, at {level}", points, difference("RDS", level, "PBD"), settles=REAL),
+        Claim("slimsam", "RDS beats channel pruning of equal work", "Table 9", f"RDS {level} minus SlimSAM 6/9", points, difference("RDS", level, "SlimSAM", 0.667), settles=REAL),
         *[Claim(rival.lower(), f"RDS is faster than {rival} at equal quality", "Table 9",
                 "speed of RDS's fastest budget that is as good as the rival, over the rival's; mean over its levels", "ratio",
-                speed_at_equal_quality(rival), above=1.0, settles=real) for rival in ("DyT", "AdaViT")],
+                speed_at_equal_quality(rival), above=1.0, settles=REAL) for rival in ("DyT", "AdaViT")],
         Claim("dense", "a router before every block costs the time that skipping saves", "Table 9",
-              f"share of the skipped blocks' time that is saved, RDS minus AdaViT, at {level}", "share", realisation("AdaViT", level), settles=machine),
+              f"share of the skipped blocks' time that is saved, RDS minus AdaViT, at {level}", "share", realisation("AdaViT", level), settles=MACHINE),
         Claim("variation", "static plans vary more over sequences than RDS", "Figure 12", f"standard deviation of the loss against SAM2, plans A and B minus RDS, at {level}",
-              points, extra_variation(("plan A", "plan B"), level), settles=real),
+              points, extra_variation(("plan A", "plan B"), level), settles=REAL),
         Claim("prefix", "the blocks that run are no contiguous prefix", "B.1", f"blocks that mostly run after one that mostly does not, at {level}", "blocks", beyond_the_prefix(level)),
         Claim("core", "a stable core stays active as the budget falls", "B.1, Figure 10", f"share of the lowest budget's core (on {OFTEN:.0%} of the frames) that is core at higher ones, minus chance",
               "share", stable_core),
         Claim("frequency", "how often a block runs and how important it is are related, and not the same", "B.1", "Spearman correlation above 0 and below 0.95",
               "correlation", frequency_against_importance, below=0.95),
         *[Claim(f"placement, {kind}", f"I-LoRA beats as many parameters {label.removeprefix('RDS, adapters ')}", "B.2",
-                f"RDS minus {label}, at {middle}", points, difference("RDS", middle, label), settles=real)
+                f"RDS minus {label}, at {middle}", points, difference("RDS", middle, label), settles=REAL)
           for kind, label in ADAPTERS.items() if kind != "none"],
         Claim("adapters", "the adapters are needed at all", "B.2", f"RDS minus {ADAPTERS['none']}, at {middle}", points,
-              difference("RDS", middle, ADAPTERS["none"]), settles=longer),
+              difference("RDS", middle, ADAPTERS["none"]), settles=LONGER),
         Claim("fine-tuning", "fine-tuning alone gains on this data (rows of Table 9 above 90.0)", "ours", "SAM2 + I-LoRA at full depth minus SAM2", points,
-              difference("SAM2 + I-LoRA", 1.0, "SAM2"), settles=longer),
+              difference("SAM2 + I-LoRA", 1.0, "SAM2"), settles=LONGER),
         *[Claim(f"speed {each}", f"RDS {each} is {PAPER_FPS[each] / PAPER_SAM2_FPS:.2f} times as fast as SAM2", "Table 9", "our ratio over the paper's, at least 0.95",
-                "ratio", speed_ratio(each), above=0.95, settles=machine) for each in sorted({0.8, middle, level}, reverse=True)],
+                "ratio", speed_ratio(each), above=0.95, settles=MACHINE) for each in sorted({0.8, middle, level}, reverse=True)],
         Claim("one for all", "one router per budget beats one that serves all", "ours", f"RDS minus one training for all budgets, at {middle}", points,
-              difference("RDS", middle, "RDS, one for all"), settles=longer),
+              difference("RDS", middle, "RDS, one for all"), settles=LONGER),
     ]
 
 

@@ -54,7 +54,7 @@ def whole(small, sequences, mini_weights, tmp_path_factory):
 
 
 def test_a_stopped_run_ends_at_the_same_file(whole, sequences, mini_weights, tmp_path, monkeypatch):
-    clip_loss, calls = module._clip_loss, []
+    clip_loss, calls = module.clip_loss, []
 
     def once_too_often(*args):
         calls.append(1)
@@ -62,11 +62,11 @@ def test_a_stopped_run_ends_at_the_same_file(whole, sequences, mini_weights, tmp
             raise Killed
         return clip_loss(*args)
 
-    monkeypatch.setattr(module, "_clip_loss", once_too_often)
+    monkeypatch.setattr(module, "clip_loss", once_too_often)
     with pytest.raises(Killed):
         train(tmp_path, sequences, mini_weights)
     assert not (tmp_path / "rds.safetensors").exists()
-    monkeypatch.setattr(module, "_clip_loss", clip_loss)
+    monkeypatch.setattr(module, "clip_loss", clip_loss)
     torch.rand(7)  # whatever came before must not matter
     train(tmp_path, sequences, mini_weights)
     assert (tmp_path / "rds.safetensors").read_bytes() == (whole[0] / "rds.safetensors").read_bytes()
@@ -143,7 +143,7 @@ def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_c
         return encode_image(model, image, route, tokens)
 
     monkeypatch.setattr(module, "encode_image", spy)
-    module._clip_loss(routed_clip, square())
+    module.clip_loss(routed_clip.model, routed_clip.encode, square())
     assert routes[0] is None and len(routes) == 3
     for route in routes[1:]:
         assert route.shape == (2, 48) and set(route.detach().unique().tolist()) <= {0.0, 1.0}
@@ -155,7 +155,7 @@ def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_c
 
 
 def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip):
-    loss, _ = module._clip_loss(routed_clip, square())
+    loss, _ = module.clip_loss(routed_clip.model, routed_clip.encode, square())
     loss.backward()
     router = routed_clip.router
     for parameter in (router.mlp[-1].weight, router.mask_patch_embed.weight, router.image_proj.weight, router.alpha):
@@ -171,7 +171,7 @@ def test_the_first_frame_is_not_part_of_the_loss(routed_clip):
         patch.setattr(module, "sam2_loss", lambda outputs, targets: losses.append(targets) or original(outputs, targets))
         targets = square()
         targets[:, 1:] = 0
-        module._clip_loss(routed_clip, targets)
+        module.clip_loss(routed_clip.model, routed_clip.encode, targets)
     assert len(losses) == 2 and not any(target.any() for target in losses)
 
 
