@@ -5,7 +5,7 @@ the tables of the stages importance, evaluation and benchmark.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -38,19 +38,31 @@ class Evidence:
     """What the claims are judged by, for one data set.
 
     ``objects`` has sequence, object, JF, method and level; ``routes`` RDS's sequence, frame_idx, block, active, reason and level;
-    ``importance`` is the stage's table, ``speed`` the benchmark's. Levels are budgets.
+    ``importance`` is the stage's table, ``speed`` the benchmark's; ``active`` has the mean active blocks on these objects' videos
+    by method and level. Levels are budgets.
     """
 
     objects: pd.DataFrame
     routes: pd.DataFrame
     importance: pd.DataFrame
     speed: pd.DataFrame
+    active: pd.Series = field(default_factory=lambda: pd.Series(dtype=float))
     resamples: int = 1000
     seed: int = 0
 
     def budgets(self) -> list[float]:
         """Budgets that RDS was evaluated at, rising."""
         return self.levels("RDS")
+
+    def fps(self, method: str, level: float) -> float:
+        """Frames a second at the number of blocks that a method runs on these videos, which is another on the benchmark's clip.
+
+        Time is taken to fall in proportion to the blocks that are left out; without any, it is the benchmark's own.
+        """
+        arms = self.speed.set_index("arm")
+        full, own = arms.loc["full"], arms.loc[f"{method}_{level}"]
+        skipped, wanted = full["active_blocks"] - own["active_blocks"], full["active_blocks"] - self.active.get((method, level), own["active_blocks"])
+        return 1e3 / (full["frame_ms"] - (full["frame_ms"] - own["frame_ms"]) * (wanted / skipped if skipped else 1.0))
 
     def levels(self, method: str) -> list[float]:
         """Levels that a method was evaluated at, rising."""
@@ -137,14 +149,15 @@ def speed_at_equal_quality(rival: str) -> Callable[[Evidence], Finding]:
     """Frames a second of RDS over a rival's where RDS is as good, the geometric mean over the rival's levels.
 
     For every level of the rival, RDS's fastest budget whose J&F is at least the rival's; where none is, the speed of the full
-    encoder, which RDS can always fall back to. Sequences are resampled, speeds are not.
+    encoder, which RDS can always fall back to. Sequences are resampled, speeds are not; see ``Evidence.fps``.
     """
     def measure(evidence):
-        arms = evidence.speed.set_index("arm")["fps"]
+        arms, full = set(evidence.speed["arm"]), 1e3 / evidence.speed.set_index("arm").loc["full", "frame_ms"]
         levels = [level for level in evidence.levels(rival) if f"{rival}_{level}" in arms]
         budgets = [level for level in evidence.budgets() if f"RDS_{level}" in arms]
         if not levels or not budgets:
             raise LookupError(rival)
+        speeds = {(method, level): evidence.fps(method, level) for method, all_of in ((rival, levels), ("RDS", budgets)) for level in all_of}
         theirs = {level: evidence.sums(rival, level) for level in levels}
         ours = {level: evidence.sums("RDS", level) for level in budgets}
 
@@ -152,8 +165,8 @@ def speed_at_equal_quality(rival: str) -> Callable[[Evidence], Finding]:
             quality = {level: _mean(ours[level], names) for level in budgets}
             logs = []
             for level in levels:
-                enough = [arms[f"RDS_{b}"] for b in budgets if quality[b] >= _mean(theirs[level], names)]
-                logs.append(np.log(max(enough, default=arms["full"]) / arms[f"{rival}_{level}"]))
+                enough = [speeds["RDS", b] for b in budgets if quality[b] >= _mean(theirs[level], names)]
+                logs.append(np.log(max(enough, default=full) / speeds[rival, level]))
             return float(np.exp(np.mean(logs)))
 
         return evidence.resample(ours[budgets[0]].index, ratio)

@@ -24,7 +24,8 @@ def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
         "evaluation/table.csv", "evaluation/boxes.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv",
         "benchmark/table.csv"))
     dataset = objects["dataset"].iloc[0]
-    evidence = claims.Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed,
+    active = scores[scores["dataset"] == dataset].dropna(subset="active_blocks").set_index(["method", "level"])["active_blocks"]
+    evidence = claims.Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed, active,
                                resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
     ledger = claims.judge(claims.the_claims(), evidence)
     ours = table9.measured_rows(scores, speed, trained=trained_parameters(params, workdir), profile=params.profile)

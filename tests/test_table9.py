@@ -23,7 +23,7 @@ def scores():
 
 def speed():
     return pd.DataFrame({"arm": ["SAM2", "full", "RDS_0.8", "SlimSAM_0.667", "mini_half"], "encoder_ms": [13.0, 13.1, 11.0, 12.0, 7.0],
-                         "fps": [49.0, 48.0, 53.0, 50.0, 70.0], "eta": np.nan, "speedup": [1.0, 1.0, 1.1, 1.0, 1.4], "device": "CPU", "dtype": "float32"})
+                         "fps": [49.0, 48.0, 53.0, 50.0, 70.0], "eta": np.nan, "active_blocks": 48.0, "frame_ms": 20.0, "speedup": [1.0, 1.0, 1.1, 1.0, 1.4], "device": "CPU", "dtype": "float32"})
 
 
 def test_the_papers_table_has_thirty_rows_on_three_data_sets():
