@@ -8,6 +8,7 @@ from rds_lib import claims, table9
 from rds_lib.artifacts import atomic_write, read_table, require, write_table
 from rds_lib.baselines.products import rows
 from rds_lib.comparison import ADAPTERS
+from rds_lib.evidence import Evidence
 from rds_lib.lora import load_rds
 from rds_lib.paths import REPORTS, is_smoke
 from rds_lib.products import ANY, CONTROL, weights_file
@@ -25,8 +26,8 @@ def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
         "benchmark/table.csv"))
     dataset = objects["dataset"].iloc[0]
     active = scores[scores["dataset"] == dataset].dropna(subset="active_blocks").set_index(["method", "level"])["active_blocks"]
-    evidence = claims.Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed, active,
-                               resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
+    evidence = Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed, active,
+                        resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
     ledger = claims.judge(claims.the_claims(), evidence)
     ours = table9.measured_rows(scores, speed, trained=trained_parameters(params, workdir), profile=params.profile)
     table = pd.concat([ours, table9.paper_rows()], ignore_index=True)

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rds_lib.claims import (
-    VERDICTS, Claim, Evidence, Finding, as_page, beyond_the_prefix, difference, extra_variation, frequency_against_importance, judge,
-    realisation, speed_at_equal_quality, speed_ratio, stable_core, the_claims)
+from rds_lib.claims import VERDICTS, Claim, as_page, judge, the_claims
 from rds_lib.errors import RDSInputError
+from rds_lib.evidence import (
+    Evidence, Finding, beyond_the_prefix, difference, extra_variation, frequency_against_importance, realisation, speed_at_equal_quality,
+    speed_ratio, stable_core)
 
 SEQUENCES = [f"s{n}" for n in range(8)]
 DEPTH, FREE = 12, [1, 2, 4, 5, 6, 7, 8, 9, 10]
