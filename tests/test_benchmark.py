@@ -212,6 +212,14 @@ def test_baselines_take_part_with_what_they_ran(tmp_path, mini_weights, baseline
     assert "DyT_0.5_fps" in json.loads((tmp_path / "metrics.json").read_text())
 
 
+def test_every_timed_frame_is_read_with_its_own_gates(monkeypatch):
+    """Six frames were encoded since the prompt, the last three are timed; stock SAM2 does not encode the prompted frame again."""
+    runner = benchmark._Runner(timed_arms.Arm("AdaViT_0.5", build_model("mini", False), 0.5, "blocks"), {}, None, gates=list(range(1, 7)))
+    monkeypatch.setattr(benchmark, "activity", lambda _, gate: (np.full(48, gate), np.ones(48)))
+    runner.finish(range(4, 7))
+    assert [active[0] for active in runner.active] == [4, 5, 6]
+
+
 def test_a_video_too_short_for_the_protocol_is_refused(tmp_path):
     from PIL import Image
 

@@ -137,7 +137,8 @@ def test_baselines_say_what_ran_and_their_work_follows_from_it(arms):
     whole = found["SAM2"].gmacs
     assert found["SlimSAM"].gmacs == pytest.approx(whole) and 0.5 < found["PBD"].gmacs / whole < 0.7
     shares = found["DyT"].routes["keep_prob"]
-    assert 0.1 < shares.mean() < 0.9 and 0.42 < found["DyT"].gmacs / whole < 1.1
+    mlps = 0.58  # their share of a whole encoder's work; the adapters add a little
+    assert 0.1 < shares.mean() < 0.9 and found["DyT"].gmacs / whole == pytest.approx(1 - mlps * (1 - shares.mean()), abs=0.05)
     ran = found["AdaViT"].routes.astype({"active": float}).groupby("block")["active"].mean()
     assert found["AdaViT"].gmacs == pytest.approx(whole * ran.mean(), rel=0.1), "blocks cost about the same"
     assert found["RDS"].gmacs < whole and found["oracle of fixed routes"].gmacs == pytest.approx(found["random static plans"].gmacs, rel=0.05)
