@@ -74,7 +74,7 @@ def the_claims(level: float = 0.4, middle: float = 0.6) -> list[Claim]:
         Claim("pbd", "RDS beats block dropping with fine-tuning", "Table 9", f"RDS minus PBD, at {level}", points, difference("RDS", level, "PBD"), settles=REAL),
         Claim("slimsam", "RDS beats channel pruning of equal work", "Table 9", f"RDS {level} minus SlimSAM 6/9", points, difference("RDS", level, "SlimSAM", 0.667), settles=REAL),
         *[Claim(rival.lower(), f"RDS is faster than {rival} at equal quality", "Table 9",
-                "speed of RDS's fastest budget that is as good as the rival, over the rival's; mean over its levels", "ratio",
+                "speed of RDS's fastest budget that is as good as the rival, over the rival's; mean over its levels that a budget equals", "ratio",
                 speed_at_equal_quality(rival), above=1.0, settles=REAL) for rival in ("DyT", "AdaViT")],
         Claim("dense", "a router before every block costs the time that skipping saves", "Table 9",
               f"share of the skipped blocks' time that is saved, RDS minus AdaViT, at {level}", "share", realisation("AdaViT", level), settles=MACHINE),

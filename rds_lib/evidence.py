@@ -105,11 +105,11 @@ def difference(method: str, level: float, other: str, other_level: float | None 
 def speed_at_equal_quality(rival: str) -> Callable[[Evidence], Finding]:
     """Frames a second of RDS over a rival's where RDS is as good, the geometric mean over the rival's levels.
 
-    For every level of the rival, RDS's fastest budget whose J&F is at least the rival's; where none is, the speed of the full
-    encoder, which RDS can always fall back to. Sequences are resampled, speeds are not; see ``Evidence.fps``.
+    For every level of the rival, RDS's fastest budget whose J&F is at least the rival's; levels that no budget reaches are left
+    out, for there is no equal quality. Sequences are resampled, speeds are not; see ``Evidence.fps``.
     """
     def measure(evidence):
-        arms, full = set(evidence.speed["arm"]), 1e3 / evidence.speed.set_index("arm").loc["full", "frame_ms"]
+        arms = set(evidence.speed["arm"])
         levels = [level for level in evidence.levels(rival) if f"{rival}_{level}" in arms]
         budgets = [level for level in evidence.budgets() if f"RDS_{level}" in arms]
         if not levels or not budgets:
@@ -123,8 +123,8 @@ def speed_at_equal_quality(rival: str) -> Callable[[Evidence], Finding]:
             logs = []
             for level in levels:
                 enough = [speeds["RDS", b] for b in budgets if quality[b] >= _mean(theirs[level], names)]
-                logs.append(np.log(max(enough, default=full) / speeds[rival, level]))
-            return float(np.exp(np.mean(logs)))
+                logs += [np.log(max(enough) / speeds[rival, level])] if enough else []
+            return float(np.exp(np.mean(logs))) if logs else float("nan")
 
         return evidence.resample(ours[budgets[0]].index, ratio)
 

@@ -138,7 +138,9 @@ def test_speed_at_equal_quality_takes_the_fastest_budget_that_is_as_good():
     found = speed_at_equal_quality("DyT")(e)
     assert found == pytest.approx(Finding(*[((12 / 6) * (20 / 8)) ** 0.5] * 3))
     better = dataclasses.replace(e, objects=pd.concat([e.objects[e.objects["method"] == "RDS"], arm("DyT", 0.8, BASE + 9)]))
-    assert speed_at_equal_quality("DyT")(better).effect == pytest.approx(10 / 6), "the full encoder is what RDS falls back to"
+    assert np.isnan(speed_at_equal_quality("DyT")(better).effect), "no budget is as good: nothing to compare"
+    mixed = dataclasses.replace(e, objects=pd.concat([e.objects[e.objects["method"] == "RDS"], arm("DyT", 0.8, BASE + 9), arm("DyT", 0.4, BASE - 1)]))
+    assert speed_at_equal_quality("DyT")(mixed).effect == pytest.approx(20 / 8)
     with pytest.raises(LookupError, match="AdaViT"):
         speed_at_equal_quality("AdaViT")(e)
 
