@@ -61,14 +61,14 @@ class Evidence:
     def sums(self, method: str, level: float) -> pd.DataFrame:
         """``sum`` of J&F in points and ``count`` of objects of every sequence, so that means over objects can be resampled."""
         rows = self.objects[(self.objects["method"] == method) & (self.objects["level"] == level)]
+        if rows.empty:
+            raise LookupError(method)
         return (100 * rows.set_index("sequence")["JF"]).groupby(level=0).agg(["sum", "count"])
 
     def by_sequence(self, method: str, level: float) -> pd.Series:
         """Mean J&F of every sequence, in points."""
-        rows = self.objects[(self.objects["method"] == method) & (self.objects["level"] == level)]
-        if rows.empty:
-            raise LookupError(method)
-        return 100 * rows.groupby("sequence")["JF"].mean()
+        table = self.sums(method, level)
+        return table["sum"] / table["count"]
 
     def activity(self, level: float) -> pd.DataFrame:
         """Share of the routed frames on which each block outside K ran, sequences x blocks."""

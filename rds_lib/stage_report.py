@@ -6,7 +6,7 @@ import pandas as pd
 
 from rds_lib import claims, table9
 from rds_lib.artifacts import atomic_write, read_table, require, write_table
-from rds_lib.baselines.products import rows
+from rds_lib.baselines.products import LABELS, rows
 from rds_lib.comparison import ADAPTERS
 from rds_lib.evidence import Evidence
 from rds_lib.lora import load_rds
@@ -49,11 +49,10 @@ def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
     files[("SAM2 + I-LoRA", 1.0)] = weights_file(train, CONTROL)
     files |= {(label, params.baselines.placement_budget): weights_file(workdir / "placement", kind) for kind, label in ADAPTERS.items()}
     counts = {key: _count(load_rds(path)) for key, path in files.items() if path.is_file()}
-    for method, label, level, file in rows(params):
-        described = workdir / "baselines" / method / "levels.csv"
-        if described.is_file():
-            counts[label, level] = int(read_table(described).set_index("level").loc[float(Path(file).stem), "trained_params"])
-    return counts
+    described = {method: workdir / "baselines" / method / "levels.csv" for method in LABELS}
+    trained = {method: read_table(path).set_index("level")["trained_params"] for method, path in described.items() if path.is_file()}
+    return counts | {(label, level): int(trained[method].loc[float(Path(file).stem)])
+                     for method, label, level, file in rows(params) if method in trained}
 
 
 def _count(weights):
