@@ -57,6 +57,7 @@ Levels = Annotated[tuple[Annotated[float, _in("[0.4, 1]")], ...], _FromList, _No
 Ninths = Annotated[tuple[Annotated[int, _in("[4, 9]")], ...], _FromList, _NotEmpty]
 Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config, checkpoint or ""
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
+Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
 Dataset = Literal["davis", "sav", "ytvos"]
 
 
@@ -190,6 +191,21 @@ class YourVideo(Section):
     out: str
 
 
+class Figures(Section):
+    """The paper's figures: videos whose routes are drawn and videos whose frames are compared, by name, and at which budget."""
+
+    videos: Names
+    compared: Names
+    budget: Budget
+
+
+class Inspect(Section):
+    """The routing inspector: the videos to choose from, by name, and the two runs it opens with."""
+
+    videos: Names
+    runs: Annotated[tuple[str, ...], _FromList, _length((2).__eq__, "two runs")]
+
+
 class Params(BaseModel):
     """All sections of one profile, and its name."""
 
@@ -206,6 +222,8 @@ class Params(BaseModel):
     benchmark: Benchmark
     pretrain: Pretrain
     your_video: YourVideo
+    figures: Figures
+    inspect: Inspect
 
     def with_section(self, name: str, **values) -> "Params":
         """Return a copy in which one section has other values, checked like a file; for a notebook's parameters cell."""

@@ -17,7 +17,7 @@ ORDER = """
     training_data pretrain_data tracking losses training_run pretrain train importance placement
     baselines.gates baselines.static baselines.pbd baselines.dyt baselines.adavit baselines.slimsam baselines.aligning
     baselines.files baselines.training baselines.slimming
-    sources products evaluate baselines.products comparison timed_arms benchmark table9 evidence claims
+    sources products evaluate baselines.products comparison recordings timed_arms benchmark table9 evidence claims
     stage_pretrain stage_importance stage_train stage_baselines stage_placement stage_evaluation stage_report
     viz inspector_page track __main__
 """.split()  # a module may import those before it, and nothing else of this package
