@@ -73,7 +73,8 @@ def measure_importance(model, batches) -> pd.DataFrame:
     """
     trunk = model.image_encoder.trunk
     depth, always_on = len(trunk.blocks), always_on_blocks(trunk)
-    batches = list(batches)
+    device = next(model.parameters()).device
+    batches = [(images.to(device), targets.to(device)) for images, targets in batches]
     local = np.mean([_local_scores(trunk, images.flatten(0, 1)) for images, _ in batches], axis=0)
     full = np.mean([_clip_jf(model, images, targets, None) for images, targets in batches])
     scores = np.full(depth, np.nan)

@@ -84,6 +84,17 @@ def test_the_log_tells_loss_iou_and_what_was_kept(trained):
     assert kept == [1, 1] if method == "pbd" else all(0.5 < value < 1 for value in kept), "gates start nearly open"
 
 
+@pytest.mark.parametrize("method", ["pbd", "dyt", "adavit"])
+def test_half_precision_as_on_a_gpu_is_trained_and_tracked_in(method, mini_model):
+    prepare(mini_model, method=method, level=0.5, blocks=BLOCKS, rank=2, reading="A", width=4)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    set_image_size(mini_model, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        for mode in (True, False):
+            features = mini_model.train(mode).forward_image(images)["backbone_fpn"]
+            assert all(level.isfinite().all() for level in features)
+
+
 @pytest.mark.parametrize("method", ["dyt", "adavit"])
 def test_a_stopped_run_ends_at_the_same_file(method, built, sequences, mini_weights, tmp_path, monkeypatch):
     whole = train(method, tmp_path / "whole", sequences, mini_weights)

@@ -43,7 +43,7 @@ class DecidedBlock(nn.Module):
         self.logits = self.policy(x.mean((1, 2)))[:, 0]
         if self.training or self.forced is not None:
             self.gate = gumbel_gate(self.logits, self.generator) if self.forced is None else self.forced
-            return torch.lerp(x, self.block(x), self.gate[:, None, None, None])
+            return torch.lerp(x, self.block(x), self.gate.to(x.dtype)[:, None, None, None])
         self.gate = self.logits > self.threshold
         runs = self.gate.tolist()  # the host waits here, block after block
         if all(runs):

@@ -131,7 +131,7 @@ def _prune(encoder, keep, *, ignored, everywhere, heads):
         group_reduction="mean", normalizer="gaussian" if everywhere else "mean",
         target_types=[nn.modules.conv._ConvNd, nn.Linear])
     pruner = tp.pruner.BasePruner(
-        encoder, torch.zeros(1, 3, size, size), importance=importance, global_pruning=everywhere, pruning_ratio=1 - keep,
+        encoder, torch.zeros(1, 3, size, size, device=trunk.pos_embed.device), importance=importance, global_pruning=everywhere, pruning_ratio=1 - keep,
         max_pruning_ratio=MAX_PRUNED if everywhere else 1.0, ignored_layers=ignored, num_heads=dict(heads), prune_head_dims=True,
         prune_num_heads=False, in_channel_groups={}, out_channel_groups={}, output_transform=lambda out: out["backbone_fpn"],
         unwrapped_parameters=[(trunk.pos_embed, 1), (trunk.pos_embed_window, 1)])
