@@ -226,6 +226,7 @@ def _machine(device, dtype):
 
 def run_benchmark(
     params, out: str | Path, *, weights: str | Path | None = None, baselines: str | Path | None = None, device: str | None = None,
+    compiled: bool = False,
 ) -> pd.DataFrame:
     """Time a profile's arms on a generated clip with one object, and write what was found.
 
@@ -245,13 +246,15 @@ def run_benchmark(
         Folder of the stages ``baseline``; the rows of the profile that have a file there take part, and the smaller models.
     device : str, optional
         CUDA if there is one, else the CPU. Runs in bfloat16 on CUDA, as SAM2 does, and in float32 on the CPU.
+    compiled : bool
+        SAM2 as ``vos_optimized``, and RDS likewise.
     """
     section, out = params.benchmark, Path(out)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(section.threads)
     try:
-        arms = rds_arms(params, Path(weights) if weights else None, device) + rival_arms(params, baselines, device)
+        arms = rds_arms(params, Path(weights) if weights else None, device, compiled=compiled) + rival_arms(params, baselines, device)
         clip = generate_clip(params.clips.seed, CLIP_INDEX, split="val", frames=section.warmup + section.frames + 2,
                              height=params.clips.height, width=params.clips.width, difficulty="plain", n_objects=1)
         with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,8 @@ from rds_lib.routing import always_on_blocks, target_active
 from rds_lib.sam2_models import MINI_WEIGHTS, build_model
 
 STOCK, FULL = "SAM2", "full"
+COMPILED = {  # as sam2.build_sam.build_sam2_video_predictor with vos_optimized=True
+    "cls": "sam2.sam2_video_predictor.SAM2VideoPredictorVOS", "overrides": ["++model.compile_image_encoder=True"]}
 _logger = logging.getLogger(__name__)
 
 
@@ -34,16 +36,19 @@ class Arm:
     routes: str = "none"
 
 
-def rds_arms(params, weights: Path | None, device: str) -> list[Arm]:
-    """Stock SAM2, the full encoder and RDS at every budget, with the trained routers of a folder, shipped ones, or random ones."""
+def rds_arms(params, weights: Path | None, device: str, *, compiled: bool = False) -> list[Arm]:
+    """Stock SAM2, the full encoder and RDS at every budget, with the trained routers of a folder, shipped ones, or random ones.
+
+    ``compiled`` builds all of them as ``vos_optimized``, which takes minutes on its first frames.
+    """
     config, checkpoint = params.model.config, resolve_or_none(params.model.checkpoint)
     is_random = checkpoint is None and not (config == "mini" and MINI_WEIGHTS.is_file())
     if is_random:
         checkpoint = False
         _logger.info("no weights for %s: random ones serve as well for speed", config)
-    build = {"ckpt_path": checkpoint, "apply_postprocessing": False, "device": device}
+    build = {"ckpt_path": checkpoint, "apply_postprocessing": False, "device": device, "vos_optimized": compiled}
     arms = [
-        Arm(STOCK, build_model(config, checkpoint, device=device)),
+        Arm(STOCK, build_model(config, checkpoint, device=device, **(COMPILED if compiled else {}))),
         Arm(FULL, build_rds_video_predictor(config, routing="full", **build))]
     for budget in params.benchmark.budgets:
         rds_path = None if is_random else _trained(config, weights, budget)
