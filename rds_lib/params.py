@@ -167,7 +167,7 @@ class Benchmark(Section):
 
 
 class Pretrain(Section):
-    """The mini base model; optional are objects cut from the photographs of ``bsds_root``, videos of ``davis_root`` and ``start_from``."""
+    """The mini base model; optional are objects cut from the photographs of ``bsds_root``, videos of ``davis_root``, and a folder of weights to ``start_from``."""
 
     seed: Seed
     phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]

@@ -98,16 +98,6 @@ def export_weights(state, path: Path) -> Path:
     return path
 
 
-def half_depth(model) -> dict[str, torch.Tensor]:
-    """State for ``mini_half`` from a model of twice its depth: of each two blocks the globally attending one, else the first."""
-    blocks, prefix = model.image_encoder.trunk.blocks, "image_encoder.trunk.blocks."
-    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefix)}
-    for n in range(len(blocks) // 2):
-        kept = 2 * n + (blocks[2 * n + 1].window_size == 0)
-        state |= {f"{prefix}{n}.{name}": tensor for name, tensor in blocks[kept].state_dict().items()}
-    return state
-
-
 def draw_route(trunk, drop_path: float, generator) -> list[bool]:
     """Flags of the blocks that run in one step: one rate from [0, ``drop_path``) for all blocks that may be skipped."""
     rate, *draws = torch.rand(1 + len(trunk.blocks), generator=generator).tolist()

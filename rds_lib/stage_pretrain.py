@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rds_lib.artifacts import atomic_write, read_table, write_table, write_tensors
+from rds_lib.artifacts import atomic_write, read_table, write_table
 from rds_lib.params import load_params
 from rds_lib.paths import CACHE, is_smoke, resolve_or_none
-from rds_lib.pretrain import PROMPT_SHARES, half_depth, held_out_iou, pretrain
+from rds_lib.pretrain import PROMPT_SHARES, held_out_iou, pretrain
 from rds_lib.sam2_models import SHIPPED, build_model
 
 
@@ -35,17 +35,15 @@ def run_pretrain(params, workdir: Path, out: Path) -> None:
 def train_model(params, name: str) -> Path:
     """Train one of the mini models, or find it trained, and return its weights.
 
-    ``start_from`` holds weights of the model of 48 blocks; its half starts from every second block of them.
+    ``start_from`` is a folder with weights of both under the names of the shipped ones.
     """
     section = params.pretrain
     digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
-    scratch, start = CACHE / "pretrain" / f"{params.profile}-{name}-{digest}", resolve_or_none(section.start_from)
-    if start and name == "mini_half":
-        whole, start = build_model("mini", start), scratch / "start.safetensors"
-        write_tensors(start, half_depth(whole))
+    start = resolve_or_none(section.start_from)
     return pretrain(
-        workdir=scratch, seed=section.seed, phases=section.phases, lr=section.lr, drop_path=section.drop_path,
-        bsds_root=section.bsds_root, davis_root=section.davis_root, start_from=start,
+        workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}", seed=section.seed, phases=section.phases,
+        lr=section.lr, drop_path=section.drop_path,
+        bsds_root=section.bsds_root, davis_root=section.davis_root, start_from=start / SHIPPED[name].name if start else None,
         compile_blocks=section.compile_blocks, config_file=name)
 
 

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from rds_lib import pretrain as module
+from rds_lib import stage_pretrain as stage
 from rds_lib.clips import generate_clip
 from rds_lib.dataset_writers import write_dataset
 from rds_lib.datasets import read_dataset
 from rds_lib.errors import RDSInputError
+from rds_lib.params import load_params
 from rds_lib.paths import ROOT
-from rds_lib.pretrain import draw_route, export_weights, half_depth, held_out_iou, pretrain
+from rds_lib.pretrain import draw_route, export_weights, held_out_iou, pretrain
 from rds_lib.pretrain_data import REAL_SHARE, PretrainBatches
 from rds_lib.sam2_models import build_model, set_image_size
 from rds_lib.training_data import GeneratedBatches, SequenceBatches
@@ -127,18 +129,16 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path
     build_model("mini", tmp_path / "run" / "weights.safetensors")
 
 
-def test_half_the_depth_keeps_every_second_block_and_all_that_attend_globally(mini_model):
-    state = half_depth(mini_model)
-    half = build_model("mini_half", ckpt_path=False)
-    half.load_state_dict(state)
-    kept = [next(n for n, block in enumerate(mini_model.image_encoder.trunk.blocks)
-                 if block.mlp.layers[0].weight.equal(own.mlp.layers[0].weight)) for own in half.image_encoder.trunk.blocks]
-    assert kept[:6] == [0, 2, 4, 6, 8, 10] and kept[-2:] == [44, 46] and {23, 33, 43} < set(kept)
-    globally = [n for n, block in enumerate(half.image_encoder.trunk.blocks) if block.window_size == 0]
-    assert [kept[n] for n in globally] == [23, 33, 43]
-    with torch.inference_mode():
-        features = half.forward_image(torch.zeros(1, 3, half.image_size, half.image_size))["backbone_fpn"]
-    assert [f.shape[-1] for f in features] == [48, 24, 12]
+def test_the_model_of_half_the_depth_goes_on_from_its_own_weights(monkeypatch, tmp_path):
+    called = {}
+    monkeypatch.setattr(stage, "pretrain", lambda **options: called.update({options["config_file"]: options["start_from"]}))
+    params = load_params("smoke")
+    for name in stage.SHIPPED:
+        stage.train_model(params.with_section("pretrain", start_from=str(tmp_path)), name)
+    assert called == {"mini": tmp_path / "mini_sam2.safetensors", "mini_half": tmp_path / "mini_sam2_half.safetensors"}
+    for name in stage.SHIPPED:
+        stage.train_model(params, name)
+    assert called == {"mini": None, "mini_half": None}
 
 
 @pytest.fixture
