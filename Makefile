@@ -12,7 +12,7 @@ repro: $(READY)
 	$(RUN) dvc repro
 
 test: $(READY)
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest -rs
 	$(RUN) python -m pytest --nbval notebooks/
 
 lab: $(READY)
