@@ -43,7 +43,7 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
 
 def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:
     """Write a generated clip as a folder of JPEG frames and the mask of its first frame; returns both paths."""
-    clip = generate_clip(11, 4, split="val", frames=frames, height=height, width=width, difficulty="plain", n_objects=2)
+    clip = generate_clip(11, 3, split="val", frames=frames, height=height, width=width, difficulty="plain", n_objects=2)
     images = folder / "frames"
     images.mkdir(parents=True, exist_ok=True)
     for t, frame in enumerate(clip.frames):

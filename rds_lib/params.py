@@ -181,13 +181,14 @@ class Pretrain(Section):
 
 
 class YourVideo(Section):
-    """A video of the reader's own; ``""`` generates one. The prompt is a mask file, a box or a click."""
+    """A video of the reader's own; ``""`` generates one. The prompt is a mask file, a box or a click; ``rds`` a file of router and adapters."""
 
     video: str
     prompt: str
     box: Annotated[tuple[float, ...], _FromList, _length((0, 4).__contains__, "x0, y0, x1, y1 or an empty list")]
     click: Annotated[tuple[float, ...], _FromList, _length((0, 2).__contains__, "x, y or an empty list")]
     budget: Budget
+    rds: str
     out: str
 
 

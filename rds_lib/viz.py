@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colour-blind-safe palette
 COLOURS = {
@@ -16,6 +17,8 @@ COLOURS = {
     "oracle of fixed routes": "#8B5A9E", "random static plans": "#A6761D", "plan A": "#5D3A00", "plan B": "#B08A4A", "copy first mask": "#BBBBBB",
     "SlimSAM": "#117733", "PBD": "#882255", "DyT": "#DDAA33", "AdaViT": "#44AA99", "mini_half": "#AA4499",
 }
+RUNS = {  # trainings of RDS: one per budget, for any budget, and of the full encoder's adapters
+    "0.9": "#999933", "0.8": "#0072B2", "0.7": "#E69F00", "0.6": "#D55E00", "0.5": "#56B4E9", "0.4": "#009E73", "any": "#CC79A7", "full": "#000000"}
 OBJECTS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233))
 STAGES = (0, 2, 8, 44, 48)  # first block of each stage of a 48-block Hiera, and the end
 QUIET = "#666666"
@@ -59,17 +62,19 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence
     """Rows of images of one size, a label left of each row and a title above each column."""
     n_rows, n_columns = len(rows), max(len(images) for images in rows.values())
     height, width = next(iter(rows.values()))[0].shape[:2]
-    figure = Figure(figsize=(1.9 * n_columns + 1.2, 1.9 * n_rows * height / width + 0.3))
-    axes = figure.subplots(n_rows, n_columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.06})
-    for line, (label, images) in zip(axes, rows.items()):
-        for axis in line:
-            axis.set_xticks([]), axis.set_yticks([])
-            axis.spines[:].set_visible(False)
-        for axis, image in zip(line, images):
-            axis.imshow(image, interpolation="nearest" if height < 64 else "auto")
-        line[0].set_ylabel(label.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=9)
-    for axis, title in zip(axes[0], columns):
-        axis.set_title(title, fontsize=9)
+    side, gap, left, top = min(max(1.9, 9 / n_columns), 4.5), 0.06, 1.1, 0.3  # inches
+    step = side * height / width + gap
+    size = left + n_columns * (side + gap), top + n_rows * step
+    figure = Figure(figsize=size)
+    for row, (label, images) in enumerate(rows.items()):
+        for column, image in enumerate(images):
+            axis = figure.add_axes((
+                (left + column * (side + gap)) / size[0], 1 - (top + (row + 1) * step - gap) / size[1], side / size[0], (step - gap) / size[1]))
+            axis.imshow(image, interpolation="nearest" if height < 64 else "auto", aspect="auto")
+            axis.set_axis_off()
+            if row == 0 and column < len(columns):
+                axis.set_title(columns[column], fontsize=9)
+        figure.text((left - 0.1) / size[0], 1 - (top + (row + 0.5) * step) / size[1], label.replace("_", "\n"), ha="right", va="center", fontsize=9)
     return Picture(figure, text or f"{n_rows} x {n_columns} frames: {', '.join(rows)}", "jpeg")
 
 
@@ -83,7 +88,7 @@ def importance_figure(table: pd.DataFrame) -> Picture:
               ("combined: -(rank + rank)\nhigher is better", -rank.where(~table["always_on"])))
     colours = np.where(table["always_on"], "#BBBBBB", np.where(table["selected"], COLOURS["RDS"], "#BFD7E5"))
     for axis, (label, values) in zip(axes, panels):
-        low = np.nanmin(values) * 1.02 if label.startswith("combined") else 0
+        low = np.nanmin(values) - 0.06 * np.ptp(values.dropna()) if label.startswith("combined") else 0
         axis.bar(table["block"], values.fillna(low) - low, bottom=low, color=colours, width=0.8)
         axis.set_ylabel(label, fontsize=9)
         _mark_stages(axis, len(table))
@@ -104,9 +109,9 @@ def levels_figure(levels: pd.DataFrame, whole: Mapping[str, float]) -> Picture:
     figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     panels = (("gmacs", "multiply-accumulates"), ("encoder_params", "parameters"), ("active_blocks", "active blocks"))
     for axis, (column, label) in zip(figure.subplots(1, 3, sharey=True), panels):
-        for method, rows in levels.groupby("method", sort=False):
+        for marker, (method, rows) in zip("osD^v", levels.groupby("method", sort=False)):
             x = rows["level"] / (9 if method == "SlimSAM" else 1)
-            axis.plot(x, rows[column] / whole[column], marker="o", ms=5, color=COLOURS.get(method, QUIET), label=method)
+            axis.plot(x, rows[column] / whole[column], marker=marker, ms=7, mfc="none", mew=1.5, color=COLOURS.get(method, QUIET), label=method)
         axis.set(title=label, xlabel="level (SlimSAM: ninths / 9)", ylim=(0, 1.12))
         axis.title.set_size(10)
         axis.axhline(1, color=QUIET, ls=":", lw=1)
@@ -131,7 +136,7 @@ def gates_figure(blocks: pd.DataFrame, depth: int) -> Picture:
     axis.set_yticks(range(len(rows)), [f"{method} {level:g}" for method, level in rows], fontsize=9)
     axis.set_xticks([0, 2, 8, 16, 24, 32, 40, 44, 47])
     axis.set_xlabel("block (lines: stages)")
-    figure.colorbar(image, label="share of tokens\nthrough the MLP", shrink=0.9)
+    figure.colorbar(image, label="share of tokens through the\nMLP (AdaViT: of frames)", shrink=0.9)
     return Picture(figure, f"what {depth} blocks do under {len(rows)} rows of Table 9")
 
 
@@ -140,15 +145,16 @@ def training_figure(log: pd.DataFrame, *, window: int = 10) -> Picture:
     figure = Figure(figsize=(9.5, 5.2), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True).ravel()
     names = {"loss": "loss", "iou": "IoU", "active": "active blocks", "spread": "spread of p over frames"}
-    palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"]
-    for colour, (run, rows) in zip(palette, log.groupby("run", sort=False)):
+    for run, rows in log.groupby("run", sort=False):
         smooth = rows[list(names)].rolling(window, min_periods=1).mean()
         for axis, column in zip(axes, names):
-            axis.plot(rows["step"], smooth[column], color=colour, lw=1.4, label=str(run))
+            axis.plot(rows["step"], smooth[column], color=RUNS.get(str(run), QUIET), lw=1.4, label=str(run))
     for axis, label in zip(axes, names.values()):
         axis.set_ylabel(label)
         _plain(axis)
-    axes[2].set_xlabel("step"), axes[3].set_xlabel("step")
+    for axis in axes[2:]:
+        axis.set_xlabel(f"step (each point: mean of the last {window})")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8, frameon=False, fontsize=9, title="budget of the run", title_fontsize=9)
     return Picture(figure, f"training curves of {log['run'].nunique()} runs, {log['step'].max() + 1} steps each")
 
@@ -157,7 +163,8 @@ def threshold_figure(curves: Mapping[float, tuple[np.ndarray, np.ndarray]], chos
     """Mean active blocks against the threshold for every budget; the calibrated threshold and the 0.5 rule are marked."""
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axis = figure.subplots()
-    for colour, (budget, (taus, active)) in zip(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), curves.items()):
+    for budget, (taus, active) in curves.items():
+        colour = RUNS.get(str(budget), QUIET)
         axis.plot(taus, active, color=colour, label=f"budget {budget}")
         axis.plot([chosen[budget]], [targets[budget]], "o", color=colour, ms=6)
     axis.axvline(0.5, color=QUIET, ls=":", lw=1)
@@ -176,15 +183,16 @@ def route_map(routes: pd.DataFrame, *, title: str = "") -> Picture:
     axis = figure.subplots()
     image = axis.imshow(prob.to_numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     rows, columns = np.nonzero(ran.to_numpy())
-    axis.plot(columns, rows, ls="", marker=".", ms=2.5, color="#D55E00")
+    axis.plot(columns, rows, ls="", marker="o", ms=3.2, mec="white", mew=0.4, color="#D55E00")
     for start in STAGES[1:-1]:
-        axis.axhline(start - 0.5, color="white", lw=2)
+        axis.axhline(start - 0.5, color="black", lw=0.8, ls=":")
     step = max(1, prob.shape[1] // 12)
     axis.set_xticks(range(0, prob.shape[1], step), [str(t) for t in prob.columns[::step]])
     axis.set_yticks([0, 2, 8, 16, 24, 32, 40, 44, 47])
-    axis.set(xlabel="frame", ylabel="block (white lines: stages)", title=title)
+    axis.set(xlabel="frame", ylabel="block (dotted lines: stages)", title=title)
     figure.colorbar(image, label="keep probability", shrink=0.8)
-    return Picture(figure, f"routes of {prob.shape[1]} frames, {ran.to_numpy().sum(0).mean():.1f} blocks active on average")
+    counts = routes[routes["reason"] == "routed"].groupby("frame_idx")["active"].sum()
+    return Picture(figure, f"routes of {prob.shape[1]} frames, {counts.mean():.1f} blocks active on average where the router decided")
 
 
 def quality_figure(table: pd.DataFrame, dataset: str, controls: Sequence[str] = ()) -> Picture:
