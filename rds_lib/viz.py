@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -33,10 +34,12 @@ class Picture:
     def __init__(self, figure: Figure, text: str, kind: str = "png"):
         self.figure, self.text, self.kind = figure, text, kind
 
-    def image(self, dpi: int = 80) -> bytes:
-        """The figure as the bytes of an image file."""
-        buffer, how = io.BytesIO(), {"pil_kwargs": {"quality": 85}} if self.kind == "jpeg" else {"metadata": {"Software": None}}
-        self.figure.savefig(buffer, format=self.kind, dpi=dpi, bbox_inches="tight", facecolor="white", **how)
+    def image(self, dpi: int = 80, kind: str = "") -> bytes:
+        """The figure as the bytes of an image file, the same each time; ``kind`` may also be ``svg``."""
+        buffer, kind = io.BytesIO(), kind or self.kind
+        how = {"jpeg": {"pil_kwargs": {"quality": 85}}, "png": {"metadata": {"Software": None}}, "svg": {"metadata": {"Date": None, "Creator": None}}}
+        with rc_context({"svg.hashsalt": "rds_lib"}):
+            self.figure.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight", facecolor="white", **how[kind])
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):

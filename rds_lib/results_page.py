@@ -1,0 +1,60 @@
+"""``reports/README.md``: the page of results that people land on, generated from products."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from rds_lib.artifacts import atomic_write
+from rds_lib.figure_data import Study
+from rds_lib.table9 import measured_rows
+
+LEFT_OUT = ("copy first mask",)
+HEADS = ("method", "level", "J&F (95 % interval)", "active blocks", "GMACs", "frames a second")
+
+
+def write(path: Path, study: Study, figures: pd.DataFrame) -> None:
+    """Write the page; ``figures`` is the list that stage ``figures`` returns, and its files lie in ``figures/`` beside the page."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(as_page(study, figures), encoding="utf-8")
+
+
+def as_page(study: Study, figures: pd.DataFrame) -> str:
+    """The page as Markdown: the story, a table of quality and speed, and every figure with its page."""
+    rows = measured_rows(study.scores, study.evidence.speed, trained={}, profile=study.profile)
+    machine = rows.iloc[0]
+    timed = rows[rows["fps"].notna() & ~rows["method"].isin(LEFT_OUT)]
+    lines = [
+        "# Results", "",
+        "SAM2 tracks an object through a video with an image encoder of 48 blocks. RDS puts a small router before it, which looks at the last mask and at the new frame "
+        "and lets only some of the blocks run, within a budget. The question is what that costs in quality, what it saves in time, and whether the choice follows the frame.", "",
+        "![Frames of a clip with the tracked object, and below them the blocks that ran on each frame](figures/readme.png)", "",
+        "*A clip, its masks, and below each frame the blocks that ran on it: the first frame, which has a prompt, runs all.*", "",
+        f"Everything here comes from the pipeline (`dvc repro`, profile `{escaped(study.profile)}`) and is written anew by it; data set {escaped(study.dataset)}, {study.length} videos. "
+        "The mini model is small and its clips are generated: compare methods within a table, not with the paper's levels.", "",
+        "- [claims.md](claims.md): the paper's claims one by one, with what was measured and the verdict",
+        "- [table9.md](table9.md): the paper's Table 9 beside ours, on all data sets",
+        "- [notebooks](../notebooks): how each number comes about; the figures below are explained in [06_figures](../notebooks/06_figures.ipynb)", "",
+        "## Quality and speed", "",
+        f"Quality, active blocks and GMACs (of the encoder's blocks) on {escaped(study.dataset)}; frames a second on the benchmark's one clip ({machine['device']}, {machine['dtype']}), where "
+        "methods that decide frame by frame may run another number of blocks.", "",
+        "| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|", *(_row(row) for row in timed.to_dict("records")), "",
+        "## The paper's figures", "",
+        "Each has a page to explore, with names and numbers under the pointer. GitHub shows such a page as source: clone the repository, or download `figures/` whole, and open the file; "
+        "it needs no network.", ""]
+    for figure in figures.to_dict("records"):
+        title, page = escaped(f"Figure {figure['number']}: {figure['title']}"), Path(figure["file"]).with_suffix(".html")
+        lines += [f"### {title}", "", f"![{title}](figures/{figure['file']})", "",
+                  f"{escaped(figure['caption'])} From {escaped(figure['stages'])}. [Interactive](figures/{page})", ""]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return re.sub(r"([\\`*_\[\]<>|$#~&!])", r"\\\1", text)
+
+
+def _row(row):
+    cells = [escaped(row["method"]), row["level"], f"{row['value']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})",
+             *("" if pd.isna(row[name]) else f"{row[name]:.{digits}f}" for name, digits in (("active_blocks", 1), ("gmacs", 2), ("fps", 1)))]
+    return "| " + " | ".join(cells) + " |"
