@@ -33,6 +33,7 @@ SECTIONS = {
     "03_rds_training": "train",
     "04_baselines": "baselines",
     "05_evaluation": "evaluation",
+    "06_figures": "figures",
     "your_video": "your_video",
 }
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}

@@ -207,7 +207,7 @@ def errors(recording, run, t: int, side: int) -> np.ndarray:
 
 def with_footer(figure: Figure, text: str) -> Figure:
     """Put a line of small print below a figure: what is drawn, of which data, by which stages."""
-    width = round(13.5 * figure.get_figwidth())
+    width = round(15 * figure.get_figwidth())
     figure.supxlabel(_text("\n".join(textwrap.wrap(text, width))), x=0.01, ha="left", fontsize=9, color=QUIET)
     return figure
 

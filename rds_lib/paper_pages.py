@@ -26,7 +26,7 @@ def quality_page(study: Study) -> go.Figure:
         is_ours, colour = source == "ours", COLOURS.get(method, QUIET)
         bars = {"symmetric": False, "array": (rows["high"] - rows["change"]).round(2), "arrayminus": (rows["change"] - rows["low"]).round(2)}
         figure.add_scatter(
-            x=rows["speedup"].round(3), y=rows["change"].round(2), mode="lines+markers", name=method if is_ours else f"{method}, the paper's",
+            x=rows["speedup"].round(3), y=rows["change"].round(2), mode="lines+markers", name=method,
             legendgroup=source, opacity=1 if is_ours else 0.5, line={"color": colour, "dash": "solid" if is_ours else "dash", "width": 2 if is_ours else 1},
             marker={"size": 8, "color": colour if is_ours else "white", "line": {"color": colour, "width": 1.5}},
             error_y=bars if is_ours and method == "RDS" else None, customdata=np.stack([rows["level"], rows["quality"].round(1), rows["fps"].round(1)], 1),
@@ -166,7 +166,7 @@ def comparison_page(study: Study, name: str) -> go.Figure:
     figure.update_xaxes(visible=False), figure.update_yaxes(visible=False)
     figure.update_xaxes(visible=True, range=[-0.5, len(recording) - 0.5], row=3, col=1), figure.update_yaxes(visible=True, range=[0, 103], row=3, col=1)
     figure.update_yaxes(range=[GRID[0] - 0.4, -0.6], row=2, col=1), figure.update_xaxes(range=[-0.6, GRID[1] - 0.4], row=2, col=1)
-    return _styled(figure, 800, sliders=[_slider(recording, runs)], margin={"b": 110, "t": 90}, legend={"y": 1.06})
+    return _styled(figure, 800, sliders=[_slider(recording, runs)], margin={"b": 110, "t": 95})
 
 
 def _pictures(recording, runs):
@@ -233,8 +233,9 @@ def _marked(figure, always_on):
 
 def _styled(figure, height, **layout):
     layout = {"legend": {}, "margin": {}} | layout
-    margin = {"l": 80, "r": 50, "t": 60, "b": 60} | layout.pop("margin")
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"} | layout.pop("legend")
+    margin = {"l": 80, "r": 50, "t": 70, "b": 60} | layout.pop("margin")
+    above = 1 + 24 / (height - margin["t"] - margin["b"])  # the stages' names stand between plot and legend
+    legend = {"orientation": "h", "x": 0, "y": above, "yanchor": "bottom"} | layout.pop("legend")
     figure.update_layout(template="none", height=height, margin=margin, legend=legend, font={"size": 13, "family": "system-ui, sans-serif"}, **layout)
     figure.update_xaxes(zeroline=False, automargin=True, title_standoff=12), figure.update_yaxes(zeroline=False)
     return figure

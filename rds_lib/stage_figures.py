@@ -37,15 +37,28 @@ h1 {{ font-size: 1.4rem; margin: 0 }} p {{ max-width: 60rem; margin: .4rem 0; ov
 """
 
 
-class LivePicture(Picture):
-    """A picture that a notebook shows as the page's plotly figure where it can, and as an image elsewhere."""
+class PaperPicture(Picture):
+    """A picture in little room; with a page, a notebook shows its plot where it can, and the picture elsewhere."""
 
-    def __init__(self, figure: Figure, text: str, kind: str, page: go.Figure):
-        super().__init__(figure, text, kind)
+    def __init__(self, figure: Figure, text: str, page: go.Figure | None = None):
+        super().__init__(figure, text)
         self.page = page
 
+    def image(self, dpi: int = 75, kind: str = "png") -> bytes:
+        """The figure as ``svg``, ``png`` of 256 colours (a third of the size, and even photographs look the same) or ``jpeg``."""
+        content = super().image(dpi, "svg" if kind == "svg" else "png")
+        if kind == "svg":
+            return content
+        image, buffer = Image.open(io.BytesIO(content)).convert("RGB"), io.BytesIO()
+        if kind == "png":
+            image = image.quantize(256, method=Image.Quantize.MEDIANCUT)
+        image.save(buffer, kind, optimize=True)
+        return buffer.getvalue()
+
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return super()._repr_mimebundle_() | {"application/vnd.plotly.v1+json": json.loads(self.page.to_json())}
+        kind, image = min(((kind, self.image(kind=kind)) for kind in ("png", "jpeg")), key=lambda pair: len(pair[1]))
+        live = {"application/vnd.plotly.v1+json": json.loads(self.page.to_json())} if self.page else {}
+        return {f"image/{kind}": image, "text/plain": self.text} | live
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,10 @@ class PaperFigure:
         """The data and the stages that the figure comes from."""
         return f"{self.data}; made by the stage figures from {', '.join(self.stages)}."
 
-    def picture(self) -> Picture:
-        """The static figure with its small print."""
-        return Picture(*self._static())
-
-    def live(self) -> LivePicture:
-        """The same for a notebook, with the page's plot."""
-        return LivePicture(*self._static(), self.explore())
+    def picture(self, *, live: bool = False) -> PaperPicture:
+        """The static figure with its small print; ``live``: a notebook shows the page's plot in its place where it can."""
+        figure = paper_figures.with_footer(self.draw(), f"Figure {self.number}. {self.drawn} {self.origin}")
+        return PaperPicture(figure, f"Figure {self.number}: {self.title}", self.explore() if live else None)
 
     def page(self) -> str:
         """The page, which needs ``plotly.min.js`` beside it and no network."""
@@ -88,23 +98,11 @@ class PaperFigure:
         texts = {name: html.escape(str(getattr(self, name))) for name in ("number", "title", "question", "drawn", "origin", "hint")}
         return _PAGE.format(plot=plot, **texts)
 
-    def _static(self):
-        figure = paper_figures.with_footer(self.draw(), f"Figure {self.number}. {self.drawn} {self.origin}")
-        return figure, f"Figure {self.number}: {self.title}", "png" if self.kind == "svg" else "jpeg"
-
     def write(self, folder: Path) -> None:
         """Write picture and page into a folder."""
-        picture = self.picture().image(dpi=120, kind=self.kind)
-        for suffix, content in ((self.kind, _with_palette(picture) if self.kind == "png" else picture), ("html", self.page().encode())):
+        for suffix, content in ((self.kind, self.picture().image(dpi=120, kind=self.kind)), ("html", self.page().encode())):
             with atomic_write(folder / f"{self.name}.{suffix}") as temporary:
                 temporary.write_bytes(content)
-
-
-def _with_palette(png):
-    """A PNG of 256 colours: a third of the size, and photographs of this size look the same."""
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def study_of(params, workdir: Path) -> Study:
@@ -143,8 +141,8 @@ def _of_the_set(study, make):
              draw=partial(paper_figures.activation_picture, study), explore=partial(paper_pages.activation_page, study)),
         make(11, "two views of importance", "Which blocks matter, and by which measure?",
              "Importance of every block: J&F lost without it, relative change of the features in it, and the sum of both ranks, by which the adapted blocks "
-             "are chosen. Measured on training videos, not on the data set named here.", stages=("importance",), kind="svg", draw=partial(paper_figures.importance_picture, study),
-             explore=partial(paper_pages.importance_page, study)),
+             "are chosen.", stages=("importance",), kind="svg", draw=partial(paper_figures.importance_picture, study),
+             explore=partial(paper_pages.importance_page, study), data=f"training videos, profile {study.profile}"),
         make(12, "static plans across sequences", "Does one fixed set of blocks suit every video?",
              f"J&F of every video, mean over objects, under the supplement's static plans of 24 blocks and RDS at budget {lowest}, all with RDS's adapters, and under SAM2, by "
              "which the videos are sorted. std: standard deviation over videos.", stages=("evaluation",), kind="svg",
