@@ -1,15 +1,19 @@
-"""What many tests share: a mini SAM2 with random weights, and a tiny generated set in the layout of DAVIS 2017."""
+"""What many tests share: a mini SAM2 with random weights, a tiny generated set in the layout of DAVIS 2017, made-up products."""
 
 import copy
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from rds_lib.artifacts import write_tensors
+from rds_lib import load_params
+from rds_lib.artifacts import write_table, write_tensors
 from rds_lib.baselines.files import gated, prepare, save_baseline
 from rds_lib.baselines.slimsam import save_slim
 from rds_lib.clips import generate_clip
 from rds_lib.datasets import read_dataset, write_dataset
+from rds_lib.images import save_palette_png
 from rds_lib.lora import add_lora, lora_state_dict, save_rds
 from rds_lib.router import PredictionAwareRouter
 from rds_lib.routing import always_on_blocks
@@ -90,3 +94,41 @@ def baselines_folder(_random_mini, tmp_path_factory):
         save_baseline(folder / method / "0.5.safetensors", model, options | {"threshold": 0.0, "config_file": "mini"})
     save_slim(folder / "slimsam" / "6.safetensors", _random_mini, {})
     return folder
+
+
+@pytest.fixture(scope="session")
+def figure_products(davis_root, sequences, tmp_path_factory):
+    """Parameters and a working folder with all that the figures are drawn from, made up: SAM2's masks are the truth, RDS's lie 4 px aside."""
+    folder, names = tmp_path_factory.mktemp("figures") / "smoke", [sequence.name for sequence in sequences]
+    params = load_params("smoke").with_section("data", generated=False, davis_root=str(davis_root)).with_section("evaluation", datasets=["davis"])
+    params = params.with_section("figures", videos=names[:2], compared=names[2:], budget=0.4)
+    for sequence in sequences:
+        for t, stem in enumerate(sequence.frame_names):
+            labels = sum((obj * mask for obj, mask in sequence.masks(t).items()), np.zeros(sequence.size, int)).astype(np.uint8)
+            for run, aside in (("SAM2", 0), ("RDS_0.8", 4), ("RDS_0.4", 4)):
+                path = folder / "evaluation" / "predictions" / "davis" / run / sequence.name / f"{stem}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_palette_png(path, np.roll(labels, aside, axis=1))
+    block, frame = np.arange(48), np.arange(5)
+    routes = pd.MultiIndex.from_product([names, (0.8, 0.4), frame, block], names=["sequence", "level", "frame_idx", "block"]).to_frame(index=False)
+    always = np.isin(block, (0, 2, 8, 44, 47))
+    forced = (routes["frame_idx"] == 0) | always[routes["block"]]
+    ran = forced | ((routes["block"] + routes["frame_idx"]) % 10 < 10 * routes["level"])
+    write_table(folder / "evaluation" / "routes.csv", routes.assign(
+        active=ran, keep_prob=np.where(forced, 1.0, 0.3 + 0.4 * ran), reason=np.where(routes["frame_idx"] == 0, "first_frame", "routed"), dataset="davis", method="RDS"))
+    arms = (("SAM2", 1.0, 0.8, 48), ("PBD", 0.4, 0.5, 24), ("RDS", 0.8, 0.75, 39), ("RDS", 0.4, 0.7, 22), ("plan A", 0.4, 0.6, 24), ("plan B", 0.4, 0.65, 24))
+    objects = pd.DataFrame([(name, 1, quality - 0.1 * n, method, level, "davis") for method, level, quality, _ in arms for n, name in enumerate(names)],
+                           columns=["sequence", "object", "JF", "method", "level", "dataset"])
+    write_table(folder / "evaluation" / "objects.csv", objects)
+    table = pd.DataFrame([("davis", method, level, "JF", 100 * quality - 10, active, active / 120) for method, level, quality, active in arms],
+                         columns=["dataset", "method", "level", "metric", "value", "active_blocks", "gmacs"])
+    write_table(folder / "evaluation" / "table.csv", table.assign(ci_low=table["value"] - 2, ci_high=table["value"] + 3, sequences=3, objects=3))
+    write_table(folder / "evaluation" / "comparisons.csv", pd.DataFrame(
+        {"dataset": "davis", "level": [0.8, 0.4], "against": "SAM2", "effect": [-5.0, -10.0], "ci_low": [-7.0, -13.0], "ci_high": [-3.0, -6.0]}))
+    score = np.where(always, np.nan, block / 10)
+    write_table(folder / "importance" / "importance.csv", pd.DataFrame(
+        {"block": block, "global_score": score, "local_score": score[::-1], "always_on": always, "selected": always | (block % 3 == 0)}))
+    write_table(folder / "benchmark" / "table.csv", pd.DataFrame(
+        {"arm": ["SAM2", "full", "PBD_0.4", "RDS_0.8", "RDS_0.4"], "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0], "encoder_ms": 8.0, "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
+         "active_blocks": [48, 48, 24, 39, 22], "device": "CPU", "dtype": "float32"}))
+    return params, folder
