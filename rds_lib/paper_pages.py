@@ -15,7 +15,7 @@ from rds_lib.paper_figures import ERRORS, FORCED, GRID, RAN, STATES, THUMBS, TIC
 from rds_lib.viz import COLOURS, QUIET, STAGES
 
 IMAGE_BYTES = 900_000  # of all the pictures of a page
-_SIDES = (288, 224, 176, 128, 96, 64)  # px, tried in turn until they fit
+_SIDES = (288, 224, 176, 128, 96, 64)  # px, tried in turn until the pictures fit
 _STATE_NAMES = np.array(["skipped", "had to run", "chosen by the router"])
 
 
@@ -170,13 +170,16 @@ def comparison_page(study: Study, name: str) -> go.Figure:
 
 
 def _pictures(recording, runs):
-    """Per frame the data URIs of its five pictures, as large as a page has room for."""
+    """Per frame the data URIs of its five pictures, as large as a page has room for, judged by every tenth frame."""
+    def draw(t, side):
+        pictures = fitted(recording.frame(t), side), *(paint(recording, run, t, side) for paint in (painted, errors) for run in runs)
+        return [data_uri(picture) for picture in pictures]
+
+    sample = range(0, len(recording), 10)
     for side in _SIDES:
-        every = [[data_uri(fitted(recording.frame(t), side)), *(data_uri(painted(recording, run, t, side)) for run in runs),
-                  *(data_uri(errors(recording, run, t, side)) for run in runs)] for t in range(len(recording))]
-        if sum(len(uri) for uris in every for uri in uris) <= IMAGE_BYTES:
+        if sum(len(uri) for t in sample for uri in draw(t, side)) * len(recording) <= IMAGE_BYTES * len(sample):
             break
-    return every
+    return [draw(t, side) for t in range(len(recording))]
 
 
 def _frame_traces(study, recording, runs, uris, t):

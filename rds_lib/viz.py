@@ -96,7 +96,7 @@ def importance_figure(table: pd.DataFrame) -> Picture:
         axis.set_ylabel(label, fontsize=9)
         _mark_stages(axis, len(table))
     for block in table.loc[table["always_on"], "block"]:
-        axes[2].annotate("K", (block, axes[2].get_ylim()[0]), ha="center", va="bottom", fontsize=8, color=QUIET)
+        axes[2].annotate("K", (block, axes[2].get_ylim()[0]), ha="center", va="bottom", fontsize=9, color=QUIET)
     axes[2].set_xlabel("block")
     figure.legend(handles=[Line2D([], [], marker="s", ls="", color=c, label=t) for c, t in (
         (COLOURS["RDS"], "adapted"), ("#BFD7E5", "not adapted"), ("#BBBBBB", "always on (K)"))], loc="outside upper right", ncols=3, frameon=False, fontsize=9)

@@ -114,7 +114,7 @@ def test_texts_of_a_picture_stay_inside_and_are_large_enough(figures):
         drawn = figure.picture().figure
         drawn.canvas.draw()
         texts = [text for text in drawn.findobj(lambda item: hasattr(item, "get_fontsize")) if text.get_text() and text.get_visible()]
-        assert texts and min(text.get_fontsize() for text in texts) >= 9 - (number == 11), number
+        assert texts and min(text.get_fontsize() for text in texts) >= 9, number
         box = drawn._supxlabel.get_window_extent()
         assert box.x1 <= drawn.bbox.x1 and box.y0 >= -1, number
 

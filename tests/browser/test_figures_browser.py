@@ -86,10 +86,11 @@ def test_the_slider_changes_pictures_blocks_and_numbers(opened):
         return page.evaluate("""() => { const plot = document.querySelector(".js-plotly-plot");
             return [plot._fullData[0].source, JSON.stringify(plot._fullData[5].marker.color), document.querySelector(".slider-label").textContent] }""")
 
-    before = state()
+    before, seen = state(), page.locator(".im").nth(2).screenshot()
     rail = page.locator(".slider-rail-touch-rect").bounding_box()
     page.mouse.click(rail["x"] + rail["width"] - 3, rail["y"] + rail["height"] / 2)
     page.wait_for_timeout(500)
     after = state()
     assert before[2].startswith("frame 1:") and after[2].startswith("frame 4:")
     assert before[0] != after[0] and before[1] != after[1] and wrong == []
+    assert page.locator(".im").nth(2).screenshot() != seen
