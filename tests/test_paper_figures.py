@@ -1,9 +1,11 @@
 """The paper's figures: the tables they are drawn from, by hand, and what every picture and page must hold."""
 
+import base64
 import html
 import re
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +40,10 @@ def renamed(study, name):
     evidence = replace(study.evidence, objects=swap(study.evidence.objects), routes=swap(study.evidence.routes))
     recordings = study.recordings | {name: replace(study.recordings[study.videos[0]], name=name)}
     return replace(study, videos=(name,), compared=(name,), evidence=evidence, recordings=recordings)
+
+
+def decoded(uri):
+    return cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def test_activation_counts_routed_frames_alone():
@@ -134,6 +140,8 @@ def test_a_page_with_a_slider_has_a_step_and_five_pictures_for_every_frame(figur
     for frame in plot.frames:
         assert [trace.source[:23] for trace in frame.data[:5]] == ["data:image/jpeg;base64,"] * 5
     assert plot.frames[2].data[1].source != plot.frames[2].data[2].source  # SAM2's masks are not RDS's
+    errors = [decoded(trace.source).astype(int) for trace in plot.frames[2].data[3:5]]
+    assert [bool((image[..., 0] - image[..., 2] > 100).any()) for image in errors] == [False, True]  # orange, false positives: RDS's alone
 
 
 def test_names_from_data_stay_text(study):
