@@ -17,6 +17,7 @@ _EXPORTS = {
     "build_rds_video_predictor": "predictor",
     "RDSVideoPredictor": "predictor",
     "score_masks": "metrics",
+    "RoutingInspector": "inspector",
     "RDSInputError": "errors",
 }
 __all__ = list(_EXPORTS)

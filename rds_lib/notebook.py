@@ -34,6 +34,7 @@ SECTIONS = {
     "04_baselines": "baselines",
     "05_evaluation": "evaluation",
     "06_figures": "figures",
+    "07_inspect_routing": "inspect",
     "your_video": "your_video",
 }
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}

@@ -4,19 +4,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rds_lib.artifacts import write_table
+from rds_lib.artifacts import atomic_write, write_table
 from rds_lib.evaluate import separate
 from rds_lib.frames import extract_frames, list_frames, write_overlay_video
 from rds_lib.images import image_size, write_palette_png
-from rds_lib.inspector_page import write_inspector_page
+from rds_lib.inspector_page import inspector_page
 from rds_lib.output_folder import output_folder
+from rds_lib.recordings import Recording, make_run
 
 MARKER = "routes.csv"
 
@@ -84,8 +85,9 @@ def track_video(
         routed = per_frame[routes.groupby("frame_idx")["reason"].first() == "routed"]
         summary = Summary(len(labels), len(prompts), float((routed if len(routed) else per_frame).mean()),
                           int(routes["block"].max()) + 1, seconds)
-        write_inspector_page(stage / "inspector.html", frame_paths, labels, routes, title=Path(video).resolve().name,
-                             summary=str(summary))
+        recording = _recording(predictor, video, frame_paths, list(prompts), labels, routes, start_frame)
+        with atomic_write(stage / "inspector.html") as temporary:
+            temporary.write_text(inspector_page([recording], (), title=recording.name, summary=f"{summary}."), encoding="utf-8")
         if overlay_video:
             write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
     return summary
@@ -108,3 +110,12 @@ def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[
     seconds = time.perf_counter() - began
     routes = predictor.route_table(state)
     return labels, routes[routes["frame_idx"] >= start_frame].reset_index(drop=True), seconds
+
+
+def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_frame) -> Recording:
+    """What happened, with frames before the prompts as frames on which nothing ran."""
+    name = "full encoder" if predictor.policy is None else f"RDS {predictor.policy.budget:g}"
+    run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
+    run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
+    run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
+    return Recording(Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), predictor.always_on, (run,))

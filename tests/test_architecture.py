@@ -19,7 +19,8 @@ ORDER = """
     baselines.files baselines.training baselines.slimming
     sources products evaluate baselines.products comparison recordings timed_arms benchmark table9 evidence claims
     stage_pretrain stage_importance stage_train stage_baselines stage_placement stage_evaluation stage_report
-    viz figure_data paper_figures paper_pages results_page stage_figures inspector_page track __main__
+    viz figure_data paper_figures paper_pages results_page inspector_data inspector_picture inspector_page inspector
+    stage_figures track __main__
 """.split()  # a module may import those before it, and nothing else of this package
 WITHOUT_TORCH = ("errors", "paths", "params", "artifacts", "notebook")
 FILES = sorted(FOLDER.rglob("*.py"))
