@@ -166,6 +166,14 @@ function drawLines(context, width, series, top, ticks) {
 
 const chartLevel = (top) => (value) => 100 - (92 * value) / top;
 
+/** A label map with every pixel as zoom x zoom pixels, so that outlines are thin on small videos too. */
+function enlarge(labels, width, zoom) {
+  if (zoom === 1) return labels;
+  const large = new Uint8Array(labels.length * zoom * zoom), wide = width * zoom;
+  for (let k = 0; k < large.length; k++) large[k] = labels[Math.floor(k / wide / zoom) * width + Math.floor((k % wide) / zoom)];
+  return large;
+}
+
 /** Fill RGBA pixels with the masks of one frame, then the outline of the truth in black and white. */
 function paintMasks(pixels, width, labels, truth, colours) {
   const height = pixels.length / width, r = Math.max(1, Math.round(width / 400));
@@ -333,7 +341,7 @@ class Inspector {
     if (!this.video || !this.laidOut) return;
     const { frames, heat, encoder, charts } = this.rows, { panes, shown, video } = this;
     const isDouble = shown.length > 1, figures = (kind) => panes[kind].slice(0, shown.length).map((pane) => pane.figure);
-    this.root.classList.toggle("rds-narrow", this.laidOut < 620);
+    this.root.classList.toggle("rds-narrow", this.laidOut < 620), this.root.classList.toggle("rds-double", isDouble);
     frames.replaceChildren(...figures("frame"), ...(isDouble ? [] : figures("heat")));
     heat.replaceChildren(...(isDouble ? figures("heat") : []));
     encoder.replaceChildren(...figures("encoder"));
@@ -343,8 +351,9 @@ class Inspector {
     charts.replaceChildren(...(hasJ ? [panes.quality.figure] : []), panes.work.figure);
     this.colours = new Uint32Array(256);
     for (const { id, colour } of video.objects) if (chosen.includes(id)) this.colours[id] = pixelOf(colour);
-    this.overlay = new OffscreenCanvas(video.width, video.height).getContext("2d");
-    this.pixels = this.overlay.createImageData(video.width, video.height);
+    this.zoom = Math.ceil(640 / video.width);
+    this.overlay = new OffscreenCanvas(video.width * this.zoom, video.height * this.zoom).getContext("2d");
+    this.pixels = this.overlay.createImageData(video.width * this.zoom, video.height * this.zoom);
     const base = (pane, height, draw) => {
       pane.size = [pane.figure.clientWidth, height], fit(pane.canvas, ...pane.size);
       if (draw) draw(fit(pane.base, ...pane.size), pane.size[0]);
@@ -355,7 +364,7 @@ class Inspector {
       base(panes.heat[r], heatRows(video).end + 18, (context, wide) => drawHeat(context, wide, run, video));
       base(panes.encoder[r], 98);
       panes.frame[r].title.textContent = name, panes.heat[r].title.textContent = `${name}, blocks by frame`, panes.encoder[r].title.textContent = `${name}, encoder`;
-      panes.heat[r].note.textContent = run.mean === null ? "" : `${run.mean.toFixed(1)} of ${video.depth} on routed frames`;
+      panes.heat[r].note.textContent = run.mean === null ? "" : `mean ${run.mean.toFixed(1)} of ${video.depth}`;
     });
     const half = video.depth / 2;
     if (hasJ) base(panes.quality, 120, (context, wide) => drawLines(context, wide, shown.map((run) => run.J), 1, [0, 0.5, 1]));
@@ -376,11 +385,11 @@ class Inspector {
   /** Everything of the current frame. */
   draw() {
     const { t, panes, video, shown, length } = this, size = video.width * video.height;
-    const truth = this.truth && this.truthShown ? this.truth.subarray(t * size, (t + 1) * size) : null;
+    const map = (labels) => enlarge(labels.subarray(t * size, (t + 1) * size), video.width, this.zoom), truth = this.truth && this.truthShown ? map(this.truth) : null;
     const blit = (pane) => { const context = pane.canvas.getContext("2d"); context.clearRect(0, 0, ...pane.size), context.drawImage(pane.base, 0, 0, ...pane.size); return context; };
     shown.forEach((run, r) => {
       const [width, height] = panes.frame[r].size, context = panes.frame[r].canvas.getContext("2d");
-      paintMasks(new Uint32Array(this.pixels.data.buffer), video.width, run.labels.subarray(t * size, (t + 1) * size), truth, this.colours);
+      paintMasks(new Uint32Array(this.pixels.data.buffer), this.pixels.width, map(run.labels), truth, this.colours);
       this.overlay.putImageData(this.pixels, 0, 0);
       context.imageSmoothingQuality = "high";
       context.drawImage(this.images[t], 0, 0, width, height), context.drawImage(this.overlay.canvas, 0, 0, width, height);
@@ -442,21 +451,20 @@ class Inspector {
 
   /** The sliders that make the kernel track again; a host that cannot leaves `routing` empty. */
   setRouting() {
-    const { budget, tau, budgets, taus } = this.model.get("routing");
+    const { budget, tau, budgets, taus } = this.model.get("routing"), calibrated = (value) => taus[Math.round((value - budgets[0]) / 0.05)];
     this.live.style.display = budgets ? "" : "none";
     if (!budgets || this.busy) return;
     const slider = (label, options) => h("input", { type: "range", ariaLabel: label, ...options });
-    const ofBudget = slider("budget", { min: budgets[0], max: budgets.at(-1), step: 0.05, value: budget }), ofTau = slider("threshold", { min: 0, max: 1, step: 0.005, value: tau });
+    const ofBudget = slider("budget", { min: budgets[0], max: budgets.at(-1), step: 0.05, value: budget }), ofTau = slider("threshold", { min: 0, max: 1, step: 0.01, value: tau });
     const budgetText = h("output"), tauText = h("output");
-    const request = { budget, tau: null };
+    const request = { budget, tau: tau === calibrated(budget) ? null : tau };
     const show = () => {
       budgetText.textContent = request.budget.toFixed(2);
-      tauText.textContent = request.tau === null ? `${Number(ofTau.dataset.exact).toFixed(2)} (calibrated)` : request.tau.toFixed(3);
+      tauText.textContent = request.tau === null ? `${calibrated(request.budget).toFixed(2)} (calibrated)` : request.tau.toFixed(2);
     };
-    ofTau.dataset.exact = tau;
     ofBudget.oninput = () => {
       request.budget = Number(ofBudget.value), request.tau = null;
-      ofTau.value = ofTau.dataset.exact = taus[Math.round((request.budget - budgets[0]) / 0.05)];
+      ofTau.value = calibrated(request.budget);
       show();
     };
     ofTau.oninput = () => { request.tau = Number(ofTau.value), show(); };
@@ -526,10 +534,10 @@ function textNodes(row) {
 }
 
 function drawText(context, node, left, origin) {
-  const around = document.createRange(), { font, color } = getComputedStyle(node.parentElement);
+  const around = document.createRange(), { fontWeight, fontSize, fontFamily, color } = getComputedStyle(node.parentElement);
   around.selectNodeContents(node);
   const box = around.getBoundingClientRect();
-  context.font = font, context.fillStyle = color, context.textAlign = "left";
+  context.font = `${fontWeight} ${fontSize} ${fontFamily}`, context.fillStyle = color, context.textAlign = "left";
   context.fillText(node.data.trim(), box.left - left, box.top - origin + box.height / 2);
 }
 

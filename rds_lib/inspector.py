@@ -112,6 +112,7 @@ class RoutingInspector(anywidget.AnyWidget):
         with self.hold_sync():
             self.runs = runs_data(self.recording, live_side(recording))
             self.shown = [self.shown[0], run.name]
+            self.routing = self.routing | {"budget": budget, "tau": tau}
         return run
 
     def picture(self) -> Picture:

@@ -46,8 +46,10 @@ def inspector_page(recordings: Sequence[Recording], shown: Sequence[str], *, tit
     shell = {"style": STYLE.read_text(encoding="utf-8"), "front": FRONT.read_text(encoding="utf-8"), "title": html.escape(title), "summary": html.escape(summary)}
     state = {"menu": [recording.name for recording in recordings], "shown": [*shown, ""][:2], "frame": 0, "routing": {}}
     for side in SIDES:
-        data = state | {"videos": {one.name: video_data(one, side, quality=75) for one in recordings},
-                        "runs": {one.name: runs_data(one, side) for one in recordings}}
+        videos = {one.name: video_data(one, side, quality=75) for one in recordings}
+        if side > SIDES[-1] and 4 / 3 * sum(len(jpeg) for video in videos.values() for jpeg in video["frames"]) > PAGE_BYTES:
+            continue
+        data = state | {"videos": videos, "runs": {one.name: runs_data(one, side) for one in recordings}}
         page = _PAGE.format(**shell, data=_script_safe(data))
         if len(page.encode()) <= PAGE_BYTES:
             break
