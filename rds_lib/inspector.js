@@ -337,7 +337,7 @@ class Inspector {
 
   /** Place the panes for the width at hand and draw all that does not change from frame to frame. */
   layout() {
-    this.laidOut = this.root.clientWidth;
+    this.laidOut = this.root.clientWidth, this.tip.style.visibility = "hidden";
     if (!this.video || !this.laidOut) return;
     const { frames, heat, encoder, charts } = this.rows, { panes, shown, video } = this;
     const isDouble = shown.length > 1, figures = (kind) => panes[kind].slice(0, shown.length).map((pane) => pane.figure);

@@ -71,7 +71,8 @@ class RoutingInspector(anywidget.AnyWidget):
         self._sequences = {sequence.name: sequence for sequence in sequences}
         first = recordings[0]
         names = list(runs) or [run.name for run in first.runs[:2]]
-        super().__init__(menu=list(self._recordings), sequence=first.name, shown=[*names, ""][:2], **self._data(first))
+        self._opened_with = [*names, ""][:2]
+        super().__init__(menu=list(self._recordings), sequence=first.name, shown=self._opened_with, **self._data(first))
         self.observe(self._open, "sequence")
         self.on_msg(self._asked)
 
@@ -166,8 +167,10 @@ class RoutingInspector(anywidget.AnyWidget):
         return float(np.interp(budget, *zip(*sorted(({1.0: 0.0} | self._weights.taus).items()))))
 
     def _open(self, change):
+        known = [run.name for run in self.recording.runs]
         with self.hold_sync():
             self.frame = 0
+            self.shown = [name if name in known else opened for name, opened in zip(self.shown, self._opened_with)]
             for name, value in self._data(self._recordings[change["new"]]).items():
                 setattr(self, name, value)
 

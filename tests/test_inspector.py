@@ -15,7 +15,7 @@ from PIL import Image
 from rds_lib import RoutingInspector
 from rds_lib.errors import RDSInputError
 from rds_lib.inspector import BUDGETS
-from rds_lib.inspector_data import LIVE_PIXELS, live_side, scaled, video_data
+from rds_lib.inspector_data import LIVE_PIXELS, live_side, runs_data, scaled, video_data
 from rds_lib.inspector_page import inspector_page
 from rds_lib.lora import load_rds
 from rds_lib.predictor import build_rds_video_predictor
@@ -167,6 +167,16 @@ def test_front_end_request_is_answered_also_when_it_fails(live, sequences, monke
     assert sent[1]["error"].startswith("RDSInputError: budget is 7") and predictor.policy.budget == 0.5
 
 
+def test_another_video_opens_with_the_first_runs_where_the_live_one_is_unknown(live, sequences, tmp_path):
+    predictor, weights, recording = live
+    other = make_recording(tmp_path, name="other", runs=("A", "RDS 0.5"))
+    inspector = RoutingInspector([recording, other], predictor=predictor, weights=weights, sequences=sequences)
+    inspector.reroute(0.9)
+    assert inspector.routing["budget"] == 0.9
+    inspector.sequence = "other"
+    assert inspector.shown == ["RDS 0.5", ""] and inspector.routing == {}
+
+
 def test_video_without_its_sequence_cannot_be_tracked_again(live, sequences):
     predictor, weights, recording = live
     inspector = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences[:1])
@@ -179,6 +189,8 @@ def test_long_videos_are_sent_in_smaller_frames(tmp_path, recording):
     assert live_side(recording) == 854 and video_data(recording, 16)["width"] == 16
     long = replace(recording, frame_paths=recording.frame_paths[:1] * 1000)
     long.__dict__["size"] = (1080, 1920)
+    masks = runs_data(recording, 16)["runs"][0]["masks"]
+    assert set(zlib.decompress(masks)) == {0, 3} and len(zlib.decompress(masks)) == 3 * 12 * 16
     height, width = scaled(long.size, live_side(long))
     assert 1000 * height * width <= LIVE_PIXELS and width / height == pytest.approx(16 / 9, rel=0.02)
 
