@@ -145,8 +145,10 @@ def test_objects_and_truth_can_be_switched_off(page):
     height, width = without_one.shape[:2]
     changed = np.argwhere(abs(without_one - with_all).max(2) > 20) / [height, width]
     assert changed[:, 0].max() < 52 / 96 and changed[:, 0].min() > 18 / 96  # object 1 lies in rows 20 to 50, object 2 below
-    page.get_by_label("object 2").uncheck()
+    assert (without_one > 240).all(2).any()  # the white line of object 2's truth
     page.get_by_label("outline of the ground truth").uncheck()
+    assert not (pixels(page, "frameA") > 240).all(2).any()
+    page.get_by_label("object 2").uncheck()
     assert pixels(page, "frameA").std(axis=(0, 1)).max() < 2  # nothing is left but a grey frame
     assert (pixels(page, "quality") != chart).any() and "no object" in page.locator("[data-pane=quality]").text_content()
 
