@@ -31,6 +31,7 @@ class Study:
     budget: float
     videos: tuple[str, ...]
     compared: tuple[str, ...]
+    inspected: tuple[str, ...]
     scores: pd.DataFrame
     comparisons: pd.DataFrame
     evidence: Evidence
@@ -82,9 +83,9 @@ def read_study(params, workdir: Path) -> Study:
     importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in ("importance/importance.csv", "benchmark/table.csv"))
     active = scores.dropna(subset="active_blocks").set_index(["method", "level"])["active_blocks"]
     evidence = Evidence(objects, routes, importance, speed, active, resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
-    recordings = read_recordings(workdir / "evaluation", source, names=tuple(dict.fromkeys((*section.videos, *section.compared))),
+    recordings = read_recordings(workdir / "evaluation", source, names=tuple(dict.fromkeys((*section.videos, *section.compared, *params.inspect.videos))),
                                  always_on=always_on_of(importance))
-    return Study(params.profile, source.name, section.budget, section.videos, section.compared, scores, comparisons, evidence,
+    return Study(params.profile, source.name, section.budget, section.videos, section.compared, params.inspect.videos, scores, comparisons, evidence,
                  {recording.name: recording for recording in recordings})
 
 

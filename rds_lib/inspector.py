@@ -10,12 +10,11 @@ import numpy as np
 from PIL import Image
 from traitlets import Dict, Int, List, Unicode
 
-from rds_lib.artifacts import atomic_write
 from rds_lib.datasets import Sequence as VideoSequence
 from rds_lib.errors import RDSInputError
 from rds_lib.evaluate import track_sequence
 from rds_lib.inspector_data import live_side, runs_data, video_data
-from rds_lib.inspector_page import FRONT, PAGE_BYTES, STYLE, inspector_page
+from rds_lib.inspector_page import FRONT, STYLE, write_inspector_page
 from rds_lib.inspector_picture import routing_picture
 from rds_lib.lora import RDSWeights
 from rds_lib.recordings import Recording, Run, run_of
@@ -129,12 +128,8 @@ class RoutingInspector(anywidget.AnyWidget):
             If the recordings do not fit into that size.
         """
         opened = [self.recording, *(one for name, one in self._recordings.items() if name != self.sequence)]
-        page = inspector_page(opened, self._names(self.recording), title="Routing inspector", summary=(
+        write_inspector_page(path, opened, self._names(self.recording), title="Routing inspector", summary=(
             f"{len(opened)} {'video' if len(opened) == 1 else 'videos'}: masks, the blocks of the image encoder that ran, quality and work, frame by frame."))
-        if len(page.encode()) > PAGE_BYTES:
-            raise RDSInputError(f"{path}: the page would have {len(page) / 1e6:.1f} MB, allowed are {PAGE_BYTES / 1e6:.1f} MB; give fewer or shorter recordings")
-        with atomic_write(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
         return Path(path)
 
     def __repr__(self):

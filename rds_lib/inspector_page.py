@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rds_lib.artifacts import atomic_write
+from rds_lib.errors import RDSInputError
 from rds_lib.inspector_data import SIDES, runs_data, video_data
 from rds_lib.recordings import Recording
 
@@ -27,6 +29,21 @@ h1 {{ margin: 0 0 4px; font-size: 20px; overflow-wrap: anywhere }} p {{ margin: 
 openPage(JSON.parse(document.getElementById("data").textContent), document.getElementById("inspector"));
 </script></body></html>
 """
+
+
+def write_inspector_page(path: str | Path, recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "") -> None:
+    """Write the page, its frames as large as ``PAGE_BYTES`` allow; arguments as for ``inspector_page``.
+
+    Raises
+    ------
+    RDSInputError
+        If it does not fit into that size even with the smallest frames.
+    """
+    page = inspector_page(recordings, shown, title=title, summary=summary).encode()
+    if len(page) > PAGE_BYTES:
+        raise RDSInputError(f"{path}: the page would have {len(page) / 1e6:.1f} MB, allowed are {PAGE_BYTES / 1e6:.1f} MB; give fewer or shorter recordings")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(page)
 
 
 def inspector_page(recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "") -> str:

@@ -23,6 +23,7 @@ from rds_lib.viz import COLOURS, QUIET, STAGES, overlay
 
 RAN, FORCED = COLOURS["RDS"], COLOURS["copy first mask"]
 STATES = ("white", FORCED, RAN)  # by SKIPPED, HAD_TO_RUN, CHOSEN
+MAP_ENTRIES = (("chosen by the router", RAN), ("had to run: K, or a frame that is not routed", FORCED), ("skipped", "white"))
 ERRORS = {RIGHT: ("right", "#8F8F8F"), ADDED: ("false positive", "#D55E00"), MISSED: ("false negative", "#5D3A9B"), SWAPPED: ("another object's", "#F0E442")}
 TICKS = (0, 2, 8, 16, 24, 32, 40, 44, 47)
 THUMBS, COLUMNS = 8, 6  # frames shown in a static figure at most
@@ -127,22 +128,17 @@ def timeline_picture(study: Study, name: str) -> Figure:
         axis.set_title(f"frame {t}", fontsize=9)
         _bare(axis)
         main.annotate("", (t, -0.7), xytext=(t, -2.4), arrowprops={"arrowstyle": "->", "color": QUIET}, annotation_clip=False)
-    main.imshow(block_states(run, study.always_on).T, aspect="auto", cmap=ListedColormap(STATES), vmin=0, vmax=2, interpolation="nearest")
-    for start in STAGES[1:-1]:
-        main.axhline(start - 0.5, color="#222222", ls=":", lw=1)
-    main.set_yticks(TICKS), main.set_ylabel("block")
-    for block in study.always_on:
-        main.annotate("K", (1.005, block), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=9, color="#333333")
+    _block_map(main, run, study.always_on)
     for n, (first, last) in enumerate(zip(STAGES, STAGES[1:]), 1):
         main.annotate(stage_label(n), (1.022, (first + last - 1) / 2), xycoords=("axes fraction", "data"), ha="left",
                       va="center", rotation=90, fontsize=9, color=QUIET)
     count = figure.add_subplot(grid[2, :], sharex=main)
     count.step(np.arange(len(recording)), run.active.sum(1), where="mid", color=RAN, lw=1.5)
     count.set(xlabel="frame", ylabel="blocks", ylim=(0, run.active.shape[1] * 1.05), xlim=(-0.5, len(recording) - 0.5))
-    main.tick_params(labelsize=9, labelbottom=False)
+    main.tick_params(labelbottom=False)
     count.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     _plain(count)
-    _legend(figure, (("chosen by the router", RAN), ("had to run: K, or a frame that is not routed", FORCED), ("skipped", "white")))
+    _legend(figure, MAP_ENTRIES)
     return figure
 
 
@@ -170,6 +166,31 @@ def comparison_picture(study: Study, name: str) -> Figure:
     for axis, label in zip(axes[:, 0], ("frame", "SAM2", "SAM2,\nerrors", f"RDS {study.budget:g}", f"RDS {study.budget:g},\nerrors", "blocks by\nstage")):
         axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     _legend(figure, [*ERRORS.values(), ("block chosen", RAN), ("had to run", FORCED), ("skipped", "white")], columns=4)
+    return figure
+
+
+def story_picture(study: Study) -> Figure:
+    """The project in one picture: a strip of frames, the blocks that ran on every frame, and the speed, of the first compared video."""
+    recording, run = study.recordings[study.compared[0]], study.run(study.compared[0])
+    shown = spread_frames(0, len(recording) - 1, 4)
+    figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
+    for axis, t in zip(above.subplots(1, len(shown)), shown):
+        axis.imshow(painted(recording, run, t, 480))
+        axis.set_title(f"frame {t}: {run.active[t].sum()} of {run.active.shape[1]} blocks", fontsize=9)
+        _bare(axis)
+    main, axis = below.subplots(1, 2, width_ratios=(3, 1))
+    _block_map(main, run, study.always_on)
+    main.set_xlabel("frame"), main.set_title(f"blocks that ran, budget {study.budget:g}", fontsize=9)
+    main.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    speed = study.evidence.speed.set_index("arm")["fps"]
+    arms = ["SAM2", *(f"RDS_{level:g}" for level in study.evidence.budgets()[::-1] if f"RDS_{level:g}" in speed)]
+    bars = axis.barh([arm.replace("_", " ") for arm in arms[::-1]], speed[arms[::-1]], color=[COLOURS[arm.split("_")[0]] for arm in arms[::-1]], height=0.6)
+    axis.bar_label(bars, fmt="%.0f", padding=3, fontsize=9)
+    axis.set_xlim(0, 1.2 * speed[arms].max()), axis.set_xticks([]), axis.set_title("frames a second", fontsize=9)
+    _plain(axis)
+    axis.spines["bottom"].set_visible(False)
+    _legend(below, MAP_ENTRIES)
     return figure
 
 
@@ -220,6 +241,17 @@ def _text(name):
 def stage_label(n: int) -> str:
     """What stands beside stage n: its number, and the word where there is room for it."""
     return "stage 3" if n == 3 else str(n)
+
+
+def _block_map(axis, run, always_on):
+    """Blocks (rows, 0 on top) by frame: chosen, had to run, or skipped; dotted lines part the stages, K stands right of the blocks of K."""
+    axis.imshow(block_states(run, always_on).T, aspect="auto", cmap=ListedColormap(STATES), vmin=0, vmax=2, interpolation="nearest")
+    for start in STAGES[1:-1]:
+        axis.axhline(start - 0.5, color="#222222", ls=":", lw=1)
+    axis.set_yticks(TICKS), axis.set_ylabel("block")
+    for block in always_on:
+        axis.annotate("K", (1.005, block), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=9, color="#333333")
+    axis.tick_params(labelsize=9)
 
 
 def _mark_blocks(axis, depth):

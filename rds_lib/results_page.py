@@ -6,9 +6,17 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.artifacts import atomic_write
+from rds_lib.comparison import ADAPTERS
 from rds_lib.figure_data import Study
 from rds_lib.table9 import measured_rows
 
+CONTROLS = {  # what stands beside RDS at its own number of blocks, as the tables call it
+    "RDS": "RDS, one training per budget", "RDS, one for all": "RDS, one training for all budgets", "random routes": "random routes, new on every frame",
+    "static top-n": "most important blocks, fixed", "own mean w": "RDS's own mean route, fixed", "random static plans": "random fixed routes, their mean",
+    "plan A": "the supplement's static plan A", "plan B": "the supplement's static plan B", **{label: label for label in ADAPTERS.values()}}
+RIVALS = {
+    "SAM2": "SAM2", "SAM2 + I-LoRA": "SAM2 + I-LoRA", "mini_half": "the model of half the depth", "PBD": "PBD", "DyT": "DyT", "AdaViT": "AdaViT",
+    **{method: label for method, label in CONTROLS.items() if method != "RDS"}}
 UNTIMED = ("SAM2 + I-LoRA",)  # shown without a speed of its own; it runs as SAM2 does
 HEADS = ("method", "level", "J&F (95 % interval)", "active blocks", "GMACs", "frames a second")
 
@@ -22,14 +30,16 @@ def write(path: Path, study: Study, figures: pd.DataFrame) -> None:
 def as_page(study: Study, figures: pd.DataFrame) -> str:
     """The page as Markdown: the story, a table of quality and speed, and every figure with its page."""
     rows = measured_rows(study.scores, study.evidence.speed, trained={}, profile=study.profile)
-    machine = rows.iloc[0]
+    machine, budgets = rows.iloc[0], study.evidence.budgets()[::-1]
     shown = rows[rows["fps"].notna() | rows["method"].isin(UNTIMED)]
     lines = [
         "# Results", "",
         "SAM2 tracks an object through a video with an image encoder of 48 blocks. RDS puts a small router before it, which looks at the last mask and at the new frame "
         "and lets only some of the blocks run, within a budget. The question is what that costs in quality, what it saves in time, and whether the choice follows the frame.", "",
-        "![Frames of a clip with the tracked object, and below them the blocks that ran on each frame](figures/readme.png)", "",
-        "*A clip, its masks, and below each frame the blocks that ran on it: the first frame, which has a prompt, runs all.*", "",
+        "![Frames of a clip with the tracked objects, the blocks that ran on each frame, and frames a second of SAM2 and RDS](figures/story.png)", "",
+        f"*A clip with the masks of RDS at budget {study.budget:g}; the blocks that ran on each frame, where the first one, which has a prompt, runs all; and the speed.*", "",
+        f"**Step through {len(study.inspected)} videos yourself:** [inspector.html](figures/inspector.html) shows masks, blocks and quality of two runs side by side, frame by "
+        "frame. It is one file that needs no network: download it and open it.", "",
         f"Everything here comes from the pipeline (`dvc repro`, profile `{escaped(study.profile)}`) and is written anew by it; data set {escaped(study.dataset)}, {study.length} videos. "
         "The mini model is small and its clips are generated: compare methods within a table, not with the paper's levels.", "",
         "- [claims.md](claims.md): the paper's claims one by one, with what was measured and the verdict",
@@ -39,6 +49,11 @@ def as_page(study: Study, figures: pd.DataFrame) -> str:
         f"Quality, active blocks and GMACs (of the encoder's blocks) on {escaped(study.dataset)}; frames a second on the benchmark's one clip ({machine['device']}, {machine['dtype']}), where "
         "methods that decide frame by frame may run another number of blocks.", "",
         "| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|", *(_row(row) for row in shown.to_dict("records")), "",
+        "## Is it routing, or fine-tuning, or luck?", "",
+        "J&F and active blocks of RDS and of what it is to be told apart from, at its own number of blocks. Random and fixed routes run with its own adapted weights.", "",
+        *_by_level(study.scores.set_index(["level", "method"]), budgets, CONTROLS, "J&F (active blocks)", "{value:.1f} ({active_blocks:.1f})"), "",
+        "RDS minus a rival, object by object, in points, with 95 % intervals over videos (one in twenty excludes 0 by chance):", "",
+        *_by_level(study.comparisons.set_index(["level", "against"]), budgets, RIVALS, "RDS minus", "{effect:+.1f} ({ci_low:+.1f} to {ci_high:+.1f})"), "",
         "## The paper's figures", "",
         "Each has a page to explore, with names and numbers under the pointer. GitHub shows such a page as source: clone the repository, or download `figures/` whole, and open the file; "
         "it needs no network.", ""]
@@ -47,6 +62,15 @@ def as_page(study: Study, figures: pd.DataFrame) -> str:
         lines += [f"### {title}", "", f"![{title}](figures/{figure['file']})", "",
                   f"{escaped(figure['caption'])} From {escaped(figure['stages'])}. [Interactive](figures/{page})", ""]
     return "\n".join(lines)
+
+
+def _by_level(table: pd.DataFrame, levels: list[float], names: dict[str, str], head: str, form: str) -> list[str]:
+    """Lines of a table with a row per name and a column per budget, empty where there is no such row; names without any are left out."""
+    lines = [f"| {head} | " + " | ".join(f"{level:g}" for level in levels) + " |", "|---" * (len(levels) + 1) + "|"]
+    for name, label in names.items():
+        cells = [form.format(**table.loc[(level, name)]) if (level, name) in table.index else "" for level in levels]
+        lines += [f"| {escaped(label)} | " + " | ".join(cells) + " |"] if any(cells) else []
+    return lines
 
 
 def escaped(text: str) -> str:

@@ -18,6 +18,7 @@ from rds_lib import paper_figures, paper_pages, results_page
 from rds_lib.artifacts import atomic_write, require, write_table
 from rds_lib.benchmark import run_benchmark
 from rds_lib.figure_data import MOST_COMPARED, MOST_VIDEOS, Study, read_study
+from rds_lib.inspector_page import write_inspector_page
 from rds_lib.paths import REPORTS, is_smoke
 from rds_lib.stage_evaluation import run_evaluation
 from rds_lib.stage_report import DEFAULT
@@ -166,7 +167,8 @@ def _of_a_video(study, video, number, make):
 def run_figures(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Write every figure as picture and page, and ``figures.csv``, which lists them; return that list.
 
-    Outside smoke runs they also go into ``reports/figures``, with ``reports/README.md`` to look at them, those of another
+    Beside them lie ``story.png``, the project in one picture, and ``inspector.html``, the routing inspector of the videos of
+    the section ``inspect``. Outside smoke runs they also go into ``reports/figures``, with ``reports/README.md`` to look at them, those of another
     profile than ``mini`` into ``reports/<profile>/figures``.
     """
     study = study_of(params, workdir)
@@ -179,6 +181,10 @@ def run_figures(params, workdir: Path, out: Path) -> pd.DataFrame:
             old.unlink()
         for figure in figures.values():
             figure.write(folder)
+        with atomic_write(folder / "story.png") as temporary:
+            temporary.write_bytes(PaperPicture(paper_figures.story_picture(study), "").image(dpi=120))
+        write_inspector_page(folder / "inspector.html", [study.recordings[name] for name in study.inspected], params.inspect.runs,
+                             title="Routing inspector", summary=f"Masks, blocks and quality, frame by frame; {study.dataset}, profile {study.profile}.")
         with atomic_write(folder / "plotly.min.js") as temporary:
             temporary.write_text(get_plotlyjs(), encoding="utf-8")
         write_table(folder / "figures.csv", table)

@@ -268,26 +268,3 @@ def _mark_stages(axis, depth):
 def _plain(axis):
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=9)
-
-
-def story_figure(frames: Mapping[int, np.ndarray], routes: pd.DataFrame, *, title: str = "") -> Picture:
-    """A strip of painted frames (frame index -> RGB) over the blocks that ran on every frame of the clip."""
-    ran = routes.pivot(index="block", columns="frame_idx", values="active").astype(float)
-    figure = Figure(figsize=(10, 5.0), layout="constrained")
-    grid = figure.add_gridspec(2, len(frames), height_ratios=(1, 1.6))
-    for n, (t, image) in enumerate(frames.items()):
-        axis = figure.add_subplot(grid[0, n])
-        axis.imshow(image)
-        axis.set_xticks([]), axis.set_yticks([])
-        axis.set_title(f"frame {t}: {int(ran[t].sum())} of {len(ran)} blocks", fontsize=9)
-    axis = figure.add_subplot(grid[1, :])
-    axis.imshow(ran.to_numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest",
-                extent=(ran.columns[0] - 0.5, ran.columns[-1] + 0.5, len(ran) - 0.5, -0.5))
-    for start in STAGES[1:-1]:
-        axis.axhline(start - 0.5, color="#E69F00", lw=1)
-    for t in frames:
-        axis.axvline(t, color="#D55E00", lw=0.8, ls=":")
-    axis.set_yticks([0, 8, 16, 24, 32, 40, 47])
-    axis.set_xticks(ran.columns[:: max(1, ran.shape[1] // 12)])
-    axis.set(xlabel="frame", ylabel="block (dark: it ran)", title=title)
-    return Picture(figure, f"{len(frames)} frames of a clip and the blocks that ran on {ran.shape[1]} frames")

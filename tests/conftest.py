@@ -101,7 +101,7 @@ def figure_products(davis_root, sequences, tmp_path_factory):
     """Parameters and a working folder with all that the figures are drawn from, made up: SAM2's masks are the truth, RDS's lie 4 px aside."""
     folder, names = tmp_path_factory.mktemp("figures") / "smoke", [sequence.name for sequence in sequences]
     params = load_params("smoke").with_section("data", generated=False, davis_root=str(davis_root)).with_section("evaluation", datasets=["davis"])
-    params = params.with_section("figures", videos=names[:2], compared=names[2:], budget=0.4)
+    params = params.with_section("figures", videos=names[:2], compared=names[2:], budget=0.4).with_section("inspect", videos=names, runs=["SAM2", "RDS 0.4"])
     for sequence in sequences:
         for t, stem in enumerate(sequence.frame_names):
             labels = sum((obj * mask for obj, mask in sequence.masks(t).items()), np.zeros(sequence.size, int)).astype(np.uint8)

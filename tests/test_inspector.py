@@ -86,7 +86,7 @@ def test_page_of_eighty_large_frames_stays_below_five_megabytes(tmp_path):
 
 
 def test_recordings_too_large_for_a_page_are_refused_and_nothing_is_written(tmp_path, recording, monkeypatch):
-    monkeypatch.setattr("rds_lib.inspector.PAGE_BYTES", 20_000)
+    monkeypatch.setattr("rds_lib.inspector_page.PAGE_BYTES", 20_000)
     with pytest.raises(RDSInputError, match=r"page.html: the page would have 0.0 MB, allowed are 0.0 MB; give fewer or shorter"):
         RoutingInspector(recording).to_html(tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()

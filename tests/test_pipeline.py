@@ -18,7 +18,7 @@ SECTIONS = load_params("smoke").model_dump(exclude={"profile"}).keys()
 # Where the code lies, how messages read and how files are written does not change what a stage computes:
 # parameter values are tracked by section, products carry a schema version, and figures are drawn from products.
 PLUMBING = {"__init__", "artifacts", "errors", "params", "paths", "viz"}
-DRAWING = {"06_figures": {"rds_lib/viz.py"}}  # where the figures are the product, how they look counts
+DRAWING = {"06_figures": {"rds_lib/viz.py", "rds_lib/inspector.css", "rds_lib/inspector.js"}}  # where the figures are the product, how they look counts
 
 
 def modules(tree):

@@ -21,7 +21,7 @@ def written(figure_products, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     shutil.copytree(products, folder / "mini")
     (folder / "reports" / "figures").mkdir(parents=True)
-    (folder / "reports" / "figures" / "readme.png").write_bytes(b"kept")
+    (folder / "reports" / "figures" / "another.png").write_bytes(b"kept")
     (folder / "reports" / "figures" / "figure_21.png").write_bytes(b"of an older run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage_figures, "REPORTS", folder / "reports")
@@ -32,9 +32,9 @@ def written(figure_products, tmp_path_factory):
 def test_every_figure_has_a_picture_and_a_page(written):
     folder, table = written
     kinds = [file.rpartition(".")[2] for file in table["file"]]
-    wanted = sorted([f"{name}.{kind}" for name, kind in zip(NAMES, kinds)] + [f"{name}.html" for name in NAMES] + ["figures.csv", "plotly.min.js"])
+    wanted = sorted([f"{name}.{kind}" for name, kind in zip(NAMES, kinds)] + [f"{name}.html" for name in NAMES] + ["figures.csv", "plotly.min.js", "story.png", "inspector.html"])
     assert sorted(path.name for path in (folder / "out").iterdir()) == wanted
-    assert sorted(path.name for path in (folder / "reports" / "figures").iterdir()) == sorted([*wanted, "readme.png"])
+    assert sorted(path.name for path in (folder / "reports" / "figures").iterdir()) == sorted([*wanted, "another.png"])
     for path in (folder / "out").glob("figure_*"):
         assert path.stat().st_size < {".svg": 300_000, ".png": 400_000, ".html": 1_500_000}[path.suffix], path.name
 
@@ -51,9 +51,11 @@ def test_the_page_of_results_shows_every_figure_and_its_numbers_come_from_produc
     page = (folder / "reports" / "README.md").read_text()
     for file in table["file"]:
         assert f"](figures/{file})" in page and f"[Interactive](figures/{file.rpartition('.')[0]}.html)" in page
-    assert "| RDS | 0.4 | 60.0 (58.0 to 63.0) | 22.0 | 0.18 | 100.0 |" in page and "plan A" not in page.partition("## The paper's figures")[0]
+    assert "| RDS | 0.4 | 60.0 (58.0 to 63.0) | 22.0 | 0.18 | 100.0 |" in page and "plan A" not in page.partition("## Is it routing")[0]
+    assert "| RDS, one training per budget | 65.0 (39.0) | 60.0 (22.0) |" in page and "| the supplement's static plan A |  | 50.0 (24.0) |" in page
+    assert "| SAM2 | -5.0 (-7.0 to -3.0) | -10.0 (-13.0 to -6.0) |" in page and "| PBD | " not in page.partition("| RDS minus |")[2], "nothing without a number"
     assert "profile `mini`" in page and "data set davis, 3 videos" in page
-    for link in ("claims.md", "table9.md", "../notebooks", "figures/readme.png"):
+    for link in ("claims.md", "table9.md", "../notebooks", "figures/story.png", "figures/inspector.html"):
         assert f"]({link})" in page
     assert "clone" in page
 
