@@ -338,7 +338,7 @@ class Inspector {
   /** Place the panes for the width at hand and draw all that does not change from frame to frame. */
   layout() {
     this.laidOut = this.root.clientWidth, this.tip.style.visibility = "hidden";
-    if (!this.video || !this.laidOut) return;
+    if (!this.video || this.laidOut < 120) return; // hidden, or too narrow to draw anything
     const { frames, heat, encoder, charts } = this.rows, { panes, shown, video } = this;
     const isDouble = shown.length > 1, figures = (kind) => panes[kind].slice(0, shown.length).map((pane) => pane.figure);
     this.root.classList.toggle("rds-narrow", this.laidOut < 620), this.root.classList.toggle("rds-double", isDouble);
@@ -385,6 +385,7 @@ class Inspector {
   /** Everything of the current frame. */
   draw() {
     const { t, panes, video, shown, length } = this, size = video.width * video.height;
+    if (!(this.laidOut >= 120)) return; // layout draws once there is room
     const map = (labels) => enlarge(labels.subarray(t * size, (t + 1) * size), video.width, this.zoom), truth = this.truth && this.truthShown ? map(this.truth) : null;
     const blit = (pane) => { const context = pane.canvas.getContext("2d"); context.clearRect(0, 0, ...pane.size), context.drawImage(pane.base, 0, 0, ...pane.size); return context; };
     shown.forEach((run, r) => {

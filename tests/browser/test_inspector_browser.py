@@ -184,6 +184,14 @@ def test_export_saves_the_view_as_a_picture(page):
     assert picture.shape[1] > 1500 and picture.shape[0] > 1200 and picture.std() > 20
 
 
+def test_window_without_room_does_no_harm(page):
+    page.set_viewport_size({"width": 40, "height": 900})
+    page.locator(ROOT).press("ArrowRight")
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.wait_for_function("document.querySelector('[data-pane=work] canvas').clientWidth > 300")
+    assert state(page)[0] == 1
+
+
 def test_nothing_is_cut_off_at_common_widths(page, shot):
     for width in (1400, 1000, 900, 560):
         page.set_viewport_size({"width": width, "height": 900})
@@ -235,8 +243,9 @@ def test_widget_in_jupyterlab_steps_and_tracks_again(chromium, lab, shot):
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("[data-command='runmenu:run-all']").click()
-    page.get_by_text("| Busy").wait_for(timeout=60_000)
-    page.get_by_text("| Idle").wait_for(timeout=600_000)
+    waiting = "[...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
+    page.wait_for_function(waiting, timeout=60_000)
+    page.wait_for_function(f"!{waiting}", timeout=600_000)
     root = page.locator(ROOT)
     root.scroll_into_view_if_needed()
     page.wait_for_selector(".rds-inspector[data-run^='SAM2 | live 0.6']")  # the notebook tracked again
