@@ -241,6 +241,7 @@ def test_widget_in_jupyterlab_steps_and_tracks_again(chromium, lab, shot):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=120_000)  # before the kernel is up, Run All does nothing
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("[data-command='runmenu:run-all']").click()
     waiting = "[...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
