@@ -37,7 +37,7 @@ class Picture:
     def image(self, dpi: int = 80, kind: str = "") -> bytes:
         """The figure as the bytes of an image file, the same each time; ``kind`` may also be ``svg``."""
         buffer, kind = io.BytesIO(), kind or self.kind
-        how = {"jpeg": {"pil_kwargs": {"quality": 85}}, "png": {"metadata": {"Software": None}}, "svg": {"metadata": {"Date": None, "Creator": None}}}
+        how = {"jpeg": {"pil_kwargs": {"quality": 80}}, "png": {"metadata": {"Software": None}}, "svg": {"metadata": {"Date": None, "Creator": None}}}
         with rc_context({"svg.hashsalt": "rds_lib"}):
             self.figure.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight", facecolor="white", **how[kind])
         return buffer.getvalue()
@@ -65,7 +65,7 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence
     """Rows of images of one size, a label left of each row and a title above each column."""
     n_rows, n_columns = len(rows), max(len(images) for images in rows.values())
     height, width = next(iter(rows.values()))[0].shape[:2]
-    side, gap, left, top = min(max(1.9, 9 / n_columns), 4.5), 0.06, 1.1, 0.3  # inches
+    side, gap, left, top = min(max(1.5, 6.4 / n_columns), 3.2), 0.06, 1.1, 0.3  # inches
     step = side * height / width + gap
     size = left + n_columns * (side + gap), top + n_rows * step
     figure = Figure(figsize=size)
