@@ -1,11 +1,14 @@
-"""How long the inspector takes to redraw after a step, and how large its page is: `python benchmarks/inspector.py`.
+"""How long the inspector takes to redraw after a step, and how large its page is.
 
-100 frames of 854x480 px with two runs and ground truth, in headless Chromium ($CHROMIUM or /usr/bin/chromium) through playwright,
-which the environment does not have: `pip install playwright`. A step is timed inside the page: from the slider's event to all canvases
+    python benchmarks/inspector.py [--picture]
+
+100 frames of 854x480 px with two runs and ground truth, in headless Chromium ($CHROMIUM or /usr/bin/chromium). `--picture` takes the
+README's picture of `reports/figures/inspector.html` instead. A step is timed inside the page: from the slider's event to all canvases
 drawn and read back. "shown" adds the wait until the browser has put out the next two pictures, at most 60 a second. Page sizes are of
 80 frames, of a generated clip and of noise, the worst case for JPEG.
 """
 
+import argparse
 import os
 import tempfile
 from pathlib import Path
@@ -14,8 +17,10 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from rds_lib.artifacts import atomic_write
 from rds_lib.clips import generate_clip
 from rds_lib.inspector_page import inspector_page
+from rds_lib.paths import REPORTS
 from rds_lib.recordings import Recording, make_run
 
 MEASURE = """async () => {
@@ -54,13 +59,34 @@ def recording(folder, length, *, noise=False, height=480, width=854):
 
 
 def main():
+    """Print a line per measurement, or take the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--picture", action="store_true")
+    options = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"])
+        take_picture(browser) if options.picture else measure(browser)
+
+
+def take_picture(browser):
+    """Save what the committed page shows on a frame in the middle."""
+    page = browser.new_context(viewport={"width": 1100, "height": 1000}, device_scale_factor=1.5).new_page()
+    page.goto((REPORTS / "figures" / "inspector.html").as_uri())
+    page.locator(".rds-inspector").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".rds-inspector[data-frame='12']")
+    with atomic_write(REPORTS / "figures" / "inspector.png") as temporary:
+        temporary.write_bytes(page.locator(".rds-inspector").screenshot())
+
+
+def measure(browser):
     """Print a line per measurement."""
-    with tempfile.TemporaryDirectory() as text, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         (folder / "noise").mkdir()
         page_file = folder / "page.html"
         page_file.write_text(inspector_page([recording(folder, 100)], ("SAM2", "RDS 0.4"), title="benchmark"), encoding="utf-8")
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"])
         for width, scale in ((900, 1), (1400, 1), (1400, 2)):
             page = browser.new_context(viewport={"width": width, "height": 1300}, device_scale_factor=scale).new_page()
             page.goto(page_file.as_uri())

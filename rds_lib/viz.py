@@ -61,12 +61,12 @@ def overlay(frame: np.ndarray, masks: Mapping[int, np.ndarray], *, alpha: float 
     return image
 
 
-def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence[str] = (), text: str = "") -> Picture:
-    """Rows of images of one size, a label left of each row and a title above each column."""
+def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence[str] = (), text: str = "", width: float = 6.4) -> Picture:
+    """Rows of images of one size, a label left of each row and a title above each column; ``width`` in inches of all columns together."""
     n_rows, n_columns = len(rows), max(len(images) for images in rows.values())
-    height, width = next(iter(rows.values()))[0].shape[:2]
-    side, gap, left, top = min(max(1.5, 6.4 / n_columns), 3.2), 0.06, 1.1, 0.3  # inches
-    step = side * height / width + gap
+    height, across = next(iter(rows.values()))[0].shape[:2]
+    side, gap, left, top = min(max(1.5, width / n_columns), 3.2), 0.06, 1.1, 0.3  # inches
+    step = side * height / across + gap
     size = left + n_columns * (side + gap), top + n_rows * step
     figure = Figure(figsize=size)
     for row, (label, images) in enumerate(rows.items()):

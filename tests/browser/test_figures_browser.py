@@ -1,14 +1,10 @@
 """The figures' pages in a real browser, opened from disk with the network cut."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from rds_lib import stage_figures
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pages are not opened")
-BROWSERS = [os.environ.get("CHROMIUM", ""), "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+pytestmark = pytest.mark.browser
 PAGES = [f"figure_{number:02d}.html" for number in (4, 10, 11, 12, 13, 14, 15, 16, 23)]
 
 
@@ -20,21 +16,10 @@ def folder(figure_products, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for path in BROWSERS if path and Path(path).is_file()), None)
-    if found is None:
-        pytest.skip(f"no Chromium at {', '.join(filter(None, BROWSERS))}; name one in CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def opened(browser, folder):
+def opened(chromium, folder):
     """A function that opens a page offline, and the list of what went wrong in it."""
-    context = browser.new_context(offline=True, viewport={"width": 1100, "height": 900})
+    context = chromium.new_context(offline=True, viewport={"width": 1100, "height": 900})
     page, wrong = context.new_page(), []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -51,13 +36,14 @@ def opened(browser, folder):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_shows_its_plot_and_its_texts_without_a_network(opened, name):
+def test_a_page_shows_its_plot_and_its_texts_without_a_network(opened, shot, name):
     open_page, wrong = opened
     page = open_page(name)
     page.wait_for_timeout(300)
     assert wrong == []
     assert page.locator("h1").inner_text().endswith("?") and "made by the stage figures from" in page.locator("p.small").inner_text()
     assert page.locator(".js-plotly-plot .trace, .js-plotly-plot .hm image, .js-plotly-plot .im image").count() > 0
+    shot(page, name.removesuffix(".html"))
     width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert width <= 0  # nothing sticks out sideways
 
