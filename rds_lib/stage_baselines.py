@@ -4,7 +4,6 @@ import argparse
 import inspect
 import logging
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +33,14 @@ OWN = (adavit, aligning, dyt, files, gates, pbd, slimming, slimsam, training)
 def run_baseline(params, workdir: Path, method: str, out: Path) -> None:
     """Train one method at all levels of the profile; several side by side where the CPU has the cores.
 
-    Writes ``<level>.safetensors``, ``log.csv`` (all steps of all levels), ``levels.csv`` and ``blocks.csv`` (see :func:`describe_level`).
+    There the methods' trainings share one pool, since three levels of one would leave a core of two idle at the end: the first
+    stage trains them all, and the next ones find theirs done. Writes ``<level>.safetensors``, ``log.csv`` (all steps of all levels), ``levels.csv`` and ``blocks.csv`` (see :func:`describe_level`).
     """
     adapted_blocks(params, workdir)  # so that the processes find them and do not each measure them
-    levels = levels_of(params, method)
-    trained = map_items(partial(train_level, params, workdir, method), levels, workers=cpu_workers())
+    levels, workers = levels_of(params, method), cpu_workers()
+    pool = [(name, level) for name in (LABELS if workers > 1 else [method]) for level in levels_of(params, name)]
+    done = dict(zip(pool, map_items(lambda row: train_level(params, workdir, *row), pool, workers=workers), strict=True))
+    trained = [done[method, level] for level in levels]
     for level, path in zip(levels, trained, strict=True):
         with atomic_write(out / f"{level:g}.safetensors") as temporary:
             shutil.copyfile(path, temporary)
@@ -46,7 +48,7 @@ def run_baseline(params, workdir: Path, method: str, out: Path) -> None:
             for level, path in zip(levels, trained) for file in sorted(path.parent.rglob("log.csv"))]
     write_table(out / "log.csv", pd.concat(logs, ignore_index=True))
     described, blocks = zip(*map_items(lambda level: describe_level(params, workdir, method, level, out / f"{level:g}.safetensors"), levels,
-                                       workers=cpu_workers()))
+                                       workers=workers))
     write_table(out / "levels.csv", pd.DataFrame(described))
     write_table(out / "blocks.csv", pd.concat(blocks, ignore_index=True))
 

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -168,26 +169,32 @@ def run_figures(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Write every figure as picture and page, and ``figures.csv``, which lists them; return that list.
 
     Beside them lie ``story.png``, the project in one picture, and ``inspector.html``, the routing inspector of the videos of
-    the section ``inspect``. Outside smoke runs they also go into ``reports/figures``, with ``reports/README.md`` to look at them, those of another
-    profile than ``mini`` into ``reports/<profile>/figures``.
+    the section ``inspect``. Outside smoke runs they also go into ``reports/figures``, with ``reports/README.md`` to look at
+    them, those of another profile than ``mini`` into ``reports/<profile>/figures``.
     """
     study = study_of(params, workdir)
     figures = the_figures(study)
     table = pd.DataFrame([{"number": f.number, "title": f.title, "file": f"{f.name}.{f.kind}", "data": f.data, "stages": ", ".join(f.stages), "caption": f.drawn}
                           for f in figures.values()])
     reports = REPORTS if params.profile == DEFAULT else REPORTS / params.profile
-    for folder in [out] + ([] if is_smoke(workdir) else [reports / "figures"]):
-        for old in folder.glob("figure_*"):
-            old.unlink()
-        for figure in figures.values():
-            figure.write(folder)
-        with atomic_write(folder / "story.png") as temporary:
-            temporary.write_bytes(PaperPicture(paper_figures.story_picture(study), "").image(dpi=120))
-        write_inspector_page(folder / "inspector.html", [study.recordings[name] for name in study.inspected], params.inspect.runs,
-                             title="Routing inspector", summary=f"Masks, blocks and quality, frame by frame; {study.dataset}, profile {study.profile}.")
-        with atomic_write(folder / "plotly.min.js") as temporary:
-            temporary.write_text(get_plotlyjs(), encoding="utf-8")
-        write_table(folder / "figures.csv", table)
-    if params.profile == DEFAULT and not is_smoke(workdir):
+    for old in out.glob("figure_*"):
+        old.unlink()
+    for figure in figures.values():
+        figure.write(out)
+    with atomic_write(out / "story.png") as temporary:
+        temporary.write_bytes(PaperPicture(paper_figures.story_picture(study), "").image(dpi=120))
+    write_inspector_page(out / "inspector.html", [study.recordings[name] for name in study.inspected], params.inspect.runs,
+                         title="Routing inspector", summary=f"Masks, blocks and quality, frame by frame; {study.dataset}, profile {study.profile}.")
+    with atomic_write(out / "plotly.min.js") as temporary:
+        temporary.write_text(get_plotlyjs(), encoding="utf-8")
+    write_table(out / "figures.csv", table)
+    if is_smoke(workdir):
+        return table
+    for old in (reports / "figures").glob("figure_*"):
+        old.unlink()
+    for file in out.iterdir():
+        with atomic_write(reports / "figures" / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+    if params.profile == DEFAULT:
         results_page.write(reports / "README.md", study, table)
     return table
