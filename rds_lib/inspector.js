@@ -575,7 +575,9 @@ function render({ model, el }) {
 
 /** Show a page's data in an element. */
 export function openPage(data, el) {
-  return render({ model: pageModel(data), el });
+  const close = render({ model: pageModel(data), el });
+  el.querySelector(".rds-inspector").focus({ preventScroll: true }); // so that the keys work at once
+  return close;
 }
 
 export default { render };

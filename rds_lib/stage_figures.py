@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from plotly.offline import get_plotlyjs
@@ -25,6 +26,7 @@ from rds_lib.stage_evaluation import run_evaluation
 from rds_lib.stage_report import DEFAULT
 from rds_lib.viz import Picture
 
+MEANINGFUL = (*paper_figures.STATES, *(colour for _, colour in paper_figures.ERRORS.values()))
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Figure {number}: {title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff }}
@@ -60,8 +62,12 @@ class PaperPicture(Picture):
 
 def _packed(png, kind):
     image, buffer = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
-    if kind == "png":
-        image = image.quantize(256, method=Image.Quantize.MEDIANCUT)
+    if kind == "png":  # colours with a meaning stay as they are, however few pixels they have
+        exact = [round(255 * value) for colour in MEANINGFUL for value in to_rgb(colour)]
+        found = image.quantize(256 - len(MEANINGFUL), method=Image.Quantize.MEDIANCUT).getpalette()
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(exact + found[: 768 - len(exact)])
+        image = image.quantize(palette=palette, dither=Image.Dither.NONE)
     image.save(buffer, kind, optimize=True)
     return buffer.getvalue()
 
@@ -138,8 +144,8 @@ def _of_the_set(study, make):
     lowest = f"{study.evidence.budgets()[0]:g}"
     return [
         make(4, "quality and speed", "What does each method give up for its speed?",
-             "Quality against frames a second, each relative to its own SAM2: ours filled, the paper's (another model, other videos, another machine) hollow; labels are "
-             "RDS's budgets. Bars: 95 % interval of RDS minus SAM2 over videos. RDS's and AdaViT's speeds are those at the blocks they run on these videos.",
+             "Quality against frames a second, each relative to its own SAM2: ours filled, the paper's (another model, other videos, another machine) hollow; RDS's points are its "
+             "budgets. Bars: 95 % interval of RDS minus SAM2 over videos. RDS's and AdaViT's speeds are those at the blocks they run on these videos.",
              stages=("evaluation", "benchmark"), kind="svg", draw=partial(paper_figures.quality_picture, study), explore=partial(paper_pages.quality_page, study)),
         make(10, "activation per block and budget", "Which blocks does the router give up first?",
              "Share of the routed frames of all videos on which each block ran, a panel per budget.", stages=("importance", "evaluation"), kind="svg",

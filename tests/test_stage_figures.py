@@ -1,9 +1,13 @@
 """The stage `figures`: files in pairs, a list of them, and the page of results."""
 
+import io
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from rds_lib import stage_figures
 from rds_lib.artifacts import read_table
@@ -58,6 +62,15 @@ def test_the_page_of_results_shows_every_figure_and_its_numbers_come_from_produc
     for link in ("claims.md", "table9.md", "../notebooks", "figures/story.png", "figures/inspector.html"):
         assert f"]({link})" in page
     assert "clone" in page
+
+
+def test_colours_with_a_meaning_survive_a_palette_of_few_colours():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    noise[:8, : len(stage_figures.MEANINGFUL)] = [[round(255 * value) for value in to_rgb(colour)] for colour in stage_figures.MEANINGFUL]
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "png")
+    packed = Image.open(io.BytesIO(stage_figures._packed(buffer.getvalue(), "png")))
+    assert packed.mode == "P" and (np.asarray(packed.convert("RGB"))[:8, : len(stage_figures.MEANINGFUL)] == noise[:8, : len(stage_figures.MEANINGFUL)]).all()
 
 
 def test_names_from_data_cannot_write_markdown(figure_products):

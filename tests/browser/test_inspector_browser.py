@@ -93,6 +93,11 @@ def test_maps_and_charts_lead_to_a_frame(page, shot):
     shot(page, "page-1200")
 
 
+def test_keys_work_as_soon_as_the_page_is_open(page):
+    page.keyboard.press("ArrowRight")
+    assert state(page)[0] == 1
+
+
 def test_dragging_over_a_map_scrubs(page):
     box = page.locator("[data-pane=heatA] canvas").bounding_box()
     page.mouse.move(box["x"] + 50, box["y"] + 50)
