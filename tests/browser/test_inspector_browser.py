@@ -193,7 +193,7 @@ def test_window_without_room_does_no_harm(page):
     page.set_viewport_size({"width": 40, "height": 900})
     page.locator(ROOT).press("ArrowRight")
     page.set_viewport_size({"width": 1000, "height": 900})
-    page.wait_for_function("document.querySelector('[data-pane=work] canvas').clientWidth > 300")
+    page.wait_for_function("document.querySelector('.rds-inspector').dataset.frame === '1' && document.querySelector('[data-pane=work] canvas').clientWidth > 300", timeout=5000)
     assert state(page)[0] == 1
 
 
