@@ -40,6 +40,14 @@ class Evidence:
     resamples: int = 1000
     seed: int = 0
 
+    @classmethod
+    def of_dataset(cls, dataset: str, section, *, scores: pd.DataFrame, objects: pd.DataFrame, routes: pd.DataFrame, importance: pd.DataFrame,
+                   speed: pd.DataFrame) -> "Evidence":
+        """Evidence on one data set from the tables of the stages, which hold all; ``section`` is a profile's ``evaluation``."""
+        own = scores[scores["dataset"] == dataset].dropna(subset="active_blocks")
+        return cls(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed,
+                   own.set_index(["method", "level"])["active_blocks"], resamples=section.bootstrap, seed=section.seed)
+
     def budgets(self) -> list[float]:
         """Budgets that RDS was evaluated at, rising."""
         return self.levels("RDS")

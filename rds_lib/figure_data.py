@@ -78,20 +78,15 @@ def read_study(params, workdir: Path) -> Study:
     if not sources:
         raise RDSInputError(f"profile {params.profile}: evaluation.datasets = {list(params.evaluation.datasets)} has no davis; the figures are of a DAVIS-shaped set")
     source = sources[0]
-    scores, comparisons, objects, routes = (_of(source, require(f"evaluation/{name}.csv", workdir, stage="evaluation"))
+    scores, comparisons, objects, routes = (read_table(require(f"evaluation/{name}.csv", workdir, stage="evaluation"), columns=("dataset",))
                                             for name in ("table", "comparisons", "objects", "routes"))
     importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in ("importance/importance.csv", "benchmark/table.csv"))
-    active = scores.dropna(subset="active_blocks").set_index(["method", "level"])["active_blocks"]
-    evidence = Evidence(objects, routes, importance, speed, active, resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
+    evidence = Evidence.of_dataset(source.name, params.evaluation, scores=scores, objects=objects, routes=routes, importance=importance, speed=speed)
     recordings = read_recordings(workdir / "evaluation", source, names=tuple(dict.fromkeys((*section.videos, *section.compared, *params.inspect.videos))),
                                  always_on=always_on_of(importance))
-    return Study(params.profile, source.name, section.budget, section.videos, section.compared, params.inspect.videos, scores, comparisons, evidence,
+    return Study(params.profile, source.name, section.budget, section.videos, section.compared, params.inspect.videos,
+                 scores[scores["dataset"] == source.name], comparisons[comparisons["dataset"] == source.name], evidence,
                  {recording.name: recording for recording in recordings})
-
-
-def _of(source, path):
-    table = read_table(path, columns=("dataset",))
-    return table[table["dataset"] == source.name]
 
 
 def stage_of(block: int) -> int:

@@ -25,6 +25,7 @@ RAN, FORCED = COLOURS["RDS"], COLOURS["copy first mask"]
 STATES = ("white", FORCED, RAN)  # by SKIPPED, HAD_TO_RUN, CHOSEN
 MAP_ENTRIES = (("chosen by the router", RAN), ("had to run: K, or a frame that is not routed", FORCED), ("skipped", "white"))
 ERRORS = {RIGHT: ("right", "#8F8F8F"), ADDED: ("false positive", "#D55E00"), MISSED: ("false negative", "#5D3A9B"), SWAPPED: ("another object's", "#F0E442")}
+FRAME_ENTRIES = (*ERRORS.values(), ("block chosen", RAN), ("had to run", FORCED), ("skipped", "white"))
 TICKS = (0, 2, 8, 16, 24, 32, 40, 44, 47)
 THUMBS, COLUMNS = 8, 6  # frames shown in a static figure at most
 SIDE = 240  # px of a frame in one
@@ -165,7 +166,7 @@ def comparison_picture(study: Study, name: str) -> Figure:
         _bare(axis)
     for axis, label in zip(axes[:, 0], ("frame", "SAM2", "SAM2,\nerrors", f"RDS {study.budget:g}", f"RDS {study.budget:g},\nerrors", "blocks by\nstage")):
         axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    _legend(figure, [*ERRORS.values(), ("block chosen", RAN), ("had to run", FORCED), ("skipped", "white")], columns=4)
+    _legend(figure, FRAME_ENTRIES, columns=4)
     return figure
 
 

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from rds_lib.figure_data import (
     Study, activation, block_states, even_frames, points, quality_against_speed, quality_by_sequence, stage_of,
     video_activation)
-from rds_lib.paper_figures import ERRORS, FORCED, GRID, RAN, STATES, THUMBS, TICKS, block_cell, errors, fitted, painted, stage_label
+from rds_lib.paper_figures import FORCED, FRAME_ENTRIES, GRID, MAP_ENTRIES, RAN, STATES, THUMBS, TICKS, block_cell, errors, fitted, painted, stage_label
 from rds_lib.viz import COLOURS, QUIET, STAGES
 
 IMAGE_BYTES = 900_000  # of all the pictures of a page
@@ -121,8 +121,7 @@ def timeline_page(study: Study, name: str) -> go.Figure:
                                 xanchor="center", yanchor="middle")
     figure.add_scatter(x=shown, y=[0] * len(shown), mode="markers", marker={"symbol": "triangle-down", "color": QUIET, "size": 7}, hoverinfo="skip",
                        showlegend=False, row=1, col=1, cliponaxis=False)
-    for label, colour in (("chosen by the router", RAN), ("had to run: K, or a frame that is not routed", FORCED), ("skipped", "white")):
-        figure.add_scatter(x=[None], y=[None], mode="markers", name=label, marker={"symbol": "square", "size": 11, "color": colour, "line": {"color": "#777777", "width": 1}}, row=2, col=1)
+    _name_colours(figure, MAP_ENTRIES, row=2)
     for start in STAGES[1:-1]:
         figure.add_hline(start - 0.5, line=_dotted("#222222"), row=2, col=1)
     for n, (first, last) in enumerate(zip(STAGES, STAGES[1:]), 1):
@@ -135,6 +134,13 @@ def timeline_page(study: Study, name: str) -> go.Figure:
     figure.update_yaxes(title="block", tickvals=TICKS, range=[states.shape[1] - 0.5, -0.5], row=2, col=1)
     figure.update_yaxes(title="blocks", range=[0, states.shape[1] * 1.05], row=3, col=1)
     return _styled(figure, 720, legend_itemclick=False, legend_itemdoubleclick=False)
+
+
+def _name_colours(figure, entries, row):
+    """Squares in the legend for colours that no trace has a name for."""
+    for label, colour in entries:
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=label, row=row, col=1,
+                           marker={"symbol": "square", "size": 11, "color": colour, "line": {"color": "#777777", "width": 1}})
 
 
 def _route_heatmap(run, states):
@@ -160,8 +166,7 @@ def comparison_page(study: Study, name: str) -> go.Figure:
     for run, colour in zip(runs, (COLOURS["SAM2"], RAN)):
         figure.add_scatter(x=np.arange(len(recording)), y=(100 * run.mean_quality).round(1), mode="lines+markers", name=run.name, line={"color": colour},
                            marker_size=4, row=3, col=1, hovertemplate=f"frame %{{x}}: J of {run.name} %{{y}}<extra></extra>")
-    for label, colour in [*ERRORS.values(), ("block chosen", RAN), ("had to run", FORCED), ("skipped", "white")]:
-        figure.add_scatter(x=[None], y=[None], mode="markers", name=label, marker={"symbol": "square", "size": 11, "color": colour, "line": {"color": "#777777", "width": 1}}, row=3, col=1)
+    _name_colours(figure, FRAME_ENTRIES, row=3)
     figure.frames = [go.Frame(name=str(t), data=traces, traces=list(range(len(traces)))) for t, traces in enumerate(steps)]
     figure.update_xaxes(visible=False), figure.update_yaxes(visible=False)
     figure.update_xaxes(visible=True, range=[-0.5, len(recording) - 0.5], row=3, col=1), figure.update_yaxes(visible=True, range=[0, 103], row=3, col=1)

@@ -25,9 +25,7 @@ def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
         "evaluation/table.csv", "evaluation/boxes.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv",
         "benchmark/table.csv"))
     dataset = objects["dataset"].iloc[0]
-    active = scores[scores["dataset"] == dataset].dropna(subset="active_blocks").set_index(["method", "level"])["active_blocks"]
-    evidence = Evidence(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed, active,
-                        resamples=params.evaluation.bootstrap, seed=params.evaluation.seed)
+    evidence = Evidence.of_dataset(dataset, params.evaluation, scores=scores, objects=objects, routes=routes, importance=importance, speed=speed)
     ledger = claims.judge(claims.the_claims(), evidence)
     ours = table9.measured_rows(scores, speed, trained=trained_parameters(params, workdir), profile=params.profile)
     table = pd.concat([ours, table9.paper_rows()], ignore_index=True)
