@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rds_lib import notebook
+from rds_lib.pipeline import notebook
 
 _session = ExitStack()
 

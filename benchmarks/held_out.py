@@ -6,8 +6,8 @@
 import argparse
 from pathlib import Path
 
-from rds_lib.sam2_models import build_model
-from rds_lib.stage_pretrain import score_held_out
+from rds_lib.model.sam2 import build_model
+from rds_lib.pretraining.stage import score_held_out
 
 SEED = 99
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from rds_lib import load_params
-from rds_lib.benchmark import run_benchmark
+from rds_lib.evaluation.benchmark import run_benchmark
 
 COLUMNS = ["arm", "frame_ms", "encoder_ms", "router_ms", "router_share", "active_blocks", "speedup", "speedup_ideal", "eta",
            "speedup_vs_stock", "copies_per_frame", "image_size", "device", "dtype", "threads"]

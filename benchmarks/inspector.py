@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from rds_lib.artifacts import atomic_write
-from rds_lib.clips import generate_clip
-from rds_lib.inspector_page import inspector_page
-from rds_lib.paths import REPORTS
-from rds_lib.recordings import Recording, make_run
+from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.paths import REPORTS
+from rds_lib.data.clips import generate_clip
+from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.show.inspector.page import inspector_page
 
 MEASURE = """async () => {
   const root = document.querySelector(".rds-inspector"), scrub = root.querySelector("input[aria-label=frame]"), drawn = [], shown = [];

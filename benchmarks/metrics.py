@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rds_lib.images import write_palette_png
-from rds_lib.metrics import score_masks
+from rds_lib.data.images import write_palette_png
+from rds_lib.metrics.masks import score_masks
 
 HEIGHT, WIDTH, SEQUENCES, FRAMES, OBJECTS = 480, 854, 30, 1999, 61
 

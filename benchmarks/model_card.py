@@ -13,14 +13,15 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rds_lib import paths
-from rds_lib.artifacts import atomic_write, read_table
-from rds_lib.datasets import read_dataset
-from rds_lib.evaluate import score_tracker, track_sequence
-from rds_lib.images import read_labels
-from rds_lib.parallel import cpu_workers
-from rds_lib.predictor import build_rds_video_predictor
-from rds_lib.viz import Picture, contact_sheet, overlay
+from rds_lib.core import paths
+from rds_lib.core.artifacts import atomic_write, read_table
+from rds_lib.core.parallel import cpu_workers
+from rds_lib.data.datasets import read_dataset
+from rds_lib.data.images import read_labels
+from rds_lib.evaluation.scores import score_tracker
+from rds_lib.model.track import track_sequence
+from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.show.notebook_figures import Picture, contact_sheet, overlay
 
 WINDOW = 100  # steps over which the curve is averaged
 

@@ -5,10 +5,10 @@
 
 import argparse
 
-from rds_lib.lora import add_lora, lora_state_dict
-from rds_lib.router import PredictionAwareRouter
-from rds_lib.routing import always_on_blocks
-from rds_lib.sam2_models import build_model
+from rds_lib.model.adapters import add_lora, lora_state_dict
+from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.sam2 import build_model
+from rds_lib.routing.router import PredictionAwareRouter
 
 PAPER_BLOCKS = (0, 2, 4, 5, 8, 10, *range(12, 18), 20, 21, *range(23, 28), *range(43, 48))  # supplement, section B.2
 

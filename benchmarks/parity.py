@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from sam2.build_sam import build_sam2_video_predictor
 
-from rds_lib.datasets import read_dataset
-from rds_lib.predictor import POSTPROCESSING, build_rds_video_predictor
-from rds_lib.sam2_models import build_model
+from rds_lib.data.datasets import read_dataset
+from rds_lib.model.sam2 import build_model
+from rds_lib.routing.predictor import POSTPROCESSING, build_rds_video_predictor
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rds_lib import paths
-from rds_lib.datasets import read_dataset
-from rds_lib.evaluate import copy_first_mask, score_tracker, track_sequence
-from rds_lib.parallel import cpu_workers
-from rds_lib.predictor import build_rds_video_predictor
+from rds_lib.core import paths
+from rds_lib.core.parallel import cpu_workers
+from rds_lib.data.datasets import read_dataset
+from rds_lib.evaluation.scores import score_tracker
+from rds_lib.model.track import copy_first_mask, track_sequence
+from rds_lib.routing.predictor import build_rds_video_predictor
 
 
 def main():

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rds_lib import load_params, paths
-from rds_lib.artifacts import read_table
-from rds_lib.comparison import box_scores, compare_arms, evaluate_sources, summarise
-from rds_lib.sources import Source
+from rds_lib import load_params
+from rds_lib.core import paths
+from rds_lib.core.artifacts import read_table
+from rds_lib.data.sources import Source
+from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, summarise
 
 
 def main():

@@ -10,13 +10,14 @@ import argparse
 import numpy as np
 import torch
 
-from rds_lib import load_params, paths
-from rds_lib.encoder import embed_patches
-from rds_lib.lora import load_rds
-from rds_lib.products import weights_file
-from rds_lib.sam2_models import build_model
-from rds_lib.sources import validation_sources
-from rds_lib.training_data import fit_clip, to_model_input
+from rds_lib import load_params
+from rds_lib.core import paths
+from rds_lib.data.batches import fit_clip, to_model_input
+from rds_lib.data.sources import validation_sources
+from rds_lib.evaluation.products import weights_file
+from rds_lib.model.encoder import embed_patches
+from rds_lib.model.sam2 import build_model
+from rds_lib.routing.weights import load_rds
 
 
 @torch.inference_mode()

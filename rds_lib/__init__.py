@@ -6,19 +6,19 @@ The names below are loaded when first used, so that ``import rds_lib`` costs not
 from importlib import import_module
 
 _EXPORTS = {
-    "load_params": "params",
-    "normalize_to_budget": "routing",
-    "threshold_route": "routing",
-    "sample_route": "routing",
-    "top_n_route": "routing",
-    "calibrate_threshold": "routing",
-    "PredictionAwareRouter": "router",
-    "rank_blocks": "importance",
-    "build_rds_video_predictor": "predictor",
-    "RDSVideoPredictor": "predictor",
-    "score_masks": "metrics",
-    "RoutingInspector": "inspector",
-    "RDSInputError": "errors",
+    "load_params": "core.params",
+    "normalize_to_budget": "routing.algorithm1",
+    "threshold_route": "routing.algorithm1",
+    "sample_route": "routing.algorithm1",
+    "top_n_route": "routing.algorithm1",
+    "calibrate_threshold": "routing.algorithm1",
+    "PredictionAwareRouter": "routing.router",
+    "rank_blocks": "routing.importance",
+    "build_rds_video_predictor": "routing.predictor",
+    "RDSVideoPredictor": "routing.predictor",
+    "score_masks": "metrics.masks",
+    "RoutingInspector": "show.inspector.widget",
+    "RDSInputError": "core.errors",
 }
 __all__ = list(_EXPORTS)
 

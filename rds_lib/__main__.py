@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import typer
 from typer.core import TyperGroup
 
-from rds_lib.errors import RDSInputError
+from rds_lib.core.errors import RDSInputError
 
 
 class _Commands(TyperGroup):
@@ -62,10 +62,10 @@ def track(
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True, overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
-    from rds_lib.images import image_size
-    from rds_lib.output_folder import check_output
-    from rds_lib.own_video import first_prompts
-    from rds_lib.track import MARKER, open_frames, track_video
+    from rds_lib.core.artifacts import check_output
+    from rds_lib.data.images import image_size
+    from rds_lib.pipeline.own_video import first_prompts
+    from rds_lib.pipeline.track import MARKER, open_frames, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
@@ -92,11 +92,11 @@ def evaluate(
 ):
     """Score predictions (--gt, --pred), or track a data set and score that (--data, --out)."""
     if gt is not None and pred is not None and data is None:
-        from rds_lib.metrics import score_masks
+        from rds_lib.metrics.masks import score_masks
 
         typer.echo(_headline(score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)))
     elif data is not None and out is not None and gt is None and pred is None:
-        from rds_lib.datasets import read_dataset
+        from rds_lib.data.datasets import read_dataset
 
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
@@ -115,9 +115,9 @@ def benchmark(
     device: Device = None,
 ):
     """Time stock SAM2, the full encoder, RDS and the baselines in turn: table.csv, blocks.csv and metrics.json."""
-    from rds_lib.benchmark import run_benchmark
-    from rds_lib.params import load_params
-    from rds_lib.paths import workdir
+    from rds_lib.core.params import load_params
+    from rds_lib.core.paths import workdir
+    from rds_lib.evaluation.benchmark import run_benchmark
 
     params = load_params(profile)
     folder = workdir(params.profile)
@@ -132,9 +132,9 @@ def report(
     out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/report by default.")] = None,
 ):
     """Write Table 9 and judge the paper's claims, from the tables of the pipeline: table9 and claims, as CSV and as pages."""
-    from rds_lib.params import load_params
-    from rds_lib.paths import workdir
-    from rds_lib.stage_report import run_report
+    from rds_lib.core.params import load_params
+    from rds_lib.core.paths import workdir
+    from rds_lib.pipeline.report import run_report
 
     params = load_params(profile)
     folder = workdir(params.profile)
@@ -148,8 +148,8 @@ def generate(
     profile: Profile = None, overwrite: Overwrite = False,
 ):
     """Write the generated data sets of a profile: train, calibration and three validation sets."""
-    from rds_lib.generate import generate_datasets
-    from rds_lib.params import load_params
+    from rds_lib.core.params import load_params
+    from rds_lib.data.generate import generate_datasets
 
     generate_datasets(load_params(profile), out, overwrite=overwrite)
 
@@ -157,22 +157,21 @@ def generate(
 @data_app.command()
 def describe(root: Path, layout: str = "davis2017", split: str = "val"):
     """Print one line per sequence of a data set."""
-    from rds_lib.datasets import describe as describe_sequences
-    from rds_lib.datasets import read_dataset
+    from rds_lib.data.datasets import describe as describe_sequences, read_dataset
 
     typer.echo(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False))
 
 
 def _predictor(config, checkpoint, rds, budget, routing, device, **options):
-    from rds_lib.predictor import build_rds_video_predictor
+    from rds_lib.routing.predictor import build_rds_video_predictor
 
     return build_rds_video_predictor(config, checkpoint, rds, budget=budget, routing=routing, device=device, **options)
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):
-    from rds_lib.artifacts import write_table
-    from rds_lib.evaluate import score_tracker, track_sequence
-    from rds_lib.output_folder import output_folder
+    from rds_lib.core.artifacts import output_folder, write_table
+    from rds_lib.evaluation.scores import score_tracker
+    from rds_lib.model.track import track_sequence
 
     with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
         scores = score_tracker(
@@ -185,7 +184,7 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
 
 def _annotation_root(root, layout, split):
     """Where the evaluation looks for ground truth: DAVIS's root, and the split's own folder for the other two."""
-    from rds_lib.layouts import locate
+    from rds_lib.data.layouts import locate
 
     if layout == "davis2017":
         return root

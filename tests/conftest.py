@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from rds_lib import load_params
-from rds_lib.artifacts import write_table, write_tensors
-from rds_lib.baselines.files import gated, prepare, save_baseline
-from rds_lib.baselines.slimsam import save_slim
-from rds_lib.clips import generate_clip
-from rds_lib.datasets import read_dataset, write_dataset
-from rds_lib.images import save_palette_png
-from rds_lib.lora import add_lora, lora_state_dict, save_rds
-from rds_lib.router import PredictionAwareRouter
-from rds_lib.routing import always_on_blocks
-from rds_lib.sam2_models import build_model
+from rds_lib.core.artifacts import write_table, write_tensors
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.datasets import read_dataset, write_dataset
+from rds_lib.data.images import save_palette_png
+from rds_lib.methods.files import gated, prepare, save_baseline
+from rds_lib.methods.slimsam import save_slim
+from rds_lib.model.adapters import add_lora, lora_state_dict
+from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.sam2 import build_model
+from rds_lib.routing.router import PredictionAwareRouter
+from rds_lib.routing.weights import save_rds
 
 
 @pytest.fixture(scope="session")

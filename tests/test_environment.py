@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
-from rds_lib import paths
+from rds_lib.core import paths
 
 
 def pins(lines):

@@ -1,0 +1,204 @@
+"""Read and write the products of a stage: whole or not at all, with a schema version inside."""
+
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rds_lib.core import paths
+from rds_lib.core.errors import RDSInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+SCHEMA = 1
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and move it into place when the block ends well.
+
+    The temporary name keeps the suffix. It may be written as a file, or made a folder where
+    ``path`` does not exist yet. Contents and name are flushed to disk. On an error it is removed
+    and an older ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        if temporary.is_file():
+            temporary.chmod(0o644)  # some writers leave it to its owner alone
+        for file in [temporary, *temporary.rglob("*")]:
+            _flush(file)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require(
+    name: str, folder: str | Path, build: Callable[[Path], Any] | None = None, *, stage: str
+) -> Path:
+    """Return the path of an earlier stage's product, so that every notebook opens alone.
+
+    Parameters
+    ----------
+    name : str
+        File or folder inside ``folder``, such as ``importance`` or ``train/router.safetensors``.
+    folder : str or Path
+        The profile's working folder, from ``paths.workdir(profile)``.
+    build : callable, optional
+        Writes the product to the path it is given. Called only in a smoke folder, and only if
+        the product is absent; a build that fails leaves nothing behind.
+    stage : str
+        The pipeline stage that makes the product, named in the error.
+
+    Raises
+    ------
+    RDSInputError
+        If the product is absent and this is not a smoke run.
+    """
+    path = Path(folder) / name
+    if path.exists():
+        return path
+    if build is None or not paths.is_smoke(folder):
+        raise RDSInputError(f"{paths.shown(path)} is missing; make it with: dvc repro {stage}")
+    with atomic_write(path) as temporary:
+        build(temporary)
+    _logger.info("built %s, which stage %s makes in a full run", name, stage)
+    return path
+
+
+def write_json(path: str | Path, data: Mapping[str, Any], *, schema: int | None = SCHEMA) -> None:
+    """Write a mapping as JSON; ``schema=None`` for files that DVC reads as metrics."""
+    content = dict(data) if schema is None else {"schema": schema, **data}
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path, *, schema: int | None = SCHEMA) -> dict[str, Any]:
+    """Read what `write_json` wrote, without the schema version."""
+    with _readable(path):
+        content = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    if schema is not None:
+        _check_schema(path, content.pop("schema", None), schema)
+    return content
+
+
+def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
+    """Write named arrays, compressed; equal arrays give equal bytes."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, schema=np.int64(SCHEMA), **arrays)
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Read what `write_npz` wrote; pickled objects are refused."""
+    with _readable(path), np.load(path, allow_pickle=False) as content:
+        arrays = {name: content[name] for name in content.files}
+    _check_schema(path, arrays.pop("schema", None), SCHEMA)
+    return arrays
+
+
+def write_table(path: str | Path, table: "pd.DataFrame") -> None:
+    """Write a table as CSV without its index. The columns are its schema."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: str | Path, *, columns: Sequence[str] = ()) -> "pd.DataFrame":
+    """Read a CSV table and check that it has ``columns``; only an empty field is missing."""
+    import pandas as pd
+
+    with _readable(path):
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    absent = [column for column in columns if column not in table]
+    if absent:
+        raise RDSInputError(f"{paths.shown(Path(path))}: no column {', '.join(absent)}; it has {', '.join(table)}")
+    return table
+
+
+def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", **metadata: Any) -> None:
+    """Write named tensors and JSON metadata as safetensors; equal content gives equal bytes."""
+    from safetensors.torch import save_file
+
+    note = json.dumps({"schema": SCHEMA, **metadata}, sort_keys=True)
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        save_file(content, temporary, metadata={"rds": note})
+
+
+def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    """Read what `write_tensors` wrote: tensors by name, and the metadata."""
+    from safetensors import safe_open
+
+    with _readable(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        metadata = json.loads((file.metadata() or {}).get("rds", "{}"))
+    _check_schema(path, metadata.pop("schema", None), SCHEMA)
+    return tensors, metadata
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Turn whatever a damaged or missing file raises into one error that names it."""
+    try:
+        yield
+    except Exception as error:
+        raise RDSInputError(f"{paths.shown(Path(path))}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _check_schema(path: str | Path, found: Any, wanted: int) -> None:
+    if found is None or int(found) != wanted:
+        raise RDSInputError(
+            f"{paths.shown(Path(path))}: schema version {found}, expected {wanted}; delete the file and run dvc repro"
+        )
+
+
+def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Path:
+    """Raise unless ``out`` can be written: it is absent, empty, or made by the same command and ``overwrite`` is set.
+
+    ``marker`` is a file or folder that every output of the command holds; a folder without it is never replaced.
+    """
+    out = Path(out)
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise RDSInputError(f"{out}: is no folder; choose another place for the output")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / marker).exists():
+            raise RDSInputError(f"{out}: holds other files (there is no {marker}); choose an empty or a new folder")
+        if not overwrite:
+            raise RDSInputError(f"{out}: holds an earlier output; choose another folder or add --overwrite")
+    return out
+
+
+@contextmanager
+def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``out`` when the block ends well; see `check_output`."""
+    out = check_output(out, overwrite=overwrite, marker=marker)
+    with atomic_write(out) as stage:
+        stage.mkdir()
+        yield stage
+        if check_output(out, overwrite=overwrite, marker=marker).exists():
+            shutil.rmtree(out)

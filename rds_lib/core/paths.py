@@ -1,0 +1,50 @@
+"""The repository's root and its few named folders; nothing else spells a location out."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PARAMS = ROOT / "params"
+ASSETS = ROOT / "assets"
+MINI_SAM2 = ASSETS / "mini_sam2"
+REPORTS = ROOT / "reports"
+BUILD = ROOT / "build"
+RUNS = ROOT / "runs"
+SMOKE = ROOT / ".smoke"
+CACHE = ROOT / ".cache"
+DATA = ROOT / "data"
+
+
+def workdir(profile: str) -> Path:
+    """Return the folder that holds the products of every stage of one profile.
+
+    The runner and the test configuration name it in ``RDS_WORKDIR``. Without that (a notebook
+    opened by hand) the smoke profile writes to ``.smoke``, any other to ``runs/<profile>``.
+    """
+    named = os.environ.get("RDS_WORKDIR")
+    if named:
+        return Path(named)
+    return SMOKE if profile == "smoke" else RUNS / profile
+
+
+def is_smoke(folder: Path) -> bool:
+    """Tell whether a working folder belongs to the smoke profile."""
+    folder = Path(folder).absolute()
+    return folder.name == "smoke" or SMOKE.name in folder.parts
+
+
+def resolve(text: str) -> Path:
+    """Return a path written in a profile: relative ones start at the repository's root."""
+    return ROOT / Path(text).expanduser()
+
+
+def resolve_or_none(text: str) -> Path | None:
+    """Return a path written in a profile as ``resolve`` does; None for the empty text."""
+    return resolve(text) if text else None
+
+
+def shown(path: Path) -> str:
+    """Return a path as messages print it: relative to the root where it lies below it."""
+    path = Path(path).absolute()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,1 @@
+"""Videos in and out: generated clips, data set layouts, frames, masks, training batches."""

@@ -1,0 +1,160 @@
+"""Batches of short clips for training: one object a clip, square frames, normalised as SAM2 does it."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rds_lib.core.errors import RDSInputError
+from rds_lib.core.parallel import one_thread
+from rds_lib.data.clips import DIFFICULTIES, generate_clip
+
+MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
+WIDEST = 1.8  # width over height of the widest generated clip before it is squeezed to a square; 854x480 is 1.78
+RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
+LOADERS = 8  # processes that make batches beside a GPU, at most
+MAX_APART = 3  # frames between two of a varied clip
+MIN_PIXELS = 0.002  # share of the frame that an object must cover on frame 0 to be asked for
+
+
+def to_model_input(frames: np.ndarray) -> Tensor:
+    """uint8 (..., H, W, 3) RGB -> float (..., 3, H, W), ImageNet mean and deviation removed."""
+    images = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 255
+    return (images - MEAN) / STD
+
+
+def from_model_input(images: Tensor) -> np.ndarray:
+    """Undo ``to_model_input`` for pictures: float (..., 3, H, W) -> uint8 (..., H, W, 3) RGB."""
+    return ((images * STD + MEAN) * 255).round().clamp(0, 255).byte().movedim(-3, -1).numpy()
+
+
+def pick_object(masks: np.ndarray, rng: np.random.Generator) -> int | None:
+    """An object id that is visible enough on frame 0 of a label map (T, H, W); None if there is none."""
+    ids, counts = np.unique(masks[0], return_counts=True)
+    visible = [int(i) for i, n in zip(ids, counts) if i and n >= MIN_PIXELS * masks[0].size]
+    return visible[int(rng.integers(len(visible)))] if visible else None
+
+
+class _Batches(Dataset):
+    """Batch number ``step`` is a function of the seed and the step alone; a subclass draws one clip, or None to draw again."""
+
+    salt: int  # sets the draws of one kind of batch apart from those of the other
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, item: int):
+        if item >= self.steps:
+            raise IndexError(item)
+        rng = np.random.default_rng([self.seed, self.salt, self.first_step + item])
+        clips = []
+        while len(clips) < self.batch:
+            clip = self._clip(rng)
+            if clip is not None:
+                clips.append(clip)
+        images, targets = zip(*clips)
+        return torch.stack(images), torch.stack(targets)
+
+
+class GeneratedBatches(_Batches):
+    """Batch number ``step`` is a function of the seed and the step alone, so a resumed run sees what it would have seen.
+
+    Items are ``(images (B, T, 3, S, S) float, targets (B, T, S, S) float 0/1)``.
+    """
+
+    salt = 7919
+
+    def __init__(self, *, seed: int, split: str, batch: int, frames: int, size: int, first_step: int, steps: int, bsds_root: str = ""):
+        self.seed, self.split, self.batch, self.frames, self.size = seed, split, batch, frames, size
+        self.first_step, self.steps, self.bsds_root = first_step, steps, bsds_root
+
+    def _clip(self, rng):
+        clip = generate_clip(
+            self.seed, int(rng.integers(2**31)), split=self.split, frames=self.frames, height=self.size,
+            width=int(self.size * rng.uniform(1, WIDEST)), difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root,
+            length=WHOLE_CLIP,
+        )
+        obj_id = pick_object(clip.masks, rng)
+        if obj_id is None:
+            return None
+        frames, masks = fit_clip(clip.frames, clip.masks == obj_id, self.size)
+        return to_model_input(frames), torch.from_numpy(masks).float()
+
+
+def loader(dataset: Dataset, *, device) -> DataLoader:
+    """Items in order, one batch each: made in processes of their own beside a GPU, in this one where the training keeps the CPU busy."""
+    workers = 0 if torch.device(device).type == "cpu" else min(LOADERS, torch.get_num_threads())
+    if workers:
+        cv2.setNumThreads(1)  # before the fork: a child that touches an inherited pool of OpenCV waits for ever
+    return DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=one_thread)
+
+
+class SequenceBatches(_Batches):
+    """Windows of consecutive annotated frames of a data set; batch ``step`` depends on the seed and the step alone.
+
+    Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and recoloured:
+    with few videos to learn from, a router would otherwise tell them apart by their colours.
+    ``vary`` makes more of a short list: frames up to three apart, and the picture cropped around the object.
+    Items are as in ``GeneratedBatches``.
+    """
+
+    salt = 104729
+
+    def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int, vary: bool = False):
+        self.sequences = [s for s in sequences if len(s.annotated) >= frames]
+        if not self.sequences:
+            raise RDSInputError(f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos")
+        self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
+        self.first_step, self.steps, self.vary = first_step, steps, vary
+
+    def _clip(self, rng):
+        sequence = self.sequences[int(rng.integers(len(self.sequences)))]
+        apart = int(rng.integers(1, min(MAX_APART, len(sequence.annotated) // self.frames) + 1)) if self.vary else 1
+        start = int(rng.integers(len(sequence.annotated) - apart * (self.frames - 1)))
+        times = list(sequence.annotated[start :: apart][: self.frames])
+        if rng.random() < 0.5:
+            times.reverse()
+        labels = np.stack([_label_map(sequence, t) for t in times])
+        obj_id = pick_object(labels, rng)
+        if obj_id is None:
+            return None
+        window = _window(labels[0] == obj_id, rng) if self.vary else (slice(None), slice(None))
+        frames, masks = fit_clip([sequence.frame(t)[window] for t in times], (labels == obj_id)[:, *window], self.size)
+        if rng.random() < 0.5:
+            frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
+        return to_model_input(_recolour(frames, rng)), torch.from_numpy(masks.copy()).float()
+
+
+def _recolour(frames, rng):
+    """Frames (T, H, W, 3) uint8 in another light, the same for the whole clip: a gain per channel and one for all, and an offset."""
+    gain = np.exp(rng.normal(0, RECOLOUR, 3) + rng.normal(0, RECOLOUR))
+    return np.clip(frames * gain + 255 * rng.normal(0, RECOLOUR / 4), 0, 255).astype(np.uint8)
+
+
+def _window(mask, rng):
+    """Slices of a rectangle of half to all of each side, around the middle of the object on a mask (H, W)."""
+    y, x = np.nonzero(mask)
+    window = []
+    for middle, full in ((int(y.mean()), mask.shape[0]), (int(x.mean()), mask.shape[1])):
+        side = int(full * rng.uniform(0.5, 1.0))
+        start = int(rng.integers(max(0, middle - side + 1), min(middle, full - side) + 1))
+        window.append(slice(start, start + side))
+    return tuple(window)
+
+
+def _label_map(sequence, t):
+    masks = sequence.masks(t)
+    labels = np.zeros(sequence.size, np.uint8)
+    for obj_id, mask in masks.items():
+        labels[mask] = obj_id
+    return labels
+
+
+def fit_clip(frames, masks, size: int):
+    """Squeeze RGB frames and bool masks (T, H, W) to ``size`` px squares: uint8 (T, S, S, 3) and bool (T, S, S)."""
+    images = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    small = [cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5 for mask in masks]
+    return images, np.stack(small)

@@ -1,0 +1,71 @@
+"""Where DAVIS 2017, SA-V and YouTube-VOS keep their frames, annotations and lists."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rds_lib.core.artifacts import read_json
+from rds_lib.core.errors import RDSInputError
+
+
+class Layout(NamedTuple):
+    """Path patterns below the root; ``{}`` stands for the split's folder."""
+
+    frames: str
+    masks: str
+    index: str  # the list of sequences, written last: what it does not name is not there
+    stride: int  # frames from one annotation to the next
+    folders: dict[str, str]  # split -> its name on disk, where the two differ
+
+
+LAYOUTS = {
+    "davis2017": Layout("JPEGImages/480p", "Annotations/480p", "ImageSets/2017/{}.txt", 1, {}),
+    "sav": Layout("sav_{}/JPEGImages_24fps", "sav_{}/Annotations_6fps", "sav_{0}/sav_{0}.txt", 4, {}),
+    "ytvos": Layout("{}/JPEGImages", "{}/Annotations", "{}/meta.json", 5, {"val": "valid"}),
+}
+
+
+class Location(NamedTuple):
+    """The three places of one split: folders of frames and of annotations, and the list of sequences."""
+
+    frames: Path
+    masks: Path
+    index: Path
+
+
+def locate(root: Path, layout: str, split: str) -> Location:
+    """Find a split's places; an unknown layout or a split that is no plain name is an ``RDSInputError``."""
+    if layout not in LAYOUTS:
+        raise RDSInputError(f"layout {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+    spec = LAYOUTS[layout]
+    split = spec.folders.get(split, check_name(split, "split"))
+    return Location(*(root / part.format(split) for part in (spec.frames, spec.masks, spec.index)))
+
+
+def check_name(name: str, what: str) -> str:
+    """Return a name that comes from a file, once it is sure that it cannot lead out of its folder."""
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise RDSInputError(f"{what} {name!r}: expected the plain name of a file, without folders or a leading dot")
+    return name
+
+
+def read_index(where: Location) -> dict[str, list[int] | None]:
+    """Read a split's list: sequence name -> the object ids of its entry (YouTube-VOS), or None."""
+    if not where.index.is_file():
+        raise RDSInputError(f"{where.index}: missing; it lists the sequences of the split. Is the root right?")
+    if where.index.suffix == ".json":
+        videos = read_json(where.index, schema=None).get("videos")
+        try:
+            wanted = {name: sorted(int(obj) for obj in video["objects"]) for name, video in videos.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as cause:
+            raise RDSInputError(f'{where.index}: expected {{"videos": {{name: {{"objects": {{id: ...}}}}}}}}') from cause
+    else:
+        lines = where.index.read_text(encoding="utf-8").split("\n")
+        wanted = {line.strip(): None for line in lines if line.strip()}
+    if not wanted:
+        raise RDSInputError(f"{where.index}: names no sequence")
+    return {check_name(name, f"{where.index}: sequence"): ids for name, ids in wanted.items()}
+
+
+def shorten(items, limit: int = 8) -> str:
+    """Join items for a message, the first few of many."""
+    return ", ".join(str(item) for item in items[:limit]) + (f", ... ({len(items)} in all)" if len(items) > limit else "")

@@ -1,0 +1,73 @@
+"""Which clips a profile trains, calibrates and validates on: generated ones, real ones, or both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rds_lib.core import paths
+from rds_lib.core.artifacts import require
+from rds_lib.core.errors import RDSInputError
+from rds_lib.data.datasets import Sequence, read_dataset
+
+HELD_OUT_EVERY = 10  # of a real training list, every tenth sequence calibrates and is not trained on
+LAYOUTS = {"davis": "davis2017", "sav": "sav", "ytvos": "ytvos"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set to validate on: its name in tables, where it lies, and in which layout."""
+
+    name: str
+    root: Path
+    layout: str
+    split: str = "val"
+
+    def sequences(self) -> list[Sequence]:
+        return read_dataset(self.root, layout=self.layout, split=self.split)
+
+
+def data_root(params, workdir: Path) -> Path:
+    """The folder of the generated sets: ``data/`` of the pipeline, or one made on the spot for the smoke profile."""
+    if paths.is_smoke(workdir):
+        from rds_lib.data.generate import generate_datasets
+
+        return require("clips", workdir, build=lambda path: generate_datasets(params, path), stage="clips")
+    return require(paths.DATA.name, paths.ROOT, stage="data.dvc")
+
+
+def training_sequences(params, workdir: Path) -> tuple[list[Sequence], list[Sequence]]:
+    """Sequences to train on and sequences to calibrate thresholds on; they share no video.
+
+    With ``data.generated`` both are generated. Without it they come from the train list of ``data.davis_root``, every
+    tenth sequence calibrating.
+    """
+    if params.data.generated:
+        root = data_root(params, workdir)
+        return [read_dataset(root / name, layout="davis2017", split=name) for name in ("train", "calibration")]
+    real = read_dataset(_real_root(params, "davis"), layout="davis2017", split="train")
+    held_out = real[::HELD_OUT_EVERY]
+    return [s for s in real if s not in held_out], held_out
+
+
+def validation_sources(params, workdir: Path) -> list[Source]:
+    """The data sets of ``evaluation.datasets``: generated, real where a root is named, or both."""
+    sources = []
+    if params.data.generated:
+        root = data_root(params, workdir) / "val"
+        sources += [Source(f"generated-{name}", root / LAYOUTS[name], LAYOUTS[name]) for name in params.evaluation.datasets]
+    for name in params.evaluation.datasets:
+        if getattr(params.data, f"{name}_root"):
+            sources.append(Source(name, _real_root(params, name), LAYOUTS[name]))
+    if not sources:
+        raise RDSInputError(f"profile {params.profile}: nothing to validate on; set data.generated or one of data.*_root")
+    return sources
+
+
+def _real_root(params, name: str) -> Path:
+    text = getattr(params.data, f"{name}_root")
+    root = paths.resolve(text)
+    if not text or not root.is_dir():
+        raise RDSInputError(
+            f"params/{params.profile}.yaml: data.{name}_root = {text!r} is not a folder; download the data set from its "
+            "home (see the README) and name its folder here"
+        )
+    return root

@@ -1,0 +1,137 @@
+"""Video in and out: folders of frames, arrays and video files in, JPEG folders and overlay videos out."""
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.errors import RDSInputError
+from rds_lib.data.images import MAX_PIXELS, list_frames, open_rgb
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
+IMAGE_STD = (0.229, 0.224, 0.225)
+# the container is named by the suffix: a playlist that calls itself a video must not open other files
+VIDEO_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
+
+
+def load_video(video, image_size: int, *, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, int, int]:
+    """Load a video as SAM2 wants it: resized to a square, scaled to [0, 1] and normalised.
+
+    Parameters
+    ----------
+    video : path, ndarray or sequence
+        A folder of JPEG or PNG frames under any names that sort, a video file (see ``VIDEO_FORMATS``), an array
+        (T, H, W, 3) uint8 RGB, or a sequence of such frames or of paths.
+    image_size : int
+        Side S of the model's input in px.
+    start, stop : int
+        Load frames ``start <= t < stop`` only.
+
+    Returns
+    -------
+    images : Tensor, shape (T, 3, S, S), float32
+        For a folder of JPEG files equal to ``sam2.utils.misc.load_video_frames``, bit for bit, unless a file has
+        an EXIF orientation, which is applied here.
+    height, width : int
+        Size of the video in px.
+
+    Raises
+    ------
+    RDSInputError
+        If there is nothing to load, a frame cannot be read, or two frames differ in size.
+    """
+    if start < 0 or (stop is not None and stop <= start):
+        raise RDSInputError(f"frames {start} to {stop}: expected 0 <= start < stop")
+    shrink = partial(_shrink, image_size=image_size)
+    if isinstance(video, (str, os.PathLike)) and not Path(video).is_dir():
+        shrunk = [shrink(frame) for frame in _decode_video(video, start, stop)]
+    else:
+        frames = list(enumerate(list_frames(video) if isinstance(video, (str, os.PathLike)) else video))
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            shrunk = list(pool.map(shrink, frames[start:stop]))
+    if not shrunk:
+        raise RDSInputError(f"no frames from {start} on; the video ends before")
+    (_, (width, height)), pixels = shrunk[0][:2], [item[2] for item in shrunk]
+    for name, size, _ in shrunk:
+        if size != (width, height):
+            raise RDSInputError(
+                f"{name}: {size[0]}x{size[1]} px, but the first frame has {width}x{height}; give all frames one size"
+            )
+    return _normalise(pixels), height, width
+
+
+def _shrink(indexed_frame, image_size):
+    """One frame -> its name for messages, its size (W, H), and its square (S, S, 3) uint8."""
+    t, frame = indexed_frame
+    if isinstance(frame, (str, os.PathLike)):
+        name, image = frame, open_rgb(frame)
+    else:
+        name, frame = f"frame {t}", np.asarray(frame)
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise RDSInputError(f"{name}: {frame.shape} {frame.dtype}; expected (H, W, 3) uint8 RGB")
+        image = Image.fromarray(frame)
+    return name, image.size, np.asarray(image.resize((image_size, image_size)))
+
+
+def _normalise(pixels):
+    """Frames (S, S, 3) uint8 -> (T, 3, S, S) float32, in the order of operations that gives stock SAM2's bits."""
+    images = torch.empty(len(pixels), 3, *pixels[0].shape[:2])
+    for image, frame in zip(images, pixels):
+        image.copy_(torch.from_numpy(frame / np.float32(255)).permute(2, 0, 1))
+    images -= torch.tensor(IMAGE_MEAN)[:, None, None]
+    images /= torch.tensor(IMAGE_STD)[:, None, None]
+    return images
+
+
+def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (t, frame) of a video file, upright, (H, W, 3) uint8 RGB."""
+    path = Path(path)
+    if not path.exists():
+        raise RDSInputError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in VIDEO_FORMATS:
+        raise RDSInputError(f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}")
+    count = 0
+    try:
+        with av.open(str(path), format=VIDEO_FORMATS[path.suffix.lower()]) as container:
+            if not container.streams.video:
+                raise RDSInputError(f"{path}: has no video stream")
+            stream = container.streams.video[0]
+            if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+                raise RDSInputError(f"{path}: frames of more than {MAX_PIXELS // 10**6} megapixels; scale it down")
+            stream.thread_type = "AUTO"
+            for t, frame in enumerate(itertools.islice(container.decode(stream), stop)):
+                count = t + 1
+                if t >= start:
+                    yield t, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+            announced = stream.frames
+    except av.FFmpegError as cause:
+        raise RDSInputError(
+            f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
+        ) from cause
+    if stop is None and count < announced:
+        warnings.warn(f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3)
+
+
+def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:
+    """Write a video file's frames as ``00000.jpg``, ``00001.jpg``, ... (quality 95, no chroma subsampling).
+
+    The folder appears whole or not at all, and must not exist yet.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise RDSInputError(f"{folder}: already there; delete it or choose another folder")
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        for t, frame in _decode_video(video):
+            Image.fromarray(frame).save(temporary / f"{t:05d}.jpg", quality=95, subsampling=0)
+        list_frames(temporary)
+    return list_frames(folder)

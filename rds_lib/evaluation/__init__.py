@@ -1,0 +1,1 @@
+"""Run methods over data sets: scores, controls, recordings, and the timing benchmark."""

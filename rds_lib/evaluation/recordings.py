@@ -1,0 +1,188 @@
+"""What predictors left behind on one video, frame by frame: masks, routes and quality; from an evaluation's products or made on the spot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rds_lib.core.artifacts import read_table
+from rds_lib.core.errors import RDSInputError
+from rds_lib.data.datasets import Sequence as VideoSequence
+from rds_lib.data.images import image_size, read_frame, read_labels
+from rds_lib.data.sources import Source
+from rds_lib.metrics.masks import region_similarity
+from rds_lib.model.track import Tracked, track_sequence
+
+FULL = "full"  # the reason of a frame that was never routed, as SAM2's are
+
+
+@dataclass(frozen=True)
+class Run:
+    """One predictor's pass over a video of T frames with an encoder of L blocks."""
+
+    name: str  # such as "RDS 0.6"
+    labels: np.ndarray  # (T, H, W) uint8, object ids, 0 where there is none
+    active: np.ndarray  # (T, L) bool
+    keep_prob: np.ndarray  # (T, L) float, 1 where a block had to run
+    reasons: tuple[str, ...]  # per frame, as in ``route_table``
+    quality: Mapping[int, np.ndarray]  # object -> J per frame (T,), NaN on its prompt and where nothing is annotated
+
+    @property
+    def is_routed(self) -> np.ndarray:
+        """Whether the router decided a frame, (T,) bool."""
+        return np.array([reason == "routed" for reason in self.reasons])
+
+    @property
+    def active_blocks(self) -> float:
+        """Mean active blocks over routed frames; over all frames if none was."""
+        return float(self.active[self.is_routed if self.is_routed.any() else slice(None)].sum(1).mean())
+
+    @property
+    def mean_quality(self) -> np.ndarray:
+        """J per frame, mean over the objects that have one there, (T,); NaN on frames without any."""
+        per_object = np.array([*self.quality.values()] or [np.full(len(self.reasons), np.nan)])
+        counts = np.isfinite(per_object).sum(0)
+        return np.where(counts, np.nansum(per_object, 0) / np.maximum(counts, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A video with the runs on it; pixels are read when asked for."""
+
+    name: str
+    frame_paths: tuple[Path, ...]
+    obj_ids: tuple[int, ...]
+    always_on: tuple[int, ...]
+    runs: tuple[Run, ...]
+    truth: np.ndarray | None = None  # (T, H, W) uint8, 255 on frames without annotation; None where there is no truth
+
+    def __len__(self) -> int:
+        return len(self.frame_paths)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px."""
+        return image_size(self.frame_paths[0])
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks L."""
+        return self.runs[0].active.shape[1]
+
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        """The first block of every stage: K is these and the last block."""
+        return self.always_on[:-1]
+
+    def frame(self, t: int) -> np.ndarray:
+        """Frame t as (H, W, 3) uint8 RGB."""
+        return read_frame(self.frame_paths[t])
+
+    def run(self, name: str) -> Run:
+        """The run of a name."""
+        for run in self.runs:
+            if run.name == name:
+                return run
+        raise RDSInputError(f"{self.name}: no run {name!r}; it has: {', '.join(run.name for run in self.runs)}")
+
+    def with_run(self, run: Run) -> "Recording":
+        """A copy with a run more, or with another in place of the one of its name."""
+        others = tuple(old for old in self.runs if old.name != run.name)
+        return replace(self, runs=(*others, run))
+
+
+def recorded_names(folder: Path, source: Source) -> list[str]:
+    """Names of the runs whose masks an evaluation kept for a data set, SAM2 first, then RDS from the largest budget on."""
+    kept = folder / "predictions" / source.name
+    found = [path.name for path in kept.iterdir() if path.is_dir()] if kept.is_dir() else []
+    return sorted((name.replace("_", " ") for name in found), key=lambda name: (name != "SAM2", name.split()[0], [-float(x) for x in name.split()[1:]]))
+
+
+def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None = None, always_on: Sequence[int]) -> list[Recording]:
+    """The videos of a DAVIS-shaped data set with the runs that stage ``evaluation`` kept masks and routes of.
+
+    Parameters
+    ----------
+    folder : Path
+        The stage's products.
+    names : sequence of str, optional
+        Which videos, in this order; all by default.
+    always_on : sequence of int
+        The blocks of K, ascending.
+
+    Raises
+    ------
+    RDSInputError
+        If a video is not in the data set, or the folder holds no masks of it.
+    """
+    if source.layout != "davis2017":
+        raise RDSInputError(f"{source.name}: a data set of layout {source.layout}; recordings are read from davis2017")
+    by_name = {sequence.name: sequence for sequence in source.sequences()}
+    wanted = list(by_name) if names is None else list(names)
+    missing = [name for name in wanted if name not in by_name]
+    if missing:
+        raise RDSInputError(f"{source.name} has no video {', '.join(missing)}; it has: {', '.join(by_name)}")
+    routes = read_table(folder / "routes.csv")
+    routes = {key: rows for key, rows in routes[routes["dataset"] == source.name].groupby(["sequence", "level"])}
+    depth, recordings = 1 + max(always_on), []
+    for name in wanted:
+        sequence, runs = by_name[name], []
+        truth = _truth(sequence)
+        for run in recorded_names(folder, source):
+            masks = folder / "predictions" / source.name / run.replace(" ", "_") / name
+            labels = np.stack([read_labels(masks / f"{stem}.png") for stem in sequence.frame_names])
+            method, *level = run.split()
+            table = routes.get((name, float(level[0]))) if level else None
+            runs.append(make_run(run, labels, table, depth=depth, truth=truth, starts=sequence.prompt_frame))
+        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, tuple(always_on), tuple(runs), truth))
+    return recordings
+
+
+def record(name: str, predictor, sequence: VideoSequence) -> Recording:
+    """Track a sequence of a data set and keep what happened, as a recording of one run."""
+    truth = _truth(sequence)
+    run = run_of(name, track_sequence(predictor, sequence), sequence.size, depth=predictor.depth, length=len(sequence), truth=truth,
+                 starts=sequence.prompt_frame)
+    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, predictor.always_on, (run,), truth)
+
+
+def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]) -> Run:
+    """A run from what ``evaluate.track_sequence`` gives."""
+    labels = np.zeros((length, *size), np.uint8)
+    for t, masks in tracked.masks.items():
+        for obj_id, mask in masks.items():
+            labels[t][mask] = obj_id
+    return make_run(name, labels, tracked.routes, depth=depth, truth=truth, starts=starts)
+
+
+def make_run(name: str, labels: np.ndarray, routes: pd.DataFrame | None, *, depth: int, truth=None, starts: Mapping[int, int] = {}) -> Run:
+    """A run from label maps (T, H, W) and a route table; frames without a route ran all blocks.
+
+    ``truth`` is (T, H, W) uint8 with 255 where nothing is known; ``starts`` has the frame that each object was prompted on.
+    """
+    active, keep_prob, reasons = np.ones((len(labels), depth), bool), np.ones((len(labels), depth)), [FULL] * len(labels)
+    if routes is not None and len(routes):
+        t, block = routes["frame_idx"].to_numpy(), routes["block"].to_numpy()
+        active[t, block], keep_prob[t, block] = routes["active"].to_numpy(bool), routes["keep_prob"].to_numpy(float)
+        for frame_idx, reason in routes.groupby("frame_idx")["reason"].first().items():
+            reasons[frame_idx] = reason
+    quality = {obj_id: _quality(labels, truth, obj_id, start) for obj_id, start in starts.items()} if truth is not None else {}
+    return Run(name, labels, active, keep_prob, tuple(reasons), quality)
+
+
+def _truth(sequence):
+    truth = np.full((len(sequence), *sequence.size), 255, np.uint8)
+    for t in sequence.annotated:
+        truth[t] = 0
+        for obj_id, mask in sequence.masks(t).items():
+            truth[t][mask] = obj_id
+    return truth
+
+
+def _quality(labels, truth, obj_id, start):
+    """J of one object per frame, after its prompt."""
+    return np.array([region_similarity(labels[t] == obj_id, truth[t] == obj_id) if t > start and (truth[t] != 255).any() else np.nan
+                     for t in range(len(labels))])

@@ -1,0 +1,51 @@
+"""Other blocks to adapt than those that importance chooses, with as many parameters: what I-LoRA is compared with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rds_lib.core.errors import RDSInputError
+
+PLACEMENTS = ("all", "random", "active", "none")
+
+
+def place_adapters(
+    kind: str, *, selected: Sequence[int], always_on: Sequence[int], stages: Sequence[int], activity: Sequence[float], rng: np.random.Generator,
+) -> list[int]:
+    """Blocks that receive adapters under another rule than I-LoRA's.
+
+    K is adapted under every rule, and each stage keeps I-LoRA's number of blocks: blocks of one stage have one shape,
+    so that ``random`` and ``active`` have exactly I-LoRA's parameters at its rank.
+
+    Parameters
+    ----------
+    kind : {"all", "random", "active", "none"}
+        Every block, blocks drawn at random, those that run most often, or no block.
+    selected, always_on : sequence of int
+        I-LoRA's blocks, and K.
+    stages : sequence of L ints
+        The stage that each block belongs to.
+    activity : sequence of L floats
+        Share of frames on which each block ran.
+
+    Returns
+    -------
+    list of int, sorted
+    """
+    if kind not in PLACEMENTS:
+        raise RDSInputError(f"placement {kind!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
+    depth = len(stages)
+    if kind in ("all", "none"):
+        return list(range(depth)) if kind == "all" else []
+    scores = rng.random(depth) if kind == "random" else np.asarray(activity, float)
+    chosen = set(always_on)
+    for stage in sorted(set(stages)):
+        free = [i for i in range(depth) if stages[i] == stage and i not in always_on]
+        n = sum(i in selected for i in free)
+        chosen |= set(sorted(free, key=lambda i: (-scores[i], i))[:n])
+    return sorted(chosen)
+
+
+def equal_rank(rank: int, selected_size: int, size: int) -> int:
+    """The rank at which layers with ``size`` parameters a rank come closest to ``rank`` on layers with ``selected_size``."""
+    return max(1, round(rank * selected_size / size))

@@ -1,0 +1,1 @@
+"""SAM2 as this project uses it: built, encoded under a route, adapted, tracked."""

@@ -1,0 +1,104 @@
+"""Build SAM2 models from official or mini configs and load their weights, without pickle."""
+
+from pathlib import Path
+
+import sam2  # noqa: F401  (its import registers SAM2's configs with Hydra)
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from torch import nn
+
+from rds_lib.core.errors import RDSInputError
+from rds_lib.core.paths import MINI_SAM2
+
+MINI_CONFIG = MINI_SAM2 / "mini_sam2.yaml"
+MINI_WEIGHTS = MINI_SAM2 / "mini_sam2.safetensors"
+SHIPPED = {"mini": MINI_WEIGHTS, "mini_half": MINI_SAM2 / "mini_sam2_half.safetensors"}
+STOCK_PREDICTOR = "sam2.sam2_video_predictor.SAM2VideoPredictor"
+
+
+def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu", overrides=()) -> nn.Module:
+    """Build a SAM2 model in evaluation mode.
+
+    Parameters
+    ----------
+    config_file : str
+        ``"mini"``, ``"mini_half"`` (24 blocks instead of 48), or the name of a config inside the ``sam2`` package,
+        such as ``configs/sam2.1/sam2.1_hiera_l.yaml``.
+    ckpt_path : path, None or False
+        ``.pt`` in SAM2's official format (``{"model": state_dict}``) or ``.safetensors``. None: the shipped weights
+        for the mini models, random ones for any other config. False: random weights.
+    cls : str
+        Dotted name of the class to instantiate; its constructor takes SAM2's arguments.
+    device : str or torch.device
+    overrides : sequence of str
+        Hydra overrides of the config, such as ``"++model.image_size=512"``.
+
+    Raises
+    ------
+    RDSInputError
+        If the config is unknown, or the checkpoint is missing, broken or made for another config.
+    """
+    model = instantiate(load_config(config_file, [f"++model._target_={cls}", *overrides]).model, _recursive_=True)
+    if ckpt_path is None:
+        ckpt_path = SHIPPED.get(config_file)
+    if ckpt_path:
+        _load_weights(model, Path(ckpt_path), config_file)
+    return model.to(device).eval()
+
+
+def load_config(config_file, overrides=()):
+    """Compose a config by name; ``overrides`` are Hydra's ``++key=value`` strings."""
+    if config_file in SHIPPED:
+        files = [MINI_CONFIG] + ([] if config_file == "mini" else [MINI_CONFIG.with_stem("mini_sam2_half")])
+        changes = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
+        return OmegaConf.merge(*map(OmegaConf.load, files), changes)
+    try:
+        config = compose(config_name=str(config_file), overrides=list(overrides))
+    except Exception as cause:
+        raise RDSInputError(
+            f"model config {config_file!r} could not be composed; use 'mini' or the name of a config in the sam2 "
+            "package (not a file path), such as 'configs/sam2.1/sam2.1_hiera_l.yaml'"
+        ) from cause
+    OmegaConf.resolve(config)
+    return config
+
+
+def _load_weights(model, path, config_file):
+    if not path.is_file():
+        raise RDSInputError(f"checkpoint {path} does not exist; give the path of a .pt or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    except Exception as cause:
+        raise RDSInputError(
+            f"checkpoint {path} could not be read as weights ({type(cause).__name__}); "
+            "expected SAM2's {'model': state_dict} in a .pt file, or a .safetensors file: fetch it again"
+        ) from cause
+    own = model.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if missing or extra or shapes or broken:
+        raise RDSInputError(
+            f"checkpoint {path} does not fit config {config_file!r}: missing {missing[:3]} ({len(missing)}), "
+            f"unexpected {extra[:3]} ({len(extra)}), other shape {sorted(shapes)[:3]} ({len(shapes)}), "
+            f"NaN or infinite {broken[:3]} ({len(broken)}); choose the config that the checkpoint was made with"
+        )
+    model.load_state_dict(state)
+
+
+def set_image_size(model, size: int) -> None:
+    """Make a SAM2 model take square images of ``size`` px, a multiple of 32; no weight changes shape."""
+    if size % 32:
+        raise RDSInputError(f"image size {size} px is no multiple of 32, the coarsest stride of the encoder")
+    grid = size // model.backbone_stride
+    model.image_size, model.sam_image_embedding_size = size, grid
+    prompts = model.sam_prompt_encoder
+    prompts.input_image_size = (size, size)
+    prompts.image_embedding_size = (grid, grid)
+    prompts.mask_input_size = (4 * grid, 4 * grid)

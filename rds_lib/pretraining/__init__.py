@@ -1,0 +1,1 @@
+"""How the shipped weights of the mini SAM2 were made."""

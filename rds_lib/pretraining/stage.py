@@ -1,0 +1,69 @@
+"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and make their weights the shipped ones."""
+
+import argparse
+import hashlib
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from rds_lib.core.artifacts import atomic_write, read_table, write_table
+from rds_lib.core.params import load_params
+from rds_lib.core.paths import CACHE, is_smoke, resolve_or_none
+from rds_lib.model.sam2 import SHIPPED, build_model
+from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
+
+
+def run_pretrain(params, workdir: Path, out: Path) -> None:
+    """Train both mini models and score them on held-out clips; outside smoke runs their weights become the shipped ones.
+
+    Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv`` and ``scores.csv`` with a column ``model``.
+    Resumes from ``.cache/pretrain``.
+    """
+    section, logs, scores = params.pretrain, [], []
+    for name, shipped in SHIPPED.items():
+        weights = train_model(params, name)
+        logs.append(read_table(weights.with_name("log.csv")))
+        scores.append(score_held_out(build_model(name, weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root))
+        for target in [out / f"{name}.safetensors"] + ([] if is_smoke(workdir) else [shipped]):
+            with atomic_write(target) as temporary:
+                shutil.copyfile(weights, temporary)
+    for file, tables in (("log.csv", logs), ("scores.csv", scores)):
+        write_table(out / file, pd.concat(dict(zip(SHIPPED, tables)), names=["model"]).reset_index("model"))
+
+
+def train_model(params, name: str) -> Path:
+    """Train one of the mini models, or find it trained, and return its weights.
+
+    ``start_from`` is a folder with weights of both under the names of the shipped ones.
+    """
+    section = params.pretrain
+    digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
+    start = resolve_or_none(section.start_from)
+    return pretrain(
+        workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}", seed=section.seed, phases=section.phases,
+        lr=section.lr, drop_path=section.drop_path,
+        bsds_root=section.bsds_root, davis_root=section.davis_root, start_from=start / SHIPPED[name].name if start else None,
+        compile_blocks=section.compile_blocks, config_file=name)
+
+
+def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "") -> pd.DataFrame:
+    """Mean IoU on unseen clips by kind of clip and of prompt, one row each; objects of BSDS500 where its folder is given."""
+    rows = [{"clips": name, "prompt": kind, "iou": held_out_iou(
+                model, seed=seed, clips=clips, frames=frames, bsds_root=root, kind=kind)}
+            for name, root in (("generated", ""), ("BSDS500 objects", bsds_root)) if name == "generated" or root
+            for kind in PROMPT_SHARES]
+    return pd.DataFrame(rows).round(4)
+
+
+def main() -> None:
+    """Train one mini model by itself, on one device or under ``torchrun`` on several; the stage then finds it finished."""
+    parser = argparse.ArgumentParser(prog="python -m rds_lib.pretraining.stage", description=main.__doc__)
+    parser.add_argument("--profile", default=None, help="by default the one that params.yaml names")
+    parser.add_argument("--model", choices=list(SHIPPED), default="mini")
+    options = parser.parse_args()
+    train_model(load_params(options.profile), options.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Checks of what people pass to the video predictor. Calls that SAM2 defines pass unchanged."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+import torch
+
+from rds_lib.core.errors import RDSInputError
+
+LABELS = {-1: "padding", 0: "background", 1: "foreground", 2: "box top left", 3: "box bottom right"}
+
+
+def check_frame_index(inference_state, frame_idx, name="frame_idx"):
+    """Raise unless ``frame_idx`` is a whole number from 0 to the last frame."""
+    last = inference_state["num_frames"] - 1
+    if isinstance(frame_idx, bool) or not isinstance(frame_idx, Integral) or not 0 <= frame_idx <= last:
+        raise RDSInputError(f"{name} is {frame_idx!r}; give a whole number from 0 to {last}, the last frame of this video")
+
+
+def check_mask(inference_state, mask, image_size: int):
+    """Raise unless ``mask`` is a finite 2-D mask of the video's size (or the model's input size, which SAM2 takes as is).
+
+    An empty mask is legal, and warned about.
+    """
+    values = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    size = inference_state["video_height"], inference_state["video_width"]
+    if values.ndim != 2 or values.shape not in (size, (image_size, image_size)):
+        raise RDSInputError(
+            f"mask has shape {values.shape}; give one mask (H, W) = {size} as large as the video, one object per call")
+    if not np.issubdtype(values.dtype, np.bool_) and not np.isfinite(values).all():
+        raise RDSInputError("mask holds NaN or infinite values; give True or 1 on the object and False or 0 elsewhere")
+    if not values.any():
+        warnings.warn("the mask is empty: the object is tracked as absent from the start", stacklevel=4)
+
+
+def check_points(inference_state, points, labels, normalize_coords: bool):
+    """Raise unless ``points`` (N, 2) as x, y lie in the image and ``labels`` (N,) are known."""
+    coords = _as_array(points, "points")
+    marks = _as_array(labels, "labels").reshape(-1)
+    if coords.ndim not in (2, 3) or coords.shape[-1] != 2 or (coords.ndim == 3 and len(coords) != 1):
+        raise RDSInputError(f"points have shape {coords.shape}; give (N, 2) as x, y")
+    coords = coords.reshape(-1, 2)
+    if len(coords) != len(marks):
+        raise RDSInputError(f"{len(coords)} points but {len(marks)} labels; give one label per point")
+    unknown = [mark for mark in marks.tolist() if mark not in LABELS]
+    if unknown:
+        raise RDSInputError(f"label {unknown[0]!r} is unknown; use {', '.join(f'{k} ({v})' for k, v in LABELS.items())}")
+    if not np.isfinite(coords).all():
+        raise RDSInputError("points hold NaN or infinite coordinates")
+    limit = _limits(inference_state, normalize_coords)
+    outside = ((coords < 0) | (coords > limit)).any(1) & (marks != -1)
+    if outside.any():
+        x, y = coords[outside][0].tolist()
+        raise RDSInputError(f"point ({x}, {y}) lies outside the image; x runs from 0 to {limit[0]}, y from 0 to {limit[1]}")
+
+
+def check_box(inference_state, box, normalize_coords: bool):
+    """Raise unless ``box`` is x0, y0, x1, y1 with x0 < x1 and y0 < y1 and meets the image; it may reach beyond."""
+    corners = _as_array(box, "box").reshape(-1)
+    if corners.shape != (4,) or not np.isfinite(corners).all():
+        raise RDSInputError(f"box is {corners.tolist()}; give four finite numbers x0, y0, x1, y1")
+    x0, y0, x1, y1 = corners.tolist()
+    if x0 >= x1 or y0 >= y1:
+        raise RDSInputError(f"box is {corners.tolist()}; x0 < x1 and y0 < y1 must hold (top left, then bottom right)")
+    width, height = _limits(inference_state, normalize_coords)
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        raise RDSInputError(f"box {corners.tolist()} lies outside the image; x runs from 0 to {width}, y from 0 to {height}")
+
+
+def _limits(inference_state, normalize_coords):
+    return (inference_state["video_width"], inference_state["video_height"]) if normalize_coords else (1, 1)
+
+
+def _as_array(values, name):
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as cause:
+        raise RDSInputError(f"{name} cannot be read as numbers: {values!r}") from cause

@@ -1,0 +1,61 @@
+"""What was decided for each frame, and summaries of it: active blocks, keep probabilities, their spread."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+
+class FrameRoute(NamedTuple):
+    """What was decided for one frame."""
+
+    active: tuple[bool, ...]
+    keep_prob: tuple[float, ...]
+    reason: str  # "first_frame", "no_previous_mask", "prompted" or "routed"
+
+
+@dataclass
+class RouteLog:
+    """The routing side of an inference state."""
+
+    frames: dict[int, FrameRoute] = field(default_factory=dict)
+    start: int | None = None  # first frame of the running propagation
+    reverse: bool = False
+    invalid_frames: int = 0  # frames that fell back to the full encoder because of NaN
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def table(self) -> pd.DataFrame:
+        """One row per frame and block; see ``RDSVideoPredictor.route_table``."""
+        rows = [
+            (frame_idx, block, active, keep_prob, frame.reason)
+            for frame_idx, frame in sorted(self.frames.items())
+            for block, (active, keep_prob) in enumerate(zip(frame.active, frame.keep_prob))]
+        table = pd.DataFrame(rows, columns=["frame_idx", "block", "active", "keep_prob", "reason"])
+        table = table.astype({"frame_idx": int, "block": int, "active": bool, "keep_prob": float})
+        table.attrs["invalid_frames"] = self.invalid_frames
+        return table
+
+
+def mean_active(routes: pd.DataFrame) -> float:
+    """Mean number of active blocks on routed frames."""
+    routed = routes[routes["reason"] == "routed"] if len(routes) else routes
+    if not len(routed):
+        return float("nan")
+    return float(routed.groupby(["sequence", "frame_idx"])["active"].sum().mean())
+
+
+def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
+    """Keep probabilities of all routed frames, (N, L)."""
+    routed = routes[routes["reason"] == "routed"]
+    return routed.pivot(index=["sequence", "frame_idx"], columns="block", values="keep_prob").to_numpy(copy=True)
+
+
+def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
+    """Per block: mean and standard deviation of the keep probability over routed frames, and the share of frames it ran."""
+    routed = routes[routes["reason"] == "routed"]
+    groups = routed.groupby("block")
+    return pd.DataFrame({
+        "mean_keep_prob": groups["keep_prob"].mean(), "std_keep_prob": groups["keep_prob"].std(),
+        "active_share": groups["active"].mean()}).reset_index()

@@ -1,0 +1,178 @@
+"""The prediction-aware router (PAR): one small network that reads the frame and the last mask and rates every block."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rds_lib.core.errors import RDSInputError
+from rds_lib.routing.algorithm1 import (
+    check_always_on,
+    check_budget,
+    normalize_to_budget,
+    sample_route,
+    threshold_route,
+    top_n_route,
+)
+
+MODES = ("sample", "threshold", "top_n")
+NEAR_UNIFORM = 0.05
+
+
+class RouterOutput(NamedTuple):
+    """Activation probabilities, keep probabilities and route of every frame, each (B, L)."""
+
+    p: Tensor
+    w: Tensor
+    route: Tensor
+
+
+class RunningNorm(nn.Module):
+    """Centre and scale features (B, C, ...) by their running statistics over frames, in training and evaluation alike.
+
+    What all frames share, such as the position embedding, would otherwise drown what differs between them, and the
+    router would settle on one route for all. Batch statistics do not serve: a batch may hold a single frame.
+    """
+
+    def __init__(self, channels, momentum=0.01):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+
+    def forward(self, features):
+        if self.training:
+            self._update(features.detach().float().movedim(1, -1).flatten(0, -2))
+        scale, shift = (values.view(-1, *(1,) * (features.ndim - 2)) for values in self.scale_and_shift())
+        return features * scale + shift
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What a feature is multiplied by, and what is added to it then; each (C,)."""
+        scale = torch.rsqrt(self.var + 1e-6)
+        return scale, -self.mean * scale
+
+    @torch.no_grad()
+    def _update(self, rows):
+        self.count += 1
+        rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
+        offset = rows - self.mean
+        self.mean += rate * offset.mean(0)
+        self.var += rate * ((offset * (rows - self.mean)).mean(0) - self.var)
+
+
+class PredictionAwareRouter(nn.Module):
+    """Rate the blocks of the image encoder from the current frame and the previous mask (Algorithm 1, A.1).
+
+    ``Y = alpha * f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
+    an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens first, then strides by 2, to stay
+    cheap, and its width gives the paper's number of parameters on Hiera-L.
+    Features are normalised before the head and the MLP, and logits over the blocks, so that a router neither settles on one
+    route nor runs more blocks on one clip than on another; all of it is linear up to the first ReLU, which
+    ``router_folding.FoldedRouter`` uses for inference.
+
+    Parameters
+    ----------
+    embed_dim : int
+        Width C of the tokens that enter block 0.
+    depth : int
+        Number of blocks L.
+    always_on : sequence of int
+        Blocks that always run (the paper's K).
+    image_size : int
+        Side of the encoder's input in px, to which the mask is resized.
+    hidden : int, optional
+        Width of the head's convolution; ``6.25 * embed_dim`` by default.
+    budget : float
+        Target share of active blocks when the call names none.
+    logit_spread : float
+        Standard deviation of a frame's logits over the blocks, once the router has left its start; see ``probabilities_of``.
+    """
+
+    def __init__(self, embed_dim, depth, always_on, *, image_size, hidden=None, budget=1.0, logit_spread=1.0):
+        super().__init__()
+        check_budget(budget)
+        self.embed_dim, self.depth, self.image_size = int(embed_dim), int(depth), int(image_size)
+        self.always_on = check_always_on(always_on, depth)
+        self.hidden, self.budget, self.logit_spread = int(hidden or 6.25 * embed_dim), float(budget), float(logit_spread)
+        self.alpha = nn.Parameter(torch.ones(()))
+        self.mask_patch_embed = nn.Conv2d(1, embed_dim, kernel_size=7, stride=4, padding=3)  # f
+        self.image_proj = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)  # g
+        self.head = nn.Sequential(  # phi
+            RunningNorm(embed_dim),
+            nn.AvgPool2d(4),
+            nn.Conv2d(embed_dim, self.hidden, kernel_size=3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.norm = RunningNorm(self.hidden)
+        self.mlp = nn.Sequential(nn.Linear(self.hidden, 2 * self.hidden), nn.ReLU(), nn.Linear(2 * self.hidden, depth))
+        nn.init.normal_(self.mlp[-1].weight, std=1e-2)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def forward(
+        self, image_feature: Tensor, mask_logits: Tensor | None = None, *, budget=None, valid: Tensor | None = None,
+        mode: str | None = None, tau: float = 0.5, n_active: int | None = None, generator: torch.Generator | None = None,
+    ) -> RouterOutput:
+        """Route a batch of frames.
+
+        Parameters
+        ----------
+        image_feature : Tensor, shape (B, h, w, C)
+            Tokens of the current frames, from ``encoder.embed_patches``.
+        mask_logits : Tensor, shape (B, 1, H, W), or None
+            Logits of the previous masks, any size. None: no frame has one.
+        budget : float or Tensor of shape (B,), optional
+        valid : Tensor, shape (B,), bool, optional
+            False where the previous mask is unavailable. Such a frame gets p, w and route of ones (A.1).
+        mode : "sample", "threshold" or "top_n"
+            Default as in Algorithm 1: "sample" in training, "threshold" in evaluation.
+        tau, n_active, generator
+            For the modes "threshold", "top_n" and "sample".
+        """
+        if mask_logits is None:
+            ones = image_feature.new_ones(len(image_feature), self.depth, dtype=torch.float32)
+            return RouterOutput(ones, ones, ones)
+        p = self.probabilities(image_feature, mask_logits)
+        w = normalize_to_budget(p, self.budget if budget is None else budget, check=False)
+        route = self._route(w, mode or ("sample" if self.training else "threshold"), tau, n_active, generator)
+        if valid is None:
+            return RouterOutput(p, w, route)
+        rows = valid[:, None]
+        return RouterOutput(*(torch.where(rows, values, 1.0) for values in (p, w, route)))
+
+    def probabilities(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
+        """Lines 3-5 of Algorithm 1: activation probabilities (B, L), float32."""
+        check_router_input(image_feature, mask_logits, self.embed_dim)
+        mask = (mask_logits > 0).to(image_feature.dtype)
+        mask = self.mask_patch_embed(F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest"))
+        fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
+        features = self.norm(self.head(fused).mean((2, 3)))  # (B, hidden)
+        return probabilities_of(self.mlp(features), self.logit_spread)
+
+    def _route(self, w, mode, tau, n_active, generator):
+        if mode == "sample":
+            return sample_route(w, self.always_on, generator)
+        if mode == "threshold":
+            return threshold_route(w, self.always_on, tau)
+        if mode == "top_n":
+            return top_n_route(w, self.always_on, n_active)
+        raise RDSInputError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
+
+
+def probabilities_of(raw: Tensor, logit_spread: float) -> Tensor:
+    """Line 5 of Algorithm 1, float32, on logits that are normalised over the blocks; raw (..., L).
+
+    The paper takes the sigmoid of the raw logits. A threshold then keeps all blocks or none of a frame that the router has
+    nothing to say about, and a router can saturate. With equal spread on every frame the frame decides which blocks run,
+    and hardly how many. Raw logits of a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
+    """
+    return torch.sigmoid(logit_spread * F.layer_norm(raw.float(), raw.shape[-1:], eps=NEAR_UNIFORM))
+
+
+def check_router_input(image_feature, mask_logits, embed_dim):
+    """Raise unless there are tokens (B, h, w, C) and as many masks (B, 1, H, W)."""
+    if image_feature.ndim != 4 or image_feature.shape[-1] != embed_dim:
+        raise RDSInputError(f"image_feature has shape {tuple(image_feature.shape)}; expected (B, h, w, {embed_dim})")
+    if mask_logits.ndim != 4 or mask_logits.shape[:2] != (len(image_feature), 1):
+        raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected ({len(image_feature)}, 1, H, W)")

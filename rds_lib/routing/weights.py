@@ -1,0 +1,173 @@
+"""The file that holds a router together with its I-LoRA adapters and calibrated thresholds."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.errors import RDSInputError
+from rds_lib.model.adapters import TARGETS, _adapters, _check_state, add_lora, load_lora, lora_state_dict
+from rds_lib.routing.algorithm1 import check_budget, check_tau
+from rds_lib.routing.router import PredictionAwareRouter
+
+log = logging.getLogger(__name__)
+FORMAT = "rds/1"
+ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread")
+
+
+@dataclass(frozen=True)
+class RDSWeights:
+    """Contents of an RDS file. ``router`` is None in a file that holds adapters only."""
+
+    router: PredictionAwareRouter | None
+    lora: dict[str, Tensor]
+    blocks: tuple[int, ...]
+    rank: int
+    alpha: float
+    budgets: tuple[float, ...]  # the router was trained for these
+    taus: dict[float, float]  # budget -> calibrated threshold
+    config_file: str
+
+    def tau_for(self, budget: float) -> float:
+        """Threshold of a budget: calibrated, else interpolated between calibrated ones, else the paper's 0.5.
+
+        Budget 1 runs every block.
+        """
+        known = {1.0: 0.0} | self.taus
+        if budget in known:
+            return known[budget]
+        log.warning("no threshold was calibrated for budget %s, only for %s", budget, sorted(self.taus))
+        return float(np.interp(budget, *zip(*sorted(known.items())))) if self.taus else 0.5
+
+    def apply_to(self, model, *, merge: bool = True):
+        """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""
+        trunk = model.image_encoder.trunk
+        if self.router is not None and (self.router.depth, self.router.image_size, self.router.embed_dim) != (
+            len(trunk.blocks), model.image_size, trunk.patch_embed.proj.out_channels
+        ):
+            raise RDSInputError(
+                f"RDS weights are for {self.config_file!r} with depth {self.router.depth}, embed_dim "
+                f"{self.router.embed_dim}, {self.router.image_size} px; the model has depth {len(trunk.blocks)}, embed_dim "
+                f"{trunk.patch_embed.proj.out_channels}, {model.image_size} px: use weights trained on this model")
+        if merge:
+            return self._fold_into(model)
+        if self.lora:
+            load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha), self.lora)
+        return model
+
+    def _fold_into(self, model):
+        layers = {name.removesuffix(".lora_A") for name in self.lora if name.endswith(".lora_A")}
+        weights = {name: model.get_submodule(name).weight for name in layers}
+        shapes = {f"{name}.lora_A": (self.rank, weight.shape[1]) for name, weight in weights.items()}
+        shapes |= {f"{name}.lora_B": (weight.shape[0], self.rank) for name, weight in weights.items()}
+        _check_state(self.lora, shapes, "adapter weights")
+        with torch.no_grad():
+            for name, weight in weights.items():
+                update = self.lora[f"{name}.lora_B"] @ self.lora[f"{name}.lora_A"]
+                weight += (update * (self.alpha / self.rank)).to(weight)
+        return model
+
+
+def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=None, config_file="mini"):
+    """Write a router and the adapters of ``model`` as one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    router : PredictionAwareRouter or None
+    model : SAM2Base
+        Its unmerged adapters are saved; it may have none.
+    budgets : sequence of float
+        Budgets the router was trained for.
+    taus : dict, optional
+        Budget to calibrated threshold; see :func:`set_taus` for adding them later.
+    blocks, rank
+        If given, checked against the adapters found.
+    config_file : str
+        The model config, for messages.
+    """
+    layers = _adapters(model)
+    found = sorted({int(name.split("blocks.")[1].split(".")[0]) for name in layers})
+    first = next(iter(layers.values()), None)
+    found_rank, alpha = (first.r["default"], first.lora_alpha["default"]) if layers else (0, 0)
+    if (blocks is not None and sorted(set(blocks)) != found) or (rank is not None and rank != found_rank):
+        raise RDSInputError(f"the model has adapters of rank {found_rank} on blocks {found}, not rank {rank} on {blocks}")
+    arguments = None if router is None else {name: getattr(router, name) for name in ROUTER_ARGUMENTS}
+    meta = {
+        "router": arguments, "blocks": found, "rank": found_rank, "alpha": alpha, "config_file": str(config_file),
+        "budgets": [float(budget) for budget in budgets]}
+    tensors = {f"lora.{name}": tensor for name, tensor in lora_state_dict(model).items()} | _router_tensors(router)
+    _write(path, {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, meta, taus or {})
+
+
+def set_taus(path, taus: dict[float, float]):
+    """Store calibrated thresholds, budget to tau, in an existing RDS file; other thresholds in it are dropped."""
+    tensors, meta = _read(path)
+    _write(path, tensors, meta, taus)
+
+
+def load_rds(path) -> RDSWeights:
+    """Read an RDS file and check it.
+
+    Raises
+    ------
+    RDSInputError
+        If the file is missing, no RDS file, or broken; the message lists missing, unexpected, misshaped and NaN entries.
+    """
+    tensors, meta = _read(path)
+    try:
+        router = PredictionAwareRouter(**meta["router"]).eval() if meta["router"] else None
+        lora = {name.removeprefix("lora."): value for name, value in tensors.items() if name.startswith("lora.")}
+        weights = RDSWeights(
+            router, lora, tuple(meta["blocks"]), meta["rank"], meta["alpha"], tuple(meta["budgets"]),
+            {float(budget): tau for budget, tau in meta["taus"].items()}, meta["config_file"])
+    except (KeyError, TypeError, AttributeError, ValueError) as cause:
+        raise RDSInputError(f"{path}: its header cannot be used ({cause}); write it with save_rds") from cause
+    wanted = {name: tensor.shape for name, tensor in _router_tensors(router).items()}
+    for i in weights.blocks:
+        for target in TARGETS:
+            for side, shape in (("A", (weights.rank, None)), ("B", (None, weights.rank))):
+                wanted[f"lora.image_encoder.trunk.blocks.{i}.{target}.lora_{side}"] = shape
+    _check_state(tensors, wanted, str(path))
+    if router is not None:
+        router.load_state_dict({name: tensors[f"router.{name}"] for name in router.state_dict()})
+    return weights
+
+
+def _router_tensors(router) -> dict[str, Tensor]:
+    return {} if router is None else {f"router.{name}": tensor for name, tensor in router.state_dict().items()}
+
+
+def _read(path):
+    path = Path(path)
+    if not path.is_file():
+        raise RDSInputError(f"{path}: no such RDS file; train one, or leave rds_path out to use the shipped one of 'mini'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("rds", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, json.JSONDecodeError) as cause:
+        raise RDSInputError(f"{path}: not a readable RDS file ({cause}); fetch or train it again") from cause
+    if header.get("format") != FORMAT:
+        raise RDSInputError(f"{path}: format is {header.get('format')!r}, expected {FORMAT!r}; write it with save_rds")
+    return tensors, header
+
+
+def _write(path, tensors, meta, taus):
+    for budget, tau in taus.items():
+        check_budget(budget)
+        check_tau(tau)
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")
+    meta = meta | {"format": FORMAT, "taus": {str(float(budget)): float(tau) for budget, tau in taus.items()}}
+    with atomic_write(path) as temporary:
+        # one entry: safetensors writes several in random order, and equal weights should give equal bytes
+        save_file(tensors, temporary, metadata={"rds": json.dumps(meta, sort_keys=True)})

@@ -1,0 +1,79 @@
+"""The inspector as one HTML file that needs no kernel, no server and no network."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.errors import RDSInputError
+from rds_lib.evaluation.recordings import Recording
+from rds_lib.show.inspector.data import SIDES, runs_data, video_data
+
+PAGE_BYTES = 4_900_000
+FRONT = Path(__file__).parent / "inspector.js"
+STYLE = Path(__file__).parent / "inspector.css"
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>
+body {{ max-width: 1400px; margin: 0 auto; padding: 16px; color: #222; background: #fff; font: 14px/1.4 system-ui, sans-serif }}
+h1 {{ margin: 0 0 4px; font-size: 20px; overflow-wrap: anywhere }} p {{ margin: 0 0 12px }}
+{style}</style></head><body>
+<h1>{title}</h1>
+<p>{summary} Space plays, the arrow keys step, Home and End jump; click or drag in a map or chart to go to that frame.</p>
+<main id="inspector"></main>
+<script type="application/json" id="data">{data}</script>
+<script type="module">
+{front}
+openPage(JSON.parse(document.getElementById("data").textContent), document.getElementById("inspector"));
+</script></body></html>
+"""
+
+
+def write_inspector_page(path: str | Path, recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "") -> None:
+    """Write the page, its frames as large as ``PAGE_BYTES`` allow; arguments as for ``inspector_page``.
+
+    Raises
+    ------
+    RDSInputError
+        If it does not fit into that size even with the smallest frames.
+    """
+    page = inspector_page(recordings, shown, title=title, summary=summary).encode()
+    if len(page) > PAGE_BYTES:
+        raise RDSInputError(f"{path}: the page would have {len(page) / 1e6:.1f} MB, allowed are {PAGE_BYTES / 1e6:.1f} MB; give fewer or shorter recordings")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(page)
+
+
+def inspector_page(recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "") -> str:
+    """The page as text, its frames as large as ``PAGE_BYTES`` allow.
+
+    With frames of the smallest size it may still be larger: look at its length where that matters.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Videos to choose from; the first one opens.
+    shown : sequence of str
+        One or two names of runs, A and B.
+    title, summary : str
+        Plain text.
+    """
+    shell = {"style": STYLE.read_text(encoding="utf-8"), "front": FRONT.read_text(encoding="utf-8"), "title": html.escape(title), "summary": html.escape(summary)}
+    state = {"menu": [recording.name for recording in recordings], "shown": [*shown, ""][:2], "frame": 0, "routing": {}}
+    for side in SIDES:
+        videos = {one.name: video_data(one, side, quality=75) for one in recordings}
+        if side > SIDES[-1] and 4 / 3 * sum(len(jpeg) for video in videos.values() for jpeg in video["frames"]) > PAGE_BYTES:
+            continue
+        data = state | {"videos": videos, "runs": {one.name: runs_data(one, side) for one in recordings}}
+        page = _PAGE.format(**shell, data=_script_safe(data))
+        if len(page.encode()) <= PAGE_BYTES:
+            break
+    return page
+
+
+def _script_safe(content) -> str:
+    """JSON that cannot end the script element it stands in; bytes become base64."""
+    text = json.dumps(content, default=lambda data: base64.b64encode(data).decode(), separators=(",", ":"))
+    return text.replace("<", "\\u003c")

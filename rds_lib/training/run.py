@@ -1,0 +1,135 @@
+"""The state of a training on disk: resume to the step, log, learning-rate schedule, averaged weights, several processes."""
+
+import csv
+import logging
+import math
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.errors import RDSInputError
+
+log = logging.getLogger(__name__)
+
+
+class TrainingRun:
+    """Steps done, what to save, and the log of one training.
+
+    Parameters
+    ----------
+    workdir : Path
+        Receives ``state.pt`` and ``log.csv``; a state found there is resumed.
+    parts : dict of objects with ``state_dict`` and ``load_state_dict``
+        Everything that changes while training: modules, optimiser, averages.
+    total, save_every : int
+        Planned steps, and steps between two saves.
+    writes : bool
+        False in all but one of several processes: they resume, and leave the files to the first.
+    """
+
+    def __init__(self, workdir: Path, parts: dict, *, total: int, save_every: int, writes: bool = True):
+        self.workdir, self.parts, self.total, self.save_every, self.writes = workdir, parts, total, save_every, writes
+        self.step, self._rows = 0, []
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "state.pt").exists():
+            self._resume()
+
+    def finish_step(self, **row) -> None:
+        """Count a step, log its numbers and save from time to time."""
+        self._rows.append({"step": self.step, **row})
+        self.step += 1
+        if self.writes and (self.step % self.save_every == 0 or self.step == self.total):
+            self.save()
+
+    def save(self) -> None:
+        """Write the state first, then the log's new lines; a stop between the two loses lines, never steps."""
+        with atomic_write(self.workdir / "state.pt") as path:
+            torch.save({"step": self.step, **{name: part.state_dict() for name, part in self.parts.items()}}, path)
+        with open(self.workdir / "log.csv", "a", newline="", encoding="utf-8") as handle:
+            for row in self._rows:
+                writer = csv.DictWriter(handle, row, lineterminator="\n")
+                if handle.tell() == 0:
+                    writer.writeheader()
+                writer.writerow(row)
+        if self._rows:
+            log.info("step %d of %d: %s", self.step, self.total, self._rows[-1])
+        self._rows = []
+
+    def _resume(self) -> None:
+        path = self.workdir / "state.pt"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.step = int(state["step"])
+        except Exception as cause:
+            raise RDSInputError(f"{path} is not a state of this training; delete its folder to start again") from cause
+        log.info("resumed at step %d of %d from %s", self.step, self.total, path)
+
+
+def learning_rate(step: int, total: int, peak: float, *, warm_up: int, floor: float = 0.05) -> float:
+    """Linear warm-up to ``peak``, then a cosine down to ``floor * peak`` at the last step."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(total, 1))))
+    return peak * min(1.0, (step + 1) / max(warm_up, 1)) * (floor + (1 - floor) * cosine)
+
+
+def optimizer_step(optimizer, parameters, *, clip_norm: float) -> bool:
+    """Clip and step; leave the step out, and say so, where a gradient is not finite."""
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+    if not norm.isfinite():
+        log.warning("a gradient is not finite: step left out")
+        return False
+    optimizer.step()
+    return True
+
+
+def join_processes() -> tuple[int, int]:
+    """Rank and world size; starts the process group under torchrun."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (dist.get_rank(), world) if world > 1 else (0, 1)
+
+
+def local_device() -> str:
+    """This process's GPU, or the CPU where there is none."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def average_gradients(parameters, world: int) -> None:
+    """Make every gradient the mean over all processes; a block that a process did not run counts as zero there."""
+    if world == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    dist.all_reduce(flat)
+    for parameter, grad in zip(parameters, (flat / world).split([parameter.numel() for parameter in parameters])):
+        parameter.grad.copy_(grad.view_as(parameter))
+
+
+class Averaged:
+    """Exponential moving average of a module's state, faster at the start."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay, self.updates = decay, 0
+        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor, 1 - decay)
+
+    def state_dict(self):
+        return {"tensors": self.tensors, "updates": self.updates}
+
+    def load_state_dict(self, state):
+        self.tensors, self.updates = state["tensors"], state["updates"]

@@ -1,0 +1,86 @@
+"""Recordings: what an evaluation kept, or a tracker did, as masks, routes and J per frame."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rds_lib.core.artifacts import write_table
+from rds_lib.core.errors import RDSInputError
+from rds_lib.data.datasets import write_masks
+from rds_lib.data.sources import Source
+from rds_lib.evaluation.recordings import make_run, read_recordings, record, recorded_names
+from rds_lib.metrics.masks import score_frames
+from rds_lib.model.track import copy_first_mask
+from rds_lib.routing.predictor import build_rds_video_predictor
+
+K = (0, 2, 8, 44, 47)
+
+
+@pytest.fixture(scope="module")
+def source(davis_root):
+    return Source("clips", davis_root, "davis2017")
+
+
+@pytest.fixture(scope="module")
+def evaluation(sequences, tmp_path_factory):
+    """What stage `evaluation` keeps, of a SAM2 that copies the first mask and an RDS that loses a column of it."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    routes = []
+    for sequence in sequences:
+        tracked = copy_first_mask(sequence)
+        write_masks(folder / "predictions" / "clips" / "SAM2", sequence, tracked.masks, layout="davis2017")
+        worse = {t: {i: mask & (np.arange(mask.shape[1]) != 60) for i, mask in masks.items()} for t, masks in tracked.masks.items()}
+        write_masks(folder / "predictions" / "clips" / "RDS_0.5", sequence, worse, layout="davis2017")
+        for t in range(1, 4):
+            rows = {"frame_idx": t, "block": range(48), "active": [i in K or i < 10 for i in range(48)], "keep_prob": 0.25, "reason": "routed"}
+            routes.append(pd.DataFrame(rows).assign(dataset="clips", sequence=sequence.name, method="RDS", level=0.5))
+    write_table(folder / "routes.csv", pd.concat(routes))
+    return folder
+
+
+def test_quality_is_what_the_metrics_say_frame_by_frame(evaluation, source, sequences):
+    assert recorded_names(evaluation, source) == ["SAM2", "RDS 0.5"]
+    recordings = read_recordings(evaluation, source, always_on=K)
+    assert [one.name for one in recordings] == [one.name for one in sequences]
+    for recording, sequence in zip(recordings, sequences):
+        for run in recording.runs:
+            table = score_frames(source.root, evaluation / "predictions" / "clips" / run.name.replace(" ", "_"), protocol="davis2017", sequences=[sequence.name])
+            for row in table.itertuples():
+                assert run.quality[row.object][int(row.frame)] == pytest.approx(row.J)
+            assert all(np.isnan(values[0]) and np.isfinite(values[1:]).all() for values in run.quality.values())
+    assert recordings[0].run("RDS 0.5").mean_quality[2] < recordings[0].run("SAM2").mean_quality[2]
+
+
+def test_frames_without_a_route_ran_everything(evaluation, source, sequences):
+    (recording,) = read_recordings(evaluation, source, names=[sequences[2].name], always_on=K)
+    run = recording.run("RDS 0.5")
+    assert run.reasons == ("full", "routed", "routed", "routed", "full")
+    assert run.active.sum(1).tolist() == [48, 12, 12, 12, 48] and run.active_blocks == 12
+    assert (run.keep_prob[[0, 4]] == 1).all() and (run.keep_prob[1:4] == 0.25).all()
+    assert recording.run("SAM2").active.all() and recording.run("SAM2").active_blocks == 48
+
+
+def test_unknown_videos_and_runs_are_named(evaluation, source, sequences):
+    with pytest.raises(RDSInputError, match="clips has no video nowhere; it has: .*" + sequences[1].name):
+        read_recordings(evaluation, source, names=[sequences[0].name, "nowhere"], always_on=K)
+    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name], always_on=K)
+    with pytest.raises(RDSInputError, match="no run 'RDS 0.9'; it has: SAM2, RDS 0.5"):
+        recording.run("RDS 0.9")
+
+
+def test_recording_on_the_spot_scores_what_the_tracker_gave(mini_weights, rds_file, sequences):
+    predictor = build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+    recording = record("RDS 0.5", predictor, sequences[2])
+    (run,) = recording.runs
+    assert recording.always_on == K and recording.stage_starts == (0, 2, 8, 44) and recording.obj_ids == (1, 2)
+    assert run.reasons == ("first_frame", *4 * ["routed"]) and run.active[0].all() and run.active[:, K].all() and not run.active[1:].all()
+    both, either = (run.labels[3] == 1) & (recording.truth[3] == 1), (run.labels[3] == 1) | (recording.truth[3] == 1)
+    assert run.quality[1][3] == pytest.approx(both.sum() / either.sum())
+
+
+def test_quality_has_no_value_on_the_prompt_nor_where_truth_is_unknown():
+    truth = np.zeros((4, 2, 3), np.uint8)
+    truth[:, 0], truth[2] = 1, 255
+    run = make_run("one", truth.clip(0, 1), None, depth=4, truth=truth, starts={1: 1})
+    assert run.quality[1].tolist() == pytest.approx([np.nan, np.nan, np.nan, 1.0], nan_ok=True)
+    assert make_run("one", truth, None, depth=4).quality == {}

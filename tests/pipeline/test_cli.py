@@ -1,0 +1,207 @@
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from rds_lib.__main__ import app
+from rds_lib.core.artifacts import read_table
+from rds_lib.core.params import load_params
+from rds_lib.data.datasets import read_dataset
+from rds_lib.data.generate import generate_datasets
+from rds_lib.data.images import read_labels
+from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.sam2 import build_model
+from rds_lib.routing.router import PredictionAwareRouter
+from rds_lib.routing.weights import save_rds
+
+
+def _params(**clips):
+    """The smoke profile with numbers that these tests know."""
+    known = {"train": 2, "calibration": 1, "val": 2, "sav": 1, "ytvos": 1, "frames": 6, "height": 128, "width": 192}
+    params = load_params("smoke")
+    return params.model_copy(update={"clips": params.clips.model_copy(update=known | clips)})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Data sets written by the command."""
+    out = tmp_path_factory.mktemp("cli") / "clips"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rds_lib.core.params.load_params", {"smoke": _params()}.get)
+        result = _run("data", "generate", "--profile", "smoke", "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def model_options(tmp_path_factory):
+    """Command-line options for a random mini SAM2 that sees something everywhere, and a random router."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    model = build_model("mini", False)
+    torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
+    save_file({name: value.clone() for name, value in model.state_dict().items()}, folder / "mini.safetensors")
+    router = PredictionAwareRouter(16, 48, always_on_blocks(model.image_encoder.trunk), image_size=model.image_size)
+    save_rds(folder / "rds.safetensors", router, model, budgets=[0.5], taus={0.5: 0.5})
+    return ["--checkpoint", folder / "mini.safetensors", "--device", "cpu", "--rds", folder / "rds.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def video(root):
+    return read_dataset(root / "val" / "davis2017", layout="davis2017")[0]
+
+
+@pytest.fixture
+def mask(root, video):
+    return root / "val" / "davis2017" / "Annotations" / "480p" / video.name / "00000.png"
+
+
+def _run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _assert_refused(result, out, *words):
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+    assert not out.exists() and not list(out.parent.glob(".tmp-*"))
+
+
+def test_help_names_the_commands_and_loads_no_torch():
+    code = "import sys, rds_lib.__main__ as m; m.app(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("track", "evaluate", "benchmark", "data"))
+
+
+def test_generated_sets_have_their_layouts_and_share_no_clip(root):
+    sets = {"train": "davis2017", "calibration": "davis2017"}
+    found = {name: read_dataset(root / name, layout=layout, split=name) for name, layout in sets.items()}
+    found |= {layout: read_dataset(root / "val" / layout, layout=layout) for layout in ("davis2017", "sav", "ytvos")}
+    assert {name: len(sequences) for name, sequences in found.items()} == {
+        "train": 2, "calibration": 1, "davis2017": 2, "sav": 1, "ytvos": 1}
+    digests = [hashlib.md5(s.frame(3).tobytes()).hexdigest() for sequences in found.values() for s in sequences]
+    assert len(set(digests)) == 7
+    assert all(len(s) == 6 and s.size == (128, 192) for sequences in found.values() for s in sequences)
+
+
+def test_generation_does_not_depend_on_the_number_of_processes(tmp_path):
+    params = _params(frames=2, height=32, width=32, train=6)
+    trees = []
+    for workers in (1, 2):
+        generate_datasets(params, tmp_path / str(workers), workers=workers)
+        files = [path for path in (tmp_path / str(workers)).rglob("*") if path.is_file()]
+        trees.append({path.relative_to(tmp_path / str(workers)): path.read_bytes() for path in files})
+    assert len(trees[0]) > 40 and trees[0] == trees[1]
+
+
+def test_generate_refuses_to_replace_what_it_did_not_write(root, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = _run("data", "generate", "--profile", "smoke", "--out", tmp_path, "--overwrite")
+    assert result.exit_code == 2 and "holds other files" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_describe_prints_a_line_per_sequence(root, video):
+    result = _run("data", "describe", root / "val" / "davis2017")
+    assert result.exit_code == 0 and video.name in result.stdout and "192x128" in result.stdout
+    assert len(result.stdout.strip().splitlines()) == 3
+
+
+def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, tmp_path):
+    out = tmp_path / "out"
+    result = _run("track", video.frame_paths[0].parent, "--mask", mask, "--out", out, "--budget", 0.5, *model_options)
+    assert result.exit_code == 0, result.output
+    assert "6 frames" in result.stdout and f"{len(video.obj_ids)} object" in result.stdout and "of 48 blocks" in result.stdout
+    assert sorted(path.name for path in out.iterdir()) == [f"{t:05d}.png" for t in range(6)] + [
+        "inspector.html", "overlay.mp4", "routes.csv"]
+    assert all(read_labels(out / f"{t:05d}.png").shape == (128, 192) for t in range(6))
+    assert set(np.unique(read_labels(out / "00000.png"))) <= {0, *video.obj_ids}
+    routes = read_table(out / "routes.csv")
+    assert list(routes.columns) == ["frame_idx", "block", "active", "keep_prob", "reason"] and len(routes) == 6 * 48
+    active = routes[routes["reason"] == "routed"].groupby("frame_idx")["active"].sum()
+    assert len(active) == 5 and (active < 48).all()
+    page = (out / "inspector.html").read_text()
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    (run,) = data["runs"][data["menu"][0]]["runs"]
+    assert data["menu"] == [video.name] and len(data["videos"][video.name]["frames"]) == 6 and data["routing"] == {}
+    assert run["name"] == "RDS 0.5" and run["reasons"] == ["first_frame"] + 5 * ["routed"] and len(run["active"]) == 6 * 48
+
+
+def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, tmp_path):
+    out = tmp_path / "out"
+    result = _run("track", video.frame_paths[0].parent, "--box", "10,10,60,60", "--box", "80,20,120,90", "--start-frame", 4,
+                  "--no-overlay", "--out", out, *model_options, "--routing", "full")
+    assert result.exit_code == 0, result.output
+    assert "2 objects, 48.0 of 48 blocks" in result.stdout and not (out / "overlay.mp4").exists()
+    assert not read_labels(out / "00003.png").any() and read_labels(out / "00004.png").any()
+    assert set(read_table(out / "routes.csv")["frame_idx"]) == {4, 5}
+
+
+def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, model_options, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "routes.csv").write_text("old")
+    command = ["track", video.frame_paths[0].parent, "--mask", mask, "--no-overlay", "--out", out,
+               *model_options, "--routing", "full"]
+    refused = _run(*command)
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr and (out / "routes.csv").read_text() == "old"
+    (out / "routes.csv").rename(out / "thesis.txt")
+    refused = _run(*command, "--overwrite")
+    assert refused.exit_code == 2 and (out / "thesis.txt").read_text() == "old"
+    (out / "thesis.txt").rename(out / "routes.csv")
+    assert _run(*command, "--overwrite").exit_code == 0
+    assert len(read_table(out / "routes.csv")) == 6 * 48
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"video": "nowhere", "--box": "1,2,30,40"}, ["nowhere", "no such file"]),
+    ({"--box": "1,2,3"}, ["--box '1,2,3'", "4 numbers"]),
+    ({"--box": "60,10,20,30"}, ["x0 < x1"]),
+    ({"--click": "500,5"}, ["outside the image"]),
+    ({"--mask": "small.png"}, ["small.png", "8x8", "192x128"]),
+    ({"--mask": "empty.png"}, ["empty.png", "empty"]),
+    ({"--box": "1,2,30,40", "--click": "3,4"}, ["in one way"]),
+    ({}, ["say what to track"]),
+    ({"--box": "1,2,30,40", "--start-frame": "6"}, ["0 to 5"]),
+    ({"--box": "1,2,30,40", "--budget": "1.5"}, ["1.5", "(0, 1]"]),
+    ({"--box": "1,2,30,40", "--routing": "luck"}, ["'luck'", "threshold"]),
+    ({"--box": "1,2,30,40", "--checkpoint": "none.pt"}, ["none.pt", "does not exist"]),
+])
+@pytest.mark.filterwarnings("ignore:.*the mask is empty")
+def test_track_refuses_bad_input_in_one_line_and_writes_nothing(change, words, video, model_options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (8, 8), 1).save("small.png")
+    Image.new("L", (192, 128), 0).save("empty.png")
+    options = {"--budget": "0.5", **change}
+    source = options.pop("video", video.frame_paths[0].parent)
+    out = tmp_path / "out"
+    result = _run("track", source, "--out", out, *model_options, *(part for pair in options.items() for part in pair))
+    _assert_refused(result, out, *words)
+
+
+def test_evaluate_tracks_and_scores_as_scoring_the_files_does(root, model_options, tmp_path):
+    out, data = tmp_path / "out", root / "val" / "ytvos"
+    ran = _run("evaluate", "--data", data, "--layout", "ytvos", "--out", out, "--budget", 0.5, *model_options)
+    assert ran.exit_code == 0, ran.output
+    scored = _run("evaluate", "--gt", data, "--pred", out / "masks", "--protocol", "ytvos")
+    assert scored.exit_code == 0, scored.output
+    headline, speed = ran.stdout.strip().splitlines()
+    assert headline == scored.stdout.strip() and headline.startswith("protocol ytvos") and "G " in headline
+    assert "frames a second" in speed and "blocks active" in speed
+    assert len(read_table(out / "scores.csv")) == len(read_dataset(data, layout="ytvos")[0].obj_ids)
+    assert {"sequence", "reason"} <= set(read_table(out / "routes.csv").columns)
+
+
+def test_evaluate_wants_one_of_its_two_forms(root, tmp_path):
+    for arguments in (["--gt", root], ["--data", root], ["--gt", root, "--pred", root, "--data", root]):
+        _assert_refused(_run("evaluate", *arguments), tmp_path / "out", "either --gt and --pred")

@@ -1,0 +1,160 @@
+"""The notebook runner on notebooks of its own: parameters, tidying, sources, and errors that surface."""
+
+import json
+import os
+import re
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from rds_lib.core import paths
+from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline import notebook
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Point the runner at an empty tree; return a function that writes `your_video` there."""
+    for name in ["NOTEBOOKS", "BUILD", "RUNS", "SMOKE"]:
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    paths.NOTEBOOKS.mkdir()
+
+    def write(*cells, **changes):
+        values = notebook.section_values("your_video", "smoke") | changes
+        lines = "\n".join(f"{key} = {value!r}  # a comment" for key, value in values.items() if value is not ...)
+        nb = v4.new_notebook(metadata={"widgets": {"state": {}}})
+        nb.cells = [v4.new_markdown_cell("# Title"), v4.new_code_cell(lines, metadata={"tags": ["parameters"]})]
+        nb.cells += [v4.new_code_cell(source) for source in cells]
+        nbformat.write(nb, paths.NOTEBOOKS / "your_video.ipynb")
+        return nb
+
+    return write
+
+
+def stored():
+    return notebook.read("your_video")
+
+
+def test_tidy_is_idempotent_and_keeps_what_a_reader_sees():
+    png = {"image/png": "AAAA", "text/plain": "<inspector>"}
+    cell = v4.new_code_cell("view", execution_count=17, metadata={"tags": ["x"], "papermill": {"duration": 1.5}})
+    cell.outputs = [
+        v4.new_output("stream", name="stdout", text="a"),
+        v4.new_output("stream", name="stdout", text="b\n"),
+        v4.new_output("stream", name="stderr", text="c"),
+        v4.new_output("execute_result", {**png, WIDGET: {"model_id": "1"}}, execution_count=17, metadata={"a": 1}),
+    ]
+    nb = v4.new_notebook(cells=[v4.new_markdown_cell("# T", metadata={"collapsed": True}), cell], metadata={"widgets": {}})
+    before = json.dumps(nb)
+    tidied = notebook.tidy(nb)
+    assert json.dumps(nb) == before
+    assert notebook.tidy(tidied) == tidied
+    assert [cell.id for cell in tidied.cells] == [cell.id for cell in nb.cells]
+    assert tidied.metadata == {"kernelspec": notebook.KERNELSPEC, "language_info": {"name": "python"}}
+    assert tidied.cells[0].metadata == {} and tidied.cells[1].metadata == {"tags": ["x"]}
+    assert tidied.cells[1].execution_count == 1
+    out, err, result = tidied.cells[1].outputs
+    assert (out.text, err.text) == ("ab\n", "c")
+    assert result.data == png and result.metadata == {} and result.execution_count == 1
+
+
+def test_tidy_does_not_hide_a_cell_that_never_ran():
+    nb = v4.new_notebook(cells=[v4.new_code_cell("1"), v4.new_code_cell("2", execution_count=5)])
+    assert [cell.execution_count for cell in notebook.tidy(nb).cells] == [None, 1]
+
+
+def test_source_changes_with_code_and_tags_only(store):
+    nb = store("x = 1")
+    file = paths.BUILD / "source/your_video.json"
+
+    def source(nb):
+        nbformat.write(nb, paths.NOTEBOOKS / "your_video.ipynb")
+        assert notebook.main(["source", "your_video"]) == 0
+        return file.read_bytes()
+
+    first = source(nb)
+    nb.cells[0].source = "# Another title"
+    nb.cells[2].update(id="renumbered", execution_count=9, outputs=[v4.new_output("stream", text="x")])
+    nb.cells[2].metadata["execution"] = {"started": "now"}
+    assert source(nb) == first
+    nb.cells[2].metadata["tags"] = ["raises-exception"]
+    tagged = source(nb)
+    nb.cells[2].source = "x = 2"
+    assert len({first, tagged, source(nb)}) == 3
+
+
+@pytest.mark.parametrize("action", ["run", "refresh"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"budgett": 0.5}, "has unknown budgett"), ({"box": ...}, "lacks box"), ({"profile": ...}, "lacks profile")],
+)
+def test_parameter_names_that_differ_are_an_error(store, capsys, action, changes, words):
+    store(**changes)
+    assert notebook.main([action, "your_video"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_refresh_refuses_a_parameters_cell_that_drifted(store, capsys):
+    store(budget=0.75)
+    assert notebook.main(["refresh", "your_video"]) == 2
+    assert "budget = 0.75, profile has " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["a = b", "a, b = 1, 2", "import os"])
+def test_parameters_cell_holds_literals_only(line):
+    nb = v4.new_notebook(cells=[v4.new_code_cell(line, metadata={"tags": ["parameters"]})])
+    with pytest.raises(RDSInputError, match="is not `name = literal`"):
+        notebook.parameters(nb)
+
+
+def test_unknown_notebook_profile_and_missing_tag_are_errors(store, capsys):
+    store()
+    assert notebook.main(["tidy", "my_video"]) == 2
+    assert "no notebook 'my_video'" in capsys.readouterr().err
+    assert notebook.main(["run", "your_video", "--profile", "tiny"]) == 2
+    assert "unknown profile 'tiny'" in capsys.readouterr().err
+    with pytest.raises(RDSInputError, match="tagged `parameters` is expected, found 0"):
+        notebook.parameters(v4.new_notebook())
+
+
+def test_run_injects_the_profile_and_leaves_the_source_alone(store):
+    store("import os", "print(profile, budget, os.environ['RDS_WORKDIR'][-4:])")
+    before = (paths.NOTEBOOKS / "your_video.ipynb").read_bytes()
+    environment = dict(os.environ)
+    assert notebook.main(["run", "your_video", "--profile", "mini"]) == 0
+    executed = nbformat.read(paths.RUNS / "mini/executed/your_video.ipynb", as_version=4)
+    assert executed.cells[0].id == "generated-banner" and "notebooks/your_video.ipynb" in executed.cells[0].source
+    assert executed.cells[-1].outputs[0].text == f"mini {notebook.section_values('your_video', 'mini')['budget']} mini\n"
+    assert [cell.id for cell in executed.cells].count("injected-parameters") == 1
+    assert notebook.tidy(executed) == executed
+    assert (paths.NOTEBOOKS / "your_video.ipynb").read_bytes() == before
+    assert os.environ == environment and not list(paths.BUILD.rglob("*.ipynb"))
+
+
+def test_refresh_stores_outputs_and_writes_nothing_into_runs(store):
+    store("from rds_lib import paths", "(paths.workdir(profile) / 'x').write_text('x')", "budget")
+    assert notebook.main(["refresh", "your_video"]) == 0
+    first = (paths.NOTEBOOKS / "your_video.ipynb").read_bytes()
+    assert [cell.execution_count for cell in stored().cells[1:]] == [1, 2, 3, 4]
+    assert stored().cells[-1].outputs[0].data["text/plain"] == str(notebook.section_values("your_video", "smoke")["budget"])
+    assert not paths.RUNS.exists() and list(paths.SMOKE.iterdir()) == []
+    assert notebook.main(["refresh", "your_video"]) == 0
+    assert (paths.NOTEBOOKS / "your_video.ipynb").read_bytes() == first
+
+
+def test_failing_cell_is_named_and_the_exit_status_is_not_zero(store, capsys):
+    store("def check(x):\n    raise ValueError('too short')", "check(budget)")
+    assert notebook.main(["run", "your_video", "--profile", "mini"]) == 1
+    message = capsys.readouterr().err
+    assert "----> 2     raise ValueError" in re.sub(r"\x1b\[[0-9;]*m", "", message)
+    assert message.strip().endswith("notebooks/your_video.ipynb: cell [4] raised ValueError: too short")
+    assert not (paths.RUNS / "mini/executed/your_video.ipynb").exists()
+
+
+def test_smoke_environment_gives_up_gpu_and_threads_and_full_runs_do_not(tmp_path):
+    smoke, full = (notebook.environment(tmp_path, smoke=flag) for flag in (True, False))
+    assert smoke.items() - full.items() == {("CUDA_VISIBLE_DEVICES", ""), ("OMP_NUM_THREADS", "1")}
+    assert full["PYTHONPATH"] == str(paths.ROOT) and full["PLOTLY_RENDERER"] == "plotly_mimetype"

@@ -1,0 +1,184 @@
+"""The RDS loop: what it changes, what it leaves alone, and that it can be stopped."""
+
+import csv
+
+import pytest
+import torch
+
+from rds_lib.model.encoder import encode_image
+from rds_lib.model.sam2 import build_model, set_image_size
+from rds_lib.routing.weights import load_rds
+from rds_lib.training import rds as module
+from rds_lib.training.rds import RoutedClip, train_rds
+
+BLOCKS = [0, 5, 12, 44]
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle."""
+
+
+def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1):
+    return train_rds(
+        sequences=sequences, blocks=BLOCKS, budgets=budgets, out=folder / "rds.safetensors", workdir=folder / "run", seed=1,
+        steps=steps, batch=batch, frames=3, lr_router=1e-2, lr_lora=1e-2, lora_rank=2, checkpoint=str(weights), save_every=1,
+        device="cpu")
+
+
+def log_of(folder):
+    with open(folder / "run" / "log.csv", newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Training happens at 64 px here: the model is shrunk as soon as it is built."""
+    with pytest.MonkeyPatch.context() as patch:
+        built = []
+
+        def build(*args, **kwargs):
+            built.append(build_model(*args, **kwargs))
+            set_image_size(built[-1], 64)
+            return built[-1]
+
+        patch.setattr(module, "build_model", build)
+        yield built
+
+
+@pytest.fixture(scope="module")
+def whole(small, sequences, mini_weights, tmp_path_factory):
+    """An uninterrupted run of two steps for one budget: its folder, and the model as training left it."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder, sequences, mini_weights)
+    return folder, small[-1]
+
+
+def test_a_stopped_run_ends_at_the_same_file(whole, sequences, mini_weights, tmp_path, monkeypatch):
+    clip_loss, calls = module.clip_loss, []
+
+    def once_too_often(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return clip_loss(*args)
+
+    monkeypatch.setattr(module, "clip_loss", once_too_often)
+    with pytest.raises(Killed):
+        train(tmp_path, sequences, mini_weights)
+    assert not (tmp_path / "rds.safetensors").exists()
+    monkeypatch.setattr(module, "clip_loss", clip_loss)
+    torch.rand(7)  # whatever came before must not matter
+    train(tmp_path, sequences, mini_weights)
+    assert (tmp_path / "rds.safetensors").read_bytes() == (whole[0] / "rds.safetensors").read_bytes()
+    assert log_of(tmp_path) == log_of(whole[0])
+
+
+def test_only_adapters_ask_for_a_gradient_and_the_base_stays_as_it_was(whole, mini_model):
+    trained, base = whole[1], mini_model.state_dict()
+    assert {name.split(".lora_")[0].split(".blocks.")[1].split(".")[0] for name, p in trained.named_parameters() if p.requires_grad} == set(map(str, BLOCKS))
+    assert all("lora_" in name for name, p in trained.named_parameters() if p.requires_grad or p.grad is not None)
+    kept = {name.replace(".base_layer", ""): tensor for name, tensor in trained.state_dict().items() if "lora_" not in name}
+    assert kept.keys() == base.keys()
+    assert all(kept[name].equal(base[name]) for name in base)
+
+
+def test_router_and_adapters_learn(whole):
+    weights = load_rds(whole[0] / "rds.safetensors")
+    assert weights.blocks == tuple(BLOCKS) and weights.rank == 2 and weights.budgets == (0.5,)
+    learned = [name for name, tensor in weights.lora.items() if name.endswith("lora_B") and tensor.any()]
+    assert {int(name.split("blocks.")[1].split(".")[0]) for name in learned} == set(BLOCKS)
+    assert weights.router.mlp[-1].bias.abs().max() > 0, "the last bias starts at zero"
+    assert weights.router.alpha.item() != 1
+
+
+def test_the_log_tells_how_many_blocks_ran_and_how_much_routes_differ(whole):
+    rows = log_of(whole[0])
+    assert [row["step"] for row in rows] == ["0", "1"] and {row["budget"] for row in rows} == {"0.5"}
+    for row in rows:
+        assert float(row["loss"]) > 0 and 0 <= float(row["iou"]) <= 1
+        assert 14 < float(row["active"]) < 40, "26.5 of 48 are expected"
+        assert float(row["spread"]) > 0
+
+
+def test_without_a_budget_the_adapters_of_the_full_encoder_are_trained(small, sequences, mini_weights, tmp_path):
+    weights = load_rds(train(tmp_path, sequences, mini_weights, budgets=(), steps=1))
+    assert weights.router is None and weights.budgets == ()
+    assert any(tensor.any() for name, tensor in weights.lora.items() if name.endswith("lora_B"))
+    row = log_of(tmp_path)[0]
+    assert float(row["active"]) == 48 and row["budget"] == "full" and float(row["spread"]) == 0
+
+
+def test_several_budgets_train_one_router_and_are_drawn_per_clip(small, sequences, mini_weights, tmp_path, monkeypatch):
+    drawn = []
+    draw = module._draw_budgets
+    monkeypatch.setattr(module, "_draw_budgets", lambda *args: drawn.append(draw(*args)) or drawn[-1])
+    weights = load_rds(train(tmp_path, sequences, mini_weights, budgets=(0.2, 0.9), steps=1, batch=3))
+    assert weights.budgets == (0.2, 0.9) and log_of(tmp_path)[0]["budget"] == "any"
+    assert len(drawn) == 1 and drawn[0].shape == (3,)
+    many = draw((0.2, 0.9), 200, torch.Generator().manual_seed(0))
+    assert 70 < (many > 0.5).sum() < 130 and set(many.tolist()) == set(torch.tensor([0.2, 0.9]).tolist())
+    assert draw((), 3, torch.Generator()) is None
+
+
+@pytest.fixture
+def routed_clip(mini_model, rds_file):
+    set_image_size(mini_model, 64)
+    router = load_rds(rds_file).router
+    router.image_size = 64
+    images = torch.randn(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return RoutedClip(mini_model, router, images, torch.tensor([0.1, 0.9]), torch.Generator().manual_seed(1))
+
+
+def square(size=64):
+    targets = torch.zeros(2, 3, size, size)
+    targets[:, :, 16:40, 16:40] = 1
+    return targets
+
+
+def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_clip, monkeypatch):
+    routes = []
+
+    def spy(model, image, route=None, tokens=None):
+        routes.append(route)
+        return encode_image(model, image, route, tokens)
+
+    monkeypatch.setattr(module, "encode_image", spy)
+    module.clip_loss(routed_clip.model, routed_clip.encode, square())
+    assert routes[0] is None and len(routes) == 3
+    for route in routes[1:]:
+        assert route.shape == (2, 48) and set(route.detach().unique().tolist()) <= {0.0, 1.0}
+        assert (route[:, list(routed_clip.router.always_on)] == 1).all()
+        assert route[0].sum() + 15 < route[1].sum()
+    statistics = routed_clip.statistics()
+    assert statistics["active"] == pytest.approx(torch.stack(routes[1:]).sum(-1).mean().item(), abs=0.01)
+    assert statistics["spread"] > 0
+
+
+def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip):
+    loss, _ = module.clip_loss(routed_clip.model, routed_clip.encode, square())
+    loss.backward()
+    router = routed_clip.router
+    for parameter in (router.mlp[-1].weight, router.mask_patch_embed.weight, router.image_proj.weight, router.alpha):
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0
+    assert all(p.grad is None for p in routed_clip.model.parameters())
+
+
+def test_the_first_frame_is_not_part_of_the_loss(routed_clip):
+    """Its mask is given; a target that differs there changes nothing but the prompt."""
+    losses = []
+    original = module.sam2_loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "sam2_loss", lambda outputs, targets: losses.append(targets) or original(outputs, targets))
+        targets = square()
+        targets[:, 1:] = 0
+        module.clip_loss(routed_clip.model, routed_clip.encode, targets)
+    assert len(losses) == 2 and not any(target.any() for target in losses)
+
+
+def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip):
+    router = routed_clip.router
+    groups = module._router_groups(router, 1e-3)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in router.parameters())
+    rates = {id(p): group["peak"] for group in groups for p in group["params"]}
+    assert rates.pop(id(router.mlp[-1].bias)) == pytest.approx(3e-2)
+    assert set(rates.values()) == {1e-3}
