@@ -91,12 +91,27 @@ def require(
     return path
 
 
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy a file, whole or not at all."""
+    with atomic_write(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: str | Path, data: Mapping[str, Any], *, schema: int | None = SCHEMA) -> None:
     """Write a mapping as JSON; ``schema=None`` for files that DVC reads as metrics."""
     content = dict(data) if schema is None else {"schema": schema, **data}
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path, *, schema: int | None = SCHEMA) -> dict[str, Any]:
@@ -159,6 +174,25 @@ def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]"
         metadata = json.loads((file.metadata() or {}).get("rds", "{}"))
     _check_schema(path, metadata.pop("schema", None), SCHEMA)
     return tensors, metadata
+
+
+def check_tensors(state: "Mapping[str, Tensor]", wanted: Mapping[str, Sequence[int | None]], source: str) -> None:
+    """Raise unless ``state`` has the names and shapes of ``wanted`` (None: any size) and only finite values.
+
+    Raises
+    ------
+    RDSInputError
+        Lists missing, unexpected, misshaped and NaN entries of ``source``.
+    """
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    both = sorted(wanted.keys() & state.keys())
+    wrong = [name for name in both if len(wanted[name]) != state[name].ndim
+             or any(want not in (None, have) for want, have in zip(wanted[name], state[name].shape))]
+    broken = [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()]
+    faults = {"missing": missing, "unexpected": extra, "other shape": wrong, "NaN or infinite": broken}
+    listed = "; ".join(f"{what}: {', '.join(names[:5])} ({len(names)})" for what, names in faults.items() if names)
+    if listed:
+        raise RDSInputError(f"{source} does not fit: {listed}; use weights saved for the same model")
 
 
 @contextmanager

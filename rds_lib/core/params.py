@@ -226,6 +226,11 @@ class Params(BaseModel):
     figures: Figures
     inspect: Inspect
 
+    @property
+    def is_smoke(self) -> bool:
+        """Whether this is the profile of stored outputs and tests, in which a stage builds the products that it lacks."""
+        return self.profile == "smoke"
+
     def with_section(self, name: str, **values) -> "Params":
         """Return a copy in which one section has other values, checked like a file; for a notebook's parameters cell."""
         try:
