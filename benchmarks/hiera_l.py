@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from rds_lib import load_params
+from rds_lib.core.artifacts import write_table
 from rds_lib.evaluation.benchmark import run_benchmark
 
 COLUMNS = ["arm", "frame_ms", "encoder_ms", "router_ms", "router_share", "active_blocks", "speedup", "speedup_ideal", "eta",
@@ -27,11 +28,14 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--budget", type=float, nargs="+", default=[0.8, 0.6, 0.4])
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--csv", type=Path, help="also write the whole table here")
     options = parser.parse_args()
     params = load_params("paper").with_section("model", checkpoint="").with_section(
         "benchmark", budgets=options.budget, warmup=options.warmup, frames=options.frames, repeats=options.repeats, threads=options.threads)
     with tempfile.TemporaryDirectory() as folder:
         table = run_benchmark(params, Path(folder), compiled=options.compiled)
+    if options.csv:
+        write_table(options.csv, table.round(4))
     print(table[COLUMNS].round(3).to_string(index=False))
 
 
