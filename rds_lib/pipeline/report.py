@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rds_lib.core.artifacts import atomic_write, read_table, require, write_table
-from rds_lib.core.paths import REPORTS, is_smoke
+from rds_lib.core.artifacts import read_table, require, write_table, write_text
 from rds_lib.evaluation.baseline_products import LABELS, rows
 from rds_lib.evaluation.controls import ADAPTERS
 from rds_lib.evaluation.products import ANY, CONTROL, weights_file
@@ -13,13 +12,11 @@ from rds_lib.report import claims, table9
 from rds_lib.report.evidence import Evidence
 from rds_lib.routing.weights import load_rds
 
-DEFAULT = "mini"
-
 
 def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Write ``claims.csv``, ``claims.md``, ``table9.csv`` and ``table9.md``, and return the ledger.
 
-    Outside smoke runs they also go into ``reports``, those of another profile than ``mini`` into a folder of its name there.
+    ``publish`` copies them into ``reports``.
     """
     scores, boxes, objects, routes, importance, speed = (read_table(require(name, workdir, stage=name.split("/")[0])) for name in (
         "evaluation/table.csv", "evaluation/boxes.csv", "evaluation/objects.csv", "evaluation/routes.csv", "importance/importance.csv",
@@ -29,13 +26,10 @@ def run_report(params, workdir: Path, out: Path) -> pd.DataFrame:
     ledger = claims.judge(claims.the_claims(), evidence)
     ours = table9.measured_rows(scores, speed, trained=trained_parameters(params, workdir), profile=params.profile)
     table = pd.concat([ours, table9.paper_rows()], ignore_index=True)
-    shown = REPORTS if params.profile == DEFAULT else REPORTS / params.profile  # what another profile finds does not replace ours
-    for folder in [out] + ([] if is_smoke(workdir) else [shown]):
-        write_table(folder / "claims.csv", ledger)
-        write_table(folder / "table9.csv", table)
-        for name, page in (("claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset)), ("table9.md", table9.as_page(table, boxes))):
-            with atomic_write(folder / name) as temporary:
-                temporary.write_text(page, encoding="utf-8")
+    write_table(out / "claims.csv", ledger)
+    write_table(out / "table9.csv", table)
+    write_text(out / "claims.md", claims.as_page(ledger, profile=params.profile, dataset=dataset))
+    write_text(out / "table9.md", table9.as_page(table, boxes))
     return ledger
 
 

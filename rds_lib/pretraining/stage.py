@@ -1,6 +1,5 @@
 """Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and make their weights the shipped ones."""
 
-import argparse
 import hashlib
 import shutil
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import atomic_write, read_table, write_table
-from rds_lib.core.params import load_params
-from rds_lib.core.paths import CACHE, is_smoke, resolve_or_none
+from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
 
@@ -25,7 +23,7 @@ def run_pretrain(params, workdir: Path, out: Path) -> None:
         weights = train_model(params, name)
         logs.append(read_table(weights.with_name("log.csv")))
         scores.append(score_held_out(build_model(name, weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root))
-        for target in [out / f"{name}.safetensors"] + ([] if is_smoke(workdir) else [shipped]):
+        for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
             with atomic_write(target) as temporary:
                 shutil.copyfile(weights, temporary)
     for file, tables in (("log.csv", logs), ("scores.csv", scores)):
@@ -54,16 +52,3 @@ def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: 
             for name, root in (("generated", ""), ("BSDS500 objects", bsds_root)) if name == "generated" or root
             for kind in PROMPT_SHARES]
     return pd.DataFrame(rows).round(4)
-
-
-def main() -> None:
-    """Train one mini model by itself, on one device or under ``torchrun`` on several; the stage then finds it finished."""
-    parser = argparse.ArgumentParser(prog="python -m rds_lib.pretraining.stage", description=main.__doc__)
-    parser.add_argument("--profile", default=None, help="by default the one that params.yaml names")
-    parser.add_argument("--model", choices=list(SHIPPED), default="mini")
-    options = parser.parse_args()
-    train_model(load_params(options.profile), options.model)
-
-
-if __name__ == "__main__":
-    main()
