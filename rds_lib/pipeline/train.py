@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from rds_lib.core.artifacts import atomic_write, read_json, read_table, require, write_npz, write_table
-from rds_lib.core.fingerprint import training_key
+from rds_lib.core.artifacts import atomic_write, read_table, write_npz, write_table
 from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.core.params import load_params
-from rds_lib.core.paths import CACHE, resolve_or_none, workdir as default_workdir
+from rds_lib.core.paths import workdir as default_workdir
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.products import predictor_for, training_runs, weights_file
-from rds_lib.pipeline.importance import run_importance
-from rds_lib.routing.algorithm1 import target_active
-from rds_lib.routing.calibration import calibrate, threshold_curve
-from rds_lib.routing.weights import set_taus
-from rds_lib.training.rds import train_rds
-
-ROOMS = ("data", "model", "routing", "training")  # code that shapes a training; see dvc.yaml
+from rds_lib.evaluation.products import training_runs, weights_file
+from rds_lib.pipeline.training_runs import adapted_blocks, calibrate_run, train_blocks
 
 
 def run_training(params, workdir: Path, out: Path) -> None:
@@ -53,45 +46,6 @@ def train_run(params, workdir: Path, name: str) -> Path:
     Under ``torchrun`` every process takes part; see ``main``.
     """
     return train_blocks(params, workdir, name, training_runs(params)[name], adapted_blocks(params, workdir), params.train.lora_rank)
-
-
-def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
-    """Train a router for ``budgets`` with adapters of ``rank`` on ``blocks``, or find it trained already in ``.cache/train``."""
-    section = params.train
-    scratch = CACHE / "train" / f"{name}-{fingerprint(params, budgets, blocks, rank)}"
-    sequences, _ = training_sequences(params, workdir)
-    return train_rds(
-        sequences=sequences, blocks=blocks, budgets=budgets, out=scratch / "rds.safetensors", workdir=scratch,
-        seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
-        lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=rank, router_hidden=section.router_hidden,
-        config_file=params.model.config, checkpoint=resolve_or_none(params.model.checkpoint))
-
-
-def adapted_blocks(params, workdir) -> list[int]:
-    """The blocks that importance chose for the adapters; measured first in a smoke run."""
-    importance = require("importance", workdir, build=lambda path: run_importance(params, workdir, path), stage="importance")
-    return read_json(importance / "blocks.json")["blocks"]
-
-
-def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
-    """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
-    rows, seen_w = [], {}
-    for budget in budgets:
-        predictor = predictor_for(params, path, budget=budget, tau=0.5)
-        goal = target_active(budget, predictor.depth, predictor.always_on)
-        tau, w = calibrate(predictor, sequences, target_active=goal, frames=params.train.calibration_frames, workers=cpu_workers())
-        active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
-        rows.append({"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half})
-        seen_w[budget] = w
-    if rows:
-        set_taus(path, {row["budget"]: row["tau"] for row in rows})
-    return rows, seen_w
-
-
-def fingerprint(params, *parts, rooms=ROOMS) -> str:
-    """Short hash of all that a training depends on; see ``training_key``."""
-    own = params.train.model_dump(exclude={"budgets", "lora_rank", "calibration_frames"})  # a run's own are among the parts
-    return training_key(params, rooms, own, *parts)
 
 
 def main() -> None:

@@ -1,19 +1,19 @@
-"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and make their weights the shipped ones."""
+"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and ship their weights."""
 
 import hashlib
-import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from rds_lib.core.artifacts import atomic_write, read_table, write_table
+from rds_lib.core.artifacts import copy_file, read_table, write_table
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
 
 
 def run_pretrain(params, workdir: Path, out: Path) -> None:
-    """Train both mini models and score them on held-out clips; outside smoke runs their weights become the shipped ones.
+    """Train both mini models, score them on held-out clips, and outside smoke runs ship their weights.
 
     Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv`` and ``scores.csv`` with a column ``model``.
     Resumes from ``.cache/pretrain``.
@@ -22,10 +22,10 @@ def run_pretrain(params, workdir: Path, out: Path) -> None:
     for name, shipped in SHIPPED.items():
         weights = train_model(params, name)
         logs.append(read_table(weights.with_name("log.csv")))
-        scores.append(score_held_out(build_model(name, weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root))
+        scores.append(score_held_out(build_model(name, weights), seed=section.seed + 1, clips=section.held_out,
+                                     bsds_root=section.bsds_root))
         for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
-            with atomic_write(target) as temporary:
-                shutil.copyfile(weights, temporary)
+            copy_file(weights, target)
     for file, tables in (("log.csv", logs), ("scores.csv", scores)):
         write_table(out / file, pd.concat(dict(zip(SHIPPED, tables)), names=["model"]).reset_index("model"))
 
@@ -40,15 +40,15 @@ def train_model(params, name: str) -> Path:
     start = resolve_or_none(section.start_from)
     return pretrain(
         workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}", seed=section.seed, phases=section.phases,
-        lr=section.lr, drop_path=section.drop_path,
-        bsds_root=section.bsds_root, davis_root=section.davis_root, start_from=start / SHIPPED[name].name if start else None,
-        compile_blocks=section.compile_blocks, config_file=name)
+        lr=section.lr, drop_path=section.drop_path, bsds_root=section.bsds_root, davis_root=section.davis_root,
+        start_from=start / SHIPPED[name].name if start else None, compile_blocks=section.compile_blocks,
+        config_file=name)
 
 
 def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "") -> pd.DataFrame:
-    """Mean IoU on unseen clips by kind of clip and of prompt, one row each; objects of BSDS500 where its folder is given."""
-    rows = [{"clips": name, "prompt": kind, "iou": held_out_iou(
-                model, seed=seed, clips=clips, frames=frames, bsds_root=root, kind=kind)}
-            for name, root in (("generated", ""), ("BSDS500 objects", bsds_root)) if name == "generated" or root
-            for kind in PROMPT_SHARES]
+    """Mean IoU on unseen clips, a row per kind of clip and of prompt; objects of BSDS500 where its folder is given."""
+    roots = {"generated": ""} | ({"BSDS500 objects": bsds_root} if bsds_root else {})
+    score = partial(held_out_iou, model, seed=seed, clips=clips, frames=frames)
+    rows = [{"clips": name, "prompt": kind, "iou": score(bsds_root=root, kind=kind)}
+            for name, root in roots.items() for kind in PROMPT_SHARES]
     return pd.DataFrame(rows).round(4)
