@@ -136,9 +136,9 @@ class RoutingPolicy:
         share = self.budget * len(p) / sum(p)
         return [1.0 if (value := share * each) > 1 else value for each in p]
 
-    def decide(self, centred: list[float], generator: torch.Generator) -> tuple[list[bool], list[float]]:
-        """Lines 5 to 16: flags and keep probabilities of a frame, both with K forced on."""
-        w, always_on = self.keep_probabilities(centred), self.router.always_on
+    def decide(self, w: list[float], generator: torch.Generator) -> tuple[list[bool], list[float]]:
+        """Lines 7 to 16: flags of a frame, and its keep probabilities, both with K forced on."""
+        always_on, keep_prob = self.router.always_on, list(w)
         if self.mode == "threshold":
             active = [value >= self.tau for value in w]
         elif self.mode == "sample":
@@ -146,5 +146,5 @@ class RoutingPolicy:
         else:
             active = top_n_route(torch.tensor(w), always_on, self.n_active).bool().tolist()
         for i in always_on:
-            active[i], w[i] = True, 1.0
-        return active, w
+            active[i], keep_prob[i] = True, 1.0
+        return active, keep_prob

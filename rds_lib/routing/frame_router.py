@@ -72,7 +72,7 @@ class FrameRouter:
             return self.full("no_previous_mask")
         if seen <= 0:
             return self.full("no_previous_mask")
-        active, keep_prob = self.policy.decide(logits, log.generator)
+        active, keep_prob = self.policy.decide(self.policy.keep_probabilities(logits), log.generator)
         return FrameRoute(tuple(active), tuple(keep_prob), "routed")
 
     def full(self, reason: str) -> FrameRoute:
