@@ -12,7 +12,7 @@ from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
 
 
-def run_pretrain(params, workdir: Path, out: Path) -> None:
+def run(params, workdir: Path, out: Path) -> None:
     """Train both mini models, score them on held-out clips, and outside smoke runs ship their weights.
 
     Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv`` and ``scores.csv`` with a column ``model``.
