@@ -17,12 +17,12 @@ from rds_lib.evaluation.products import (
     smaller_predictors,
     weights_file,
 )
-from rds_lib.evaluation.scores import Job, Scores, collect_scores, paired_difference, score_jobs
+from rds_lib.evaluation.scores import Job, Scores, collect_scores, score_jobs
 from rds_lib.methods.files import gated
 from rds_lib.methods.placement import PLACEMENTS
 from rds_lib.methods.static import PLANS, PUBLISHED_DEPTH, fixed_route, published_plan, random_plan, random_routes
 from rds_lib.metrics.boxes import summarise_boxes
-from rds_lib.metrics.statistics import bootstrap_ci
+from rds_lib.metrics.statistics import bootstrap_ci, difference
 from rds_lib.model.macs import block_macs
 from rds_lib.model.track import copy_first_mask, track_sequence
 from rds_lib.routing.route_table import keep_prob_matrix
@@ -160,14 +160,14 @@ def best_per_sequence(plans: list[Scores]) -> Scores:
     return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), float(np.mean([plans[n].gmacs for n in winner])))
 
 
-def summarise(arms: dict, *, generator, n: int) -> pd.DataFrame:
+def summarise(arms: dict, *, seed: int, n: int) -> pd.DataFrame:
     """One row per data set, method and level: headline value in points, bootstrap interval, active blocks, GMACs."""
     rows = []
     for dataset, group in arms.items():
         for (method, level), scores in group.items():
             objects = scores.objects
             metric = "G" if "G" in objects.attrs["summary"] else "JF"
-            low, high = bootstrap_ci(100 * objects["JF"].to_numpy(), generator=generator, n=n, groups=objects["sequence"].to_numpy())
+            low, high = bootstrap_ci(100 * objects["JF"].to_numpy(), seed=seed, n=n, groups=objects["sequence"].to_numpy())
             rows.append({"dataset": dataset, "method": method, "level": level, "metric": metric,
                          "value": 100 * objects.attrs["summary"][metric], "ci_low": low, "ci_high": high,
                          "active_blocks": scores.active, "gmacs": scores.gmacs, "sequences": objects["sequence"].nunique(), "objects": len(objects)})
@@ -181,15 +181,29 @@ def box_scores(arms: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).round(2)
 
 
-def compare_arms(arms: dict, *, generator, n: int) -> pd.DataFrame:
-    """RDS minus every other arm at the same level, and minus the whole models, paired object by object."""
+def objects_table(arms: dict) -> pd.DataFrame:
+    """Every object's score under every arm, rounded as ``objects.csv`` holds it: what all comparisons are made from."""
+    return stack(arms, lambda scores: scores.objects).round(5)
+
+
+def stack(arms: dict, pick) -> pd.DataFrame:
+    """One table of what ``pick`` takes from each arm's scores, with columns ``dataset``, ``method`` and ``level``."""
+    return pd.concat([pick(scores).assign(dataset=dataset, method=method, level=level)
+                      for dataset, group in arms.items() for (method, level), scores in group.items()], ignore_index=True)
+
+
+def compare_arms(objects: pd.DataFrame, *, seed: int, n: int) -> pd.DataFrame:
+    """RDS minus every other arm at the same level, and minus the whole models, paired object by object.
+
+    ``objects`` is what :func:`objects_table` gives; the order of its arms is the order of the rows and changes no number.
+    """
     rows = []
-    for dataset, group in arms.items():
-        for (method, level), scores in group.items():
-            if method != "RDS":
-                continue
-            for (other, other_level), rival in group.items():
+    for dataset, own in objects.groupby("dataset", sort=False):
+        arms = list(own[["method", "level"]].drop_duplicates().itertuples(index=False, name=None))
+        for level in [level for method, level in arms if method == "RDS"]:
+            for other, other_level in arms:
                 if other != "RDS" and other_level in (level, 1.0):
+                    found = difference(own, ("RDS", level), (other, other_level), seed=seed, n=n)
                     rows.append({"dataset": dataset, "level": level, "against": other,
-                                 **paired_difference(scores, rival, generator=generator, n=n)})
+                                 "effect": found.effect, "ci_low": found.low, "ci_high": found.high})
     return pd.DataFrame(rows).round(3)

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rds_lib.core.artifacts import read_table, require, write_json, write_table
 from rds_lib.data.sources import validation_sources
 from rds_lib.evaluation.baseline_products import LABELS
-from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, summarise
+from rds_lib.evaluation.controls import (
+    box_scores,
+    compare_arms,
+    evaluate_sources,
+    objects_table,
+    stack,
+    summarise,
+)
 from rds_lib.pipeline.baselines import run_baseline
 from rds_lib.pipeline.placement import run_placement
 from rds_lib.pipeline.train import run_training
@@ -29,24 +35,17 @@ def run_evaluation(params, workdir: Path, out: Path) -> None:
         require(f"baselines/{method}", workdir, build=lambda path: run_baseline(params, workdir, method, path), stage="baseline")
     ranking = read_table(workdir / "importance" / "importance.csv")
     arms = evaluate_sources(params, validation_sources(params, workdir), workdir, ranking=ranking, keep=out / "predictions")
-    generator = np.random.default_rng(params.evaluation.seed)
-    table = summarise(arms, generator=generator, n=params.evaluation.bootstrap)
+    seed, n, objects = params.evaluation.seed, params.evaluation.bootstrap, objects_table(arms)
+    table = summarise(arms, seed=seed, n=n)
     write_table(out / "table.csv", table)
     write_table(out / "boxes.csv", box_scores(arms))
-    write_table(out / "comparisons.csv", compare_arms(arms, generator=generator, n=params.evaluation.bootstrap))
-    write_table(out / "objects.csv", _stack(arms, lambda scores: scores.objects).round(5))
+    write_table(out / "comparisons.csv", compare_arms(objects, seed=seed, n=n))
+    write_table(out / "objects.csv", objects)
     routed = {name: {key: s for key, s in group.items() if key[0] == "RDS"} for name, group in arms.items()}
-    write_table(out / "routes.csv", _stack(routed, lambda scores: scores.routes).round(4))
-    write_table(out / "spread.csv", _stack(routed, lambda scores: route_spread(scores.routes)).round(5))
+    write_table(out / "routes.csv", stack(routed, lambda scores: scores.routes).round(4))
+    write_table(out / "spread.csv", stack(routed, lambda scores: route_spread(scores.routes)).round(5))
     metrics = {}
     for row in table.itertuples():
         metrics.setdefault(row.dataset, {}).setdefault(row.method, {})[str(row.level)] = round(row.value, 2)
     write_json(out / "metrics.json", metrics, schema=None)
 
-
-def _stack(arms, pick) -> pd.DataFrame:
-    parts = [
-        pick(scores).assign(dataset=dataset, method=method, level=level)
-        for dataset, group in arms.items() for (method, level), scores in group.items()
-    ]
-    return pd.concat(parts, ignore_index=True)

@@ -12,12 +12,12 @@ import pandas as pd
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.controls import ADAPTERS
+from rds_lib.metrics.statistics import Interval
 from rds_lib.report.evidence import (
     OFTEN,
     PAPER_FPS,
     PAPER_SAM2_FPS,
     Evidence,
-    Finding,
     beyond_the_prefix,
     difference,
     extra_variation,
@@ -43,7 +43,7 @@ class Claim:
     source: str
     test: str
     unit: str
-    measure: Callable[[Evidence], Finding]
+    measure: Callable[[Evidence], Interval]
     above: float = 0.0
     below: float = float("inf")
     settles: str = ""
@@ -59,7 +59,7 @@ def judge(claims, evidence: Evidence) -> pd.DataFrame:
         try:
             finding, note = claim.measure(evidence), claim.settles
         except LookupError as absent:
-            finding, note = Finding(float("nan")), f"no measurement of {absent.args[0]}. {claim.settles}".strip()
+            finding, note = Interval(float("nan")), f"no measurement of {absent.args[0]}. {claim.settles}".strip()
         low, high = (finding.effect if np.isnan(bound) else bound for bound in finding[1:])
         verdict = VERDICTS[2] if np.isnan(finding.effect) else VERDICTS[0] if low > claim.above and high < claim.below else VERDICTS[1]
         rows.append({"key": claim.key, "claim": claim.claim, "source": claim.source, "test": claim.test, "effect": finding.effect,

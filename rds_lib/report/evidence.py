@@ -2,25 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rds_lib.metrics.statistics import bootstrap_ci
+from rds_lib.metrics import statistics
+from rds_lib.metrics.statistics import Interval
 from rds_lib.report.paper import paper_fps
 
 OFTEN = 0.9  # share of frames from which on a block counts as part of the core
 PAPER_FPS = {float(level): fps for level, fps in paper_fps("RDS").items()}
 PAPER_SAM2_FPS = paper_fps("SAM2")["1"]
-
-
-class Finding(NamedTuple):
-    """An effect with its interval; without one (NaN) where there is nothing to resample."""
-
-    effect: float
-    low: float = float("nan")
-    high: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -84,33 +76,19 @@ class Evidence:
         free = self.importance.loc[~self.importance["always_on"].astype(bool), "block"]
         return routes[routes["block"].isin(free)].groupby(["sequence", "block"])["active"].mean().unstack()
 
-    def resample(self, names, statistic: Callable) -> Finding:
+    def resample(self, names, statistic: Callable) -> Interval:
         """``statistic(names)`` with a 95 % interval from drawing sequences with replacement."""
-        names, generator = np.asarray(names), np.random.default_rng(self.seed)
-        draws = [statistic(names[generator.integers(len(names), size=len(names))]) for _ in range(self.resamples)]
-        if np.isnan(draws).all():
-            return Finding(float("nan"))
-        low, high = np.nanquantile(draws, [0.025, 0.975])
-        return Finding(float(statistic(names)), float(low), float(high))
+        return statistics.resample(names, statistic, seed=self.seed, n=self.resamples)
 
 
-def difference(method: str, level: float, other: str, other_level: float | None = None) -> Callable[[Evidence], Finding]:
+def difference(method: str, level: float, other: str, other_level: float | None = None) -> Callable[[Evidence], Interval]:
     """J&F of one arm minus another's, in points: the mean over objects, sequences resampled."""
-    def measure(evidence):
-        arms = []
-        for name, at in ((method, level), (other, level if other_level is None else other_level)):
-            rows = evidence.objects[(evidence.objects["method"] == name) & (evidence.objects["level"] == at)]
-            if rows.empty:
-                raise LookupError(name)
-            arms.append(rows.set_index(["sequence", "object"])["JF"])
-        gap = 100 * (arms[0] - arms[1]).dropna().sort_index()
-        return Finding(gap.mean(), *bootstrap_ci(gap, generator=np.random.default_rng(evidence.seed), n=evidence.resamples,
-                                                 groups=gap.index.get_level_values("sequence")))
-
-    return measure
+    other_level = level if other_level is None else other_level
+    return lambda evidence: statistics.difference(
+        evidence.objects, (method, level), (other, other_level), seed=evidence.seed, n=evidence.resamples)
 
 
-def speed_at_equal_quality(rival: str) -> Callable[[Evidence], Finding]:
+def speed_at_equal_quality(rival: str) -> Callable[[Evidence], Interval]:
     """Frames a second of RDS over a rival's where RDS is as good, the geometric mean over the rival's levels.
 
     For every level of the rival, RDS's fastest budget whose J&F is at least the rival's; levels that no budget reaches are left
@@ -143,19 +121,19 @@ def _mean(sums, names):
     return sums.loc[names, "sum"].sum() / sums.loc[names, "count"].sum()
 
 
-def realisation(rival: str, level: float) -> Callable[[Evidence], Finding]:
+def realisation(rival: str, level: float) -> Callable[[Evidence], Interval]:
     """The share of the time of skipped blocks that RDS really saves, minus the rival's (``eta`` of the benchmark)."""
     def measure(evidence):
         eta = evidence.speed.set_index("arm")["eta"]
         for arm in (f"RDS_{level}", f"{rival}_{level}"):
             if arm not in eta or np.isnan(eta[arm]):
                 raise LookupError(arm)
-        return Finding(float(eta[f"RDS_{level}"] - eta[f"{rival}_{level}"]))
+        return Interval(float(eta[f"RDS_{level}"] - eta[f"{rival}_{level}"]))
 
     return measure
 
 
-def extra_variation(plans, level: float) -> Callable[[Evidence], Finding]:
+def extra_variation(plans, level: float) -> Callable[[Evidence], Interval]:
     """How much more the fixed plans' loss against SAM2 varies over sequences than RDS's: difference of standard deviations."""
     def measure(evidence):
         full = evidence.by_sequence("SAM2", 1.0)
@@ -166,7 +144,7 @@ def extra_variation(plans, level: float) -> Callable[[Evidence], Finding]:
     return measure
 
 
-def beyond_the_prefix(level: float) -> Callable[[Evidence], Finding]:
+def beyond_the_prefix(level: float) -> Callable[[Evidence], Interval]:
     """Blocks that run on most frames although an earlier one does not: 0 for a contiguous prefix."""
     def measure(evidence):
         activity = evidence.activity(level)
@@ -180,7 +158,7 @@ def beyond_the_prefix(level: float) -> Callable[[Evidence], Finding]:
     return measure
 
 
-def stable_core(evidence: Evidence) -> Finding:
+def stable_core(evidence: Evidence) -> Interval:
     """Share of the core at the lowest budget that is also core at the higher ones, beyond what chance would give."""
     lowest, *higher = evidence.budgets()
     if not higher:
@@ -196,7 +174,7 @@ def stable_core(evidence: Evidence) -> Finding:
     return evidence.resample(tables[lowest].index, excess)
 
 
-def frequency_against_importance(evidence: Evidence) -> Finding:
+def frequency_against_importance(evidence: Evidence) -> Interval:
     """Spearman correlation of a block's activity, mean over budgets, with its rank in both importances together."""
     scores = evidence.importance.set_index("block")
     ranks = scores["global_score"].rank() + scores["local_score"].rank()
@@ -209,12 +187,12 @@ def frequency_against_importance(evidence: Evidence) -> Finding:
     return evidence.resample(tables[0].index, correlation)
 
 
-def speed_ratio(level: float) -> Callable[[Evidence], Finding]:
+def speed_ratio(level: float) -> Callable[[Evidence], Interval]:
     """Frames per second against the full encoder, divided by the paper's ratio at the same budget."""
     def measure(evidence):
         speed = evidence.speed.set_index("arm")["speedup"]
         if f"RDS_{level}" not in speed:
             raise LookupError(f"RDS_{level}")
-        return Finding(float(speed[f"RDS_{level}"]) / (PAPER_FPS[level] / PAPER_SAM2_FPS))
+        return Interval(float(speed[f"RDS_{level}"]) / (PAPER_FPS[level] / PAPER_SAM2_FPS))
 
     return measure

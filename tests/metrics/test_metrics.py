@@ -14,7 +14,6 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import write_palette_png
 from rds_lib.metrics import files as metrics_io
 from rds_lib.metrics.masks import contour_accuracy, region_similarity, score_clips, score_frames, score_masks
-from rds_lib.metrics.statistics import bootstrap_ci
 
 H, W = 40, 60
 STATISTICS = ("J_recall", "J_decay", "F_recall", "F_decay")
@@ -352,23 +351,3 @@ def test_opencv_keeps_its_threads(davis):
     before = cv2.getNumThreads()
     score_masks(*davis)
     assert cv2.getNumThreads() == before
-
-
-# --- intervals ---
-
-
-def test_bootstrap_draws_whole_sequences():
-    values, groups = np.r_[np.zeros(20), np.ones(20)], np.repeat(["a", "b"], 20)
-    low, high = bootstrap_ci(values, generator=np.random.default_rng(0), groups=groups)
-    assert (low, high) == (0, 1)
-    low, high = bootstrap_ci(values, generator=np.random.default_rng(0))
-    assert 0.3 < low < 0.45 and 0.55 < high < 0.7
-
-
-def test_bootstrap_is_repeatable_and_leaves_nan_out():
-    values = np.random.default_rng(1).normal(size=30)
-    first = bootstrap_ci(values, generator=np.random.default_rng(7))
-    assert bootstrap_ci(np.r_[values, np.nan], generator=np.random.default_rng(7)) == first
-    assert first[0] < values.mean() < first[1]
-    with pytest.raises(RDSInputError, match="at least one number"):
-        bootstrap_ci([np.nan], generator=np.random.default_rng(7))
