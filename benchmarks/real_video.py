@@ -15,7 +15,7 @@ from rds_lib import load_params
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table
 from rds_lib.data.sources import Source
-from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, objects_table, summarise
+from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, objects_table, score_table
 
 
 def main():
@@ -32,7 +32,7 @@ def main():
     resampling = {"seed": params.evaluation.seed, "n": params.evaluation.bootstrap}
     by_sequence = pd.DataFrame({f"{method} {level}": 100 * scores.objects.groupby("sequence")["JF"].mean()
                                 for (method, level), scores in arms.items()}).T
-    for table in (summarise({"real": arms}, **resampling), compare_arms(objects_table({"real": arms}), **resampling),
+    for table in (score_table({"real": arms}, **resampling), compare_arms(objects_table({"real": arms}), **resampling),
                   box_scores({"real": arms})):
         print(table.drop(columns="dataset").round(1).to_string(index=False), end="\n\n")
     print(by_sequence.round(1).to_string())

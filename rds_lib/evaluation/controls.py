@@ -27,7 +27,6 @@ from rds_lib.model.macs import block_macs
 from rds_lib.model.track import copy_first_mask, track_sequence
 from rds_lib.routing.route_table import keep_prob_matrix
 
-HEADLINE = {"davis2017": "JF", "sav": "JF", "ytvos": "G"}
 CONTROLS = ("random routes", "static top-n", "own mean w", "random static plans", "best fixed route", "oracle of fixed routes")
 ADAPTERS = {kind: f"RDS, adapters {where}" for kind, where in zip(
     PLACEMENTS, ("on all blocks", "on random blocks", "on the most active blocks", "nowhere"), strict=True)}
@@ -160,7 +159,7 @@ def best_per_sequence(plans: list[Scores]) -> Scores:
     return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), float(np.mean([plans[n].gmacs for n in winner])))
 
 
-def summarise(arms: dict, *, seed: int, n: int) -> pd.DataFrame:
+def score_table(arms: dict, *, seed: int, n: int) -> pd.DataFrame:
     """One row per data set, method and level: headline value in points, bootstrap interval, active blocks, GMACs."""
     rows = []
     for dataset, group in arms.items():

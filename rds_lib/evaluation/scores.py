@@ -15,8 +15,6 @@ from rds_lib.metrics.masks import score_masks, summarise
 from rds_lib.model.track import Tracked
 from rds_lib.routing.route_table import mean_active
 
-PROTOCOLS = {"davis2017": "davis2017", "sav": "sav", "ytvos": "ytvos"}
-
 
 @dataclass(frozen=True)
 class Scores:

@@ -2,19 +2,10 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from rds_lib.core.artifacts import read_table, require, write_json, write_table
 from rds_lib.data.sources import validation_sources
 from rds_lib.evaluation.baseline_products import LABELS
-from rds_lib.evaluation.controls import (
-    box_scores,
-    compare_arms,
-    evaluate_sources,
-    objects_table,
-    stack,
-    summarise,
-)
+from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, objects_table, score_table, stack
 from rds_lib.pipeline.baselines import run_baseline
 from rds_lib.pipeline.placement import run_placement
 from rds_lib.pipeline.train import run_training
@@ -36,7 +27,7 @@ def run_evaluation(params, workdir: Path, out: Path) -> None:
     ranking = read_table(workdir / "importance" / "importance.csv")
     arms = evaluate_sources(params, validation_sources(params, workdir), workdir, ranking=ranking, keep=out / "predictions")
     seed, n, objects = params.evaluation.seed, params.evaluation.bootstrap, objects_table(arms)
-    table = summarise(arms, seed=seed, n=n)
+    table = score_table(arms, seed=seed, n=n)
     write_table(out / "table.csv", table)
     write_table(out / "boxes.csv", box_scores(arms))
     write_table(out / "comparisons.csv", compare_arms(objects, seed=seed, n=n))

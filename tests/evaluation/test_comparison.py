@@ -18,7 +18,7 @@ from rds_lib.evaluation.controls import (
     evaluate_sources,
     mean_of_plans,
     objects_table,
-    summarise,
+    score_table,
 )
 from rds_lib.evaluation.scores import Scores
 from rds_lib.methods.static import PLANS
@@ -59,7 +59,7 @@ def test_the_oracle_is_at_least_as_good_as_every_plan():
 def test_the_summary_has_points_intervals_and_active_blocks():
     arms = {"set": {("RDS", 0.5): FIXED[1], ("SAM2", 1.0): scores({("a", 1): 0.5, ("b", 1): 0.7}),
                     ("YT", 0.5): scores({("a", 1): 0.5}, metric="G", value=0.25)}}
-    table = summarise(arms, seed=0, n=200).set_index("method")
+    table = score_table(arms, seed=0, n=200).set_index("method")
     assert table.loc["RDS", ["value", "active_blocks", "sequences", "objects"]].tolist() == [pytest.approx(56.6667), 2, 2, 3]
     assert table.loc["RDS", "ci_low"] == 45 and table.loc["RDS", "ci_high"] == 80
     assert np.isnan(table.loc["SAM2", "active_blocks"]) and table.loc["SAM2", "value"] == 60
@@ -82,7 +82,7 @@ def test_no_number_depends_on_the_order_of_the_arms():
     names = [(f"s{n}", 1) for n in range(6)]
     group = {key: scores(dict(zip(names, rng.random(6)))) for key in (("SAM2", 1.0), ("RDS", 0.5), ("PBD", 0.5))}
     first, turned = ({"set": arms} for arms in (group, dict(reversed(group.items()))))
-    tables = [summarise(arms, seed=0, n=50).sort_values("method", ignore_index=True) for arms in (first, turned)]
+    tables = [score_table(arms, seed=0, n=50).sort_values("method", ignore_index=True) for arms in (first, turned)]
     assert tables[0].equals(tables[1])
     pairs = [compare_arms(objects_table(arms), seed=0, n=50).sort_values("against", ignore_index=True) for arms in (first, turned)]
     assert pairs[0].equals(pairs[1]) and len(pairs[0]) == 2

@@ -12,8 +12,7 @@ from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import write_palette_png
-from rds_lib.metrics import files as metrics_io
-from rds_lib.metrics.masks import contour_accuracy, region_similarity, score_clips, score_frames, score_masks
+from rds_lib.metrics.masks import contour_accuracy, region_similarity, score_frames, score_masks
 
 H, W = 40, 60
 STATISTICS = ("J_recall", "J_decay", "F_recall", "F_decay")
@@ -310,7 +309,6 @@ def test_broken_arguments_are_refused(davis, tmp_path):
         ({"protocol": "davis2016"}, "'davis2016' is unknown"),
         ({"sequences": ["a", "zebra"]}, "'zebra' has no ground-truth folder"),
         ({"sequences": []}, "no sequences"),
-        ({"workers": 0}, "workers=0"),
     )
     for arguments, message in cases:
         with pytest.raises(RDSInputError, match=message):
@@ -323,28 +321,6 @@ def test_first_frame_without_objects_is_refused(davis):
     save(davis[0] / "b" / "00000.png", box(8, 8, 15, 20) * 255)
     with pytest.raises(RDSInputError, match="00000.png shows no object"):
         score_masks(*davis)
-
-
-# --- processes ---
-
-
-def test_processes_give_the_same_table(davis):
-    one, two = score_masks(*davis), score_masks(*davis, workers=2)
-    assert two.equals(one) and two.attrs == one.attrs
-
-
-class Deadly:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self):
-        return os._exit, (9,)
-
-
-def test_dead_worker_is_reported_with_its_sequence():
-    fine = metrics_io.Clip("fine", Path(), Path(), (1,), {})
-    deadly = metrics_io.Clip("deadly", Deadly(), Path(), (1,), {})
-    with pytest.raises(RuntimeError, match="sequence 'deadly' died"):
-        score_clips([fine, fine, fine, deadly, fine, fine], workers=2)
 
 
 def test_opencv_keeps_its_threads(davis):
