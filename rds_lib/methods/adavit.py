@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.methods.base import Method, register
 from rds_lib.methods.gates import gumbel_gate
 from rds_lib.model.encoder import changes_shape
 
@@ -89,3 +90,16 @@ def usage_loss(model, rate: float) -> Tensor:
 def target_rate(level: float, *, depth: int, n_always_on: int) -> float:
     """Share of the gated blocks that is to run, so that ``8 + 40 level`` of 48 run in all: 24 at 0.4, as the supplement has it."""
     return ((8 + 40 * level) / 48 * depth - n_always_on) / (depth - n_always_on)
+
+
+class AdaViT(Method):
+    """A policy before every block."""
+
+    name, label, kind = "adavit", "AdaViT", "blocks"
+
+    def gates(self, model) -> list:
+        """The gated blocks."""
+        return policies(model)
+
+
+register(AdaViT())

@@ -5,6 +5,8 @@ A new baseline is one module that subclasses `Method` and calls `register`.
 
 from pathlib import Path
 
+from rds_lib.core.errors import RDSInputError
+
 METHODS: dict[str, "Method"] = {}
 
 
@@ -24,15 +26,31 @@ class Method:
         return level
 
     def gates(self, model) -> list:
-        """The modules with a gate, in order."""
+        """The modules with a gate, in order; [] without."""
         return []
 
     def load(self, model, path: Path):
         """Turn a model into the trained baseline of a file, in place, and return it in evaluation mode."""
-        raise AttributeError(f"method {self.label} says nothing of load")
+        from rds_lib.methods.files import load_baseline
+
+        load_baseline(path, model)
+        return model.eval()
 
 
 def register(method: Method) -> Method:
     """Make a method take part; a second one of the same name takes the first one's place."""
     METHODS[method.name] = method
     return method
+
+
+def method_of(name: str) -> Method:
+    """The registered method of that name.
+
+    Raises
+    ------
+    RDSInputError
+        If there is none.
+    """
+    if name not in METHODS:
+        raise RDSInputError(f"method {name!r} is unknown; choose one of {', '.join(METHODS)}")
+    return METHODS[name]

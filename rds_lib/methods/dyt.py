@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.methods.base import Method, register
 from rds_lib.methods.gates import gumbel_gate
 
 ADAPTER_SCALE = 0.1
@@ -107,3 +108,16 @@ def complete_model(model):
 def dispatchers(model) -> list[DispatchedMLP]:
     """The dispatched MLPs of a model, one per block."""
     return [module for module in model.image_encoder.trunk.blocks.modules() if isinstance(module, DispatchedMLP)]
+
+
+class DyT(Method):
+    """Dynamic tuning."""
+
+    name, label, kind = "dyt", "DyT", "tokens"
+
+    def gates(self, model) -> list:
+        """The dispatched MLPs."""
+        return dispatchers(model)
+
+
+register(DyT())

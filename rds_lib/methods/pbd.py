@@ -7,6 +7,7 @@ cannot be meant word for word, since block 44 makes the channels that the neck e
 from torch import nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.methods.base import Method, register
 from rds_lib.model.encoder import changes_shape
 
 READINGS = ("A", "B", "C")
@@ -78,3 +79,12 @@ def drop_blocks(model, dropped) -> list[int]:
         trunk.channel_list = trunk.channel_list[1:]
         encoder.scalp -= 1
     return kept
+
+
+class PBD(Method):
+    """Progressive block drop."""
+
+    name, label = "pbd", "PBD"
+
+
+register(PBD())

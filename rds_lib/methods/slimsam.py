@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from rds_lib.core.artifacts import read_tensors, write_tensors
 from rds_lib.core.errors import RDSInputError
+from rds_lib.methods.base import Method, register
 
 NOISE = 0.01  # standard deviation of the disturbance of the teacher's features
 MAX_PRUNED = 0.8  # of the channels of one group, where groups are ranked against each other
@@ -187,3 +188,25 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = (nn.Parameter(x.detach().clone(), x.requires_grad) for x in (weight, bias))
     return layer
+
+
+class SlimSAM(Method):
+    """SAM2 made narrower; its levels are ninths on disk, so 6 is the row 6/9."""
+
+    name, label = "slimsam", "SlimSAM"
+
+    def levels(self, section) -> tuple[float, ...]:
+        """The ninths of the profile."""
+        return section.ninths
+
+    def table_level(self, level: float) -> float:
+        """Ninths as a share."""
+        return round(level / 9, 3)
+
+    def load(self, model, path):
+        """Give the model the shapes and the weights of a file."""
+        load_slim(model, path)
+        return model.eval()
+
+
+register(SlimSAM())
