@@ -14,6 +14,7 @@ from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.images import image_size, read_frame, read_labels
 from rds_lib.data.sources import Source
 from rds_lib.metrics.masks import region_similarity
+from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import Tracked, track_sequence
 
 FULL = "full"  # the reason of a frame that was never routed, as SAM2's are
@@ -55,7 +56,7 @@ class Recording:
     name: str
     frame_paths: tuple[Path, ...]
     obj_ids: tuple[int, ...]
-    always_on: tuple[int, ...]
+    shape: EncoderShape
     runs: tuple[Run, ...]
     truth: np.ndarray | None = None  # (T, H, W) uint8, 255 on frames without annotation; None where there is no truth
 
@@ -70,12 +71,17 @@ class Recording:
     @property
     def depth(self) -> int:
         """Number of blocks L."""
-        return self.runs[0].active.shape[1]
+        return self.shape.depth
+
+    @property
+    def always_on(self) -> tuple[int, ...]:
+        """The blocks of K, ascending."""
+        return self.shape.always_on
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
-        """The first block of every stage: K is these and the last block."""
-        return self.always_on[:-1]
+        """The first block of every stage."""
+        return self.shape.stage_starts
 
     def frame(self, t: int) -> np.ndarray:
         """Frame t as (H, W, 3) uint8 RGB."""
@@ -101,7 +107,7 @@ def recorded_names(folder: Path, source: Source) -> list[str]:
     return sorted((name.replace("_", " ") for name in found), key=lambda name: (name != "SAM2", name.split()[0], [-float(x) for x in name.split()[1:]]))
 
 
-def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None = None, always_on: Sequence[int]) -> list[Recording]:
+def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None = None, shape: EncoderShape) -> list[Recording]:
     """The videos of a DAVIS-shaped data set with the runs that stage ``evaluation`` kept masks and routes of.
 
     Parameters
@@ -110,8 +116,8 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
         The stage's products.
     names : sequence of str, optional
         Which videos, in this order; all by default.
-    always_on : sequence of int
-        The blocks of K, ascending.
+    shape : EncoderShape
+        Of the encoder that the runs were made with.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
         raise RDSInputError(f"{source.name} has no video {', '.join(missing)}; it has: {', '.join(by_name)}")
     routes = read_table(folder / "routes.csv")
     routes = {key: rows for key, rows in routes[routes["dataset"] == source.name].groupby(["sequence", "level"])}
-    depth, recordings = 1 + max(always_on), []
+    recordings = []
     for name in wanted:
         sequence, runs = by_name[name], []
         truth = _truth(sequence)
@@ -136,8 +142,8 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
             labels = np.stack([read_labels(masks / f"{stem}.png") for stem in sequence.frame_names])
             method, *level = run.split()
             table = routes.get((name, float(level[0]))) if level else None
-            runs.append(make_run(run, labels, table, depth=depth, truth=truth, starts=sequence.prompt_frame))
-        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, tuple(always_on), tuple(runs), truth))
+            runs.append(make_run(run, labels, table, depth=shape.depth, truth=truth, starts=sequence.prompt_frame))
+        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
     return recordings
 
 
@@ -146,7 +152,12 @@ def record(name: str, predictor, sequence: VideoSequence) -> Recording:
     truth = _truth(sequence)
     run = run_of(name, track_sequence(predictor, sequence), sequence.size, depth=predictor.depth, length=len(sequence), truth=truth,
                  starts=sequence.prompt_frame)
-    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, predictor.always_on, (run,), truth)
+    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape_of(predictor), (run,), truth)
+
+
+def shape_of(predictor) -> EncoderShape:
+    """Depth, stages and always-on blocks of a predictor's encoder."""
+    return EncoderShape(predictor.depth, predictor.always_on[:-1], predictor.always_on)
 
 
 def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]) -> Run:
