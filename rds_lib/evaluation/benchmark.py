@@ -159,8 +159,8 @@ def _watch(runner, stack):
     predictor = runner.arm.predictor
     runner.gates = stack.enter_context(watch_gates(predictor))
     stack.enter_context(runner.watch.watching(predictor, "_get_image_feature", "encoder"))
-    if hasattr(predictor, "_follow_policy"):
-        stack.enter_context(runner.watch.watching(predictor, "_follow_policy", "router"))
+    if hasattr(predictor, "timed_parts"):
+        stack.enter_context(runner.watch.watching(*predictor.timed_parts()["router"], "router"))
     if runner.arm.name == FULL:
         for i, block in enumerate(predictor.image_encoder.trunk.blocks):
             is_compiled = getattr(block, "_compiled_call_impl", None) is not None

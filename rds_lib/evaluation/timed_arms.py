@@ -9,16 +9,14 @@ import torch
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.evaluation.baseline_products import baseline_predictor, rows
 from rds_lib.evaluation.products import smaller_predictors, weights_file
-from rds_lib.model.encoder import always_on_blocks
 from rds_lib.model.sam2 import MINI_WEIGHTS, build_model
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
+from rds_lib.routing.engine import COMPILED
 from rds_lib.routing.predictor import MINI_RDS, build_rds_video_predictor
 from rds_lib.routing.router import PredictionAwareRouter
 
 STOCK, FULL = "SAM2", "full"
-COMPILED = {  # as sam2.build_sam.build_sam2_video_predictor with vos_optimized=True
-    "cls": "sam2.sam2_video_predictor.SAM2VideoPredictorVOS", "overrides": ["++model.compile_image_encoder=True"]}
 _logger = logging.getLogger(__name__)
 
 
@@ -87,13 +85,10 @@ def _trained(config, weights, budget) -> Path | None:
 
 
 def _random_policy(predictor, budget) -> RoutingPolicy:
-    trunk = predictor.image_encoder.trunk
-    depth, always_on = len(trunk.blocks), always_on_blocks(trunk)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        router = PredictionAwareRouter(
-            trunk.patch_embed.proj.out_channels, depth, always_on, image_size=predictor.image_size)
-    n_active = round(target_active(budget, depth, always_on))
+        router = PredictionAwareRouter.for_backbone(predictor.backbone)
+    n_active = round(target_active(budget, predictor.depth, predictor.always_on))
     return RoutingPolicy(FoldedRouter(router).to(predictor.device), budget, "top_n", 0.5, n_active)
 
 

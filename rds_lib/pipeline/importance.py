@@ -8,6 +8,7 @@ from rds_lib.core.artifacts import write_json, write_table
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.sources import training_sequences
+from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.encoder import always_on_blocks
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.importance import measure_importance, rank_blocks
@@ -24,7 +25,7 @@ def run_importance(params, workdir: Path, out: Path) -> None:
     train, _ = training_sequences(params, workdir)
     batches = SequenceBatches(train, seed=section.seed, batch=section.clips, frames=section.frames,
                               size=model.image_size, first_step=0, steps=1)
-    table = measure_importance(model, [batches[0]])
+    table = measure_importance(SAM2Clips(model), [batches[0]])
     always_on = always_on_blocks(model.image_encoder.trunk)
     blocks = rank_blocks(table["global_score"], table["local_score"], always_on, section.k_sel)
     write_table(out / "importance.csv", table.assign(selected=table["block"].isin(blocks)).round(6))

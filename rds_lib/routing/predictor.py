@@ -2,23 +2,23 @@
 
 import importlib.util
 import logging
-import math
 from collections.abc import Callable
 
 import pandas as pd
 import torch
-from sam2.sam2_video_predictor import SAM2VideoPredictor, SAM2VideoPredictorVOS
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2
 from rds_lib.data.video import load_video
-from rds_lib.model.encoder import always_on_blocks, as_flags, embed_patches, encode_image
+from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
+from rds_lib.routing.frame_router import FrameRouter
 from rds_lib.routing.prompts import check_box, check_frame_index, check_mask, check_points
-from rds_lib.routing.route_table import FrameRoute, RouteLog
+from rds_lib.routing.route_table import RouteLog
 from rds_lib.routing.weights import RDSWeights, load_rds
 
 log = logging.getLogger(__name__)
@@ -36,49 +36,50 @@ POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
 class RDSVideoPredictor(SAM2VideoPredictor):
     """SAM2's video predictor, with a route per frame through the image encoder.
 
-    The route of frame t follows from the union of the available masks of frame t-1 (t+1 when tracking in reverse). The
-    full encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost
-    object is searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
+    The route of frame t follows from the union of the available masks of frame t-1 (t+1 when tracking in reverse). The full
+    encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost object is
+    searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
 
-    Build it with :func:`build_rds_video_predictor`. Objects added or removed while a ``propagate_in_video`` generator
-    is live make that generator raise at its next step (stock SAM2 ignores them); start a new one.
+    Build it with `build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is live
+    makes that generator raise at its next step (stock SAM2 ignores the change); start a new one.
     """
+
+    backbone_type = HieraBackbone
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._policy = None  # holds the router, yet is no submodule: the state dict stays SAM2's
-        self._fixed_route = None
+        # no submodules: the state dict stays SAM2's
+        self.backbone = self.backbone_type(self)
+        self.frame_router = FrameRouter(self.backbone)
 
     @property
     def depth(self) -> int:
         """Number of blocks L."""
-        return len(self.image_encoder.trunk.blocks)
+        return self.backbone.depth
 
     @property
     def always_on(self) -> tuple[int, ...]:
         """Blocks that are never skipped (the paper's K)."""
-        return always_on_blocks(self.image_encoder.trunk)
+        return self.backbone.always_on
 
     @property
     def policy(self) -> RoutingPolicy | None:
         """How frames are routed; None runs the full encoder. Change it with ``dataclasses.replace`` and ``set_policy``."""
-        return self._policy
+        return self.frame_router.policy
 
     def set_policy(self, policy: RoutingPolicy | None):
         """Route by ``policy`` from now on; None runs the full encoder."""
-        self._policy = policy
+        self.frame_router.policy = policy
 
     def set_fixed_route(self, route: Callable | None):
         """Force the routes of ordinary frames, for baselines: L flags, or a function of frame_idx; None ends it.
 
         Blocks that always run are forced on. Frames that would run the full encoder still do.
         """
-        if route is not None and not callable(route):
-            self._flags(route)
-        self._fixed_route = route
+        self.frame_router.set_fixed_route(route)
 
     def route_table(self, inference_state) -> pd.DataFrame:
-        """Routes of all frames encoded so far, one row per frame and block.
+        """Return the routes of all frames encoded so far, one row per frame and block.
 
         Returns
         -------
@@ -87,6 +88,10 @@ class RDSVideoPredictor(SAM2VideoPredictor):
             that was encoded again shows its latest route. ``attrs["invalid_frames"]`` counts frames with NaN.
         """
         return self._log_of(inference_state).table()
+
+    def timed_parts(self) -> dict[str, tuple[object, str]]:
+        """Name what to time of a frame: owner and method of the whole encoding ("encoder") and of the routing in it."""
+        return {"encoder": (self, "_get_image_feature"), "router": (self.frame_router, "route")}
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":
@@ -170,15 +175,15 @@ class RDSVideoPredictor(SAM2VideoPredictor):
                 outputs.pop(t, None)
 
     def _run_single_frame_inference(self, *args, **kwargs):
-        """Track one frame, as SAM2 does, and keep its memory usable; see ``_usable``."""
+        """Track one frame, as SAM2 does, and keep its memory usable without autocast."""
         out, masks = super()._run_single_frame_inference(*args, **kwargs)
-        return out | {"maskmem_features": self._usable(out["maskmem_features"])}, masks
+        return out | {"maskmem_features": self._memory_in_weight_dtype(out["maskmem_features"])}, masks
 
     def _run_memory_encoder(self, *args, **kwargs):
         features, positions = super()._run_memory_encoder(*args, **kwargs)
-        return self._usable(features), positions
+        return self._memory_in_weight_dtype(features), positions
 
-    def _usable(self, memory):
+    def _memory_in_weight_dtype(self, memory):
         """SAM2 stores memory in bfloat16, which its weights accept under autocast only, or beside an object pointer.
 
         Without autocast we store the same rounded values in the dtype of the weights; results do not change.
@@ -189,76 +194,27 @@ class RDSVideoPredictor(SAM2VideoPredictor):
 
     def _apply(self, fn, *args, **kwargs):
         """Let ``.to(...)`` reach the router too."""
-        if self._policy is not None:
-            self._policy.router._apply(fn)
+        if self.policy is not None:
+            self.policy.router._apply(fn)
         return super()._apply(fn, *args, **kwargs)
 
     def _get_image_feature(self, inference_state, frame_idx, batch_size):
         """Route and encode a frame unless its features are cached; a prompted frame never uses routed features."""
-        routes = self._log_of(inference_state)
-        reason, known = self._reason_for_full(inference_state, frame_idx), routes.frames.get(frame_idx)
+        log, masks = self._log_of(inference_state), self._previous_masks(inference_state, frame_idx)
+        reason, known = self._reason_for_full(inference_state, frame_idx, masks), log.frames.get(frame_idx)
         is_cached = frame_idx in inference_state["cached_features"] and known is not None
         if is_cached and (reason is None or all(known.active)):
             if reason is not None:
-                routes.frames[frame_idx] = known._replace(reason=reason)
+                log.frames[frame_idx] = known._replace(reason=reason)
+        elif reason is not None or not self.frame_router.is_active:
+            inference_state["cached_features"] = {}  # SAM2 encodes the frame, below
+            log.frames[frame_idx] = self.frame_router.full(reason or "routed")
         else:
-            inference_state["cached_features"] = {}
-            routes.frames[frame_idx] = self._encode(inference_state, frame_idx, reason)
+            image = inference_state["images"][frame_idx].to(inference_state["device"]).float().unsqueeze(0)
+            tokens = self.backbone.embed(image)
+            route = log.frames[frame_idx] = self.frame_router.route(tokens, masks, frame_idx, log)
+            inference_state["cached_features"] = {frame_idx: (image, self.backbone.run(tokens, route.active))}
         return super()._get_image_feature(inference_state, frame_idx, batch_size)
-
-    def _encode(self, inference_state, frame_idx, reason) -> FrameRoute:
-        """Decide the route of a frame and, unless SAM2's own path can do it, put its features into the cache."""
-        if reason is not None or (self._policy is None and self._fixed_route is None):
-            return self._full(reason or "routed")
-        image = inference_state["images"][frame_idx].to(inference_state["device"]).float().unsqueeze(0)
-        masks = self._previous_masks(inference_state, frame_idx)
-        union = masks[0] if len(masks) == 1 else torch.cat(masks).amax(0, keepdim=True)  # (1, 1, H, W)
-        mask_logits = union.to(image.device, non_blocking=True)
-        tokens = embed_patches(self.image_encoder.trunk, image)
-        if self._fixed_route is not None:
-            route = self._follow_fixed_route(frame_idx, mask_logits)
-        else:
-            route = self._follow_policy(self._log_of(inference_state), frame_idx, tokens, mask_logits)
-        inference_state["cached_features"] = {frame_idx: (image, self._encode_tokens(tokens, route.active))}
-        return route
-
-    def _follow_policy(self, routes, frame_idx, tokens, mask_logits) -> FrameRoute:
-        policy = self._policy
-        *logits, seen = policy.router.logits(tokens, mask_logits)[0].tolist()  # the one device-to-host copy of a frame
-        if not math.isfinite(sum(logits)):
-            routes.invalid_frames += 1
-            log.warning("frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
-                        frame_idx, routes.invalid_frames)
-            return self._full("no_previous_mask")
-        if seen <= 0:
-            return self._full("no_previous_mask")
-        w = policy.keep_probabilities(logits)
-        keep_prob = list(w)
-        for i in policy.router.always_on:
-            keep_prob[i] = 1.0
-        return FrameRoute(tuple(policy.decide(w, routes.generator)), tuple(keep_prob), "routed")
-
-    def _follow_fixed_route(self, frame_idx, mask_logits) -> FrameRoute:
-        if not mask_logits.amax() > 0:
-            return self._full("no_previous_mask")
-        active = self._flags(self._fixed_route(frame_idx) if callable(self._fixed_route) else self._fixed_route)
-        return FrameRoute(active, tuple(float(flag) for flag in active), "routed")
-
-    def _encode_tokens(self, tokens, active):
-        return encode_image(self, None, active, tokens)
-
-    def _reason_for_full(self, inference_state, frame_idx) -> str | None:
-        """Why a frame must run the full encoder, or None."""
-        prompts = [*inference_state["point_inputs_per_obj"].values(), *inference_state["mask_inputs_per_obj"].values()]
-        is_prompted = any(frame_idx in frames for frames in prompts)
-        if not is_prompted and self._previous_masks(inference_state, frame_idx):
-            return None
-        start = self._log_of(inference_state).start
-        if start is None:
-            start = min((t for frames in prompts for t in frames), default=0)
-        if frame_idx == start:
-            return "first_frame"
-        return "prompted" if is_prompted else "no_previous_mask"
 
     def _previous_masks(self, inference_state, frame_idx) -> list[Tensor]:
         """Available mask logits (1, 1, H, W) of the previous frame in the direction of tracking, one per object."""
@@ -267,40 +223,22 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         found = [outputs[key].get(t) for outputs in results for key in ("cond_frame_outputs", "non_cond_frame_outputs")]
         return [out["pred_masks"] for out in found if out is not None]
 
-    def _flags(self, route):
-        trunk = self.image_encoder.trunk
-        values = list(route)
-        for i in always_on_blocks(trunk):
-            if i < len(values):
-                values[i] = 1
-        return as_flags(trunk, values)
-
-    def _full(self, reason):
-        depth = len(self.image_encoder.trunk.blocks)
-        return FrameRoute((True,) * depth, (1.0,) * depth, reason)
+    def _reason_for_full(self, inference_state, frame_idx, masks) -> str | None:
+        """Why a frame must run the full encoder, or None."""
+        prompts = [*inference_state["point_inputs_per_obj"].values(), *inference_state["mask_inputs_per_obj"].values()]
+        is_prompted = any(frame_idx in frames for frames in prompts)
+        if masks and not is_prompted:
+            return None
+        start = self._log_of(inference_state).start
+        if start is None:
+            start = min((t for frames in prompts for t in frames), default=0)
+        if frame_idx == start:
+            return "first_frame"
+        return "prompted" if is_prompted else "no_previous_mask"
 
     @staticmethod
     def _log_of(inference_state) -> RouteLog:
         return inference_state.setdefault("rds", RouteLog())
-
-
-class RDSVideoPredictorVOS(RDSVideoPredictor, SAM2VideoPredictorVOS):
-    """Compiled: SAM2's tail as in ``vos_optimized``, the encoder block by block, so that every route uses the same code."""
-
-    def compile_blocks(self):
-        """Compile each encoder block with static shapes; 8 distinct graphs serve the 48 blocks of Hiera-L.
-
-        Raises the process-wide recompile limit of ``torch._dynamo``, which block types share.
-        """
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        for block in self.image_encoder.trunk.blocks:
-            block.compile(dynamic=False, fullgraph=True)
-
-    def _encode_tokens(self, tokens, active):
-        out = super()._encode_tokens(tokens, active)
-        for name in ("backbone_fpn", "vision_pos_enc"):  # as SAM2VideoPredictorVOS.forward_image
-            out[name] = [tensor.clone() for tensor in out[name]]
-        return out
 
 
 def build_rds_video_predictor(
@@ -313,7 +251,7 @@ def build_rds_video_predictor(
     config_file : str
         SAM2 config name, or "mini" for the shipped mini SAM2.
     ckpt_path : path, optional
-        Official ``.pt`` or ``.safetensors``; see ``sam2_models.build_model``.
+        Official ``.pt`` or ``.safetensors``; see ``model.sam2.build_model``.
     rds_path : path, optional
         Router and I-LoRA; by default the shipped ones of "mini".
     budget : float, optional
@@ -335,14 +273,14 @@ def build_rds_video_predictor(
         weights = load_rds(rds_path or _shipped_weights(config_file))
     predictor = build_model(
         config_file, ckpt_path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        cls=f"rds_lib.routing.predictor.RDSVideoPredictor{'VOS' if options['vos_optimized'] else ''}",
+        cls=f"rds_lib.routing.{'engine.RDSVideoPredictorVOS' if options['vos_optimized'] else 'predictor.RDSVideoPredictor'}",
         overrides=[*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())])
     if weights is not None:
         predictor.set_policy(_make_policy(weights, budget, routing, tau, rds_path))
         weights.apply_to(predictor)
         predictor.to(predictor.device)
     if options["vos_optimized"]:
-        predictor.compile_blocks()
+        predictor.backbone.compile()
     return predictor if options["mode"] == "eval" else predictor.train()
 
 

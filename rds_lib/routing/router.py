@@ -1,5 +1,6 @@
 """The prediction-aware router (PAR): one small network that reads the frame and the last mask and rates every block."""
 
+from math import exp, sqrt
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ NEAR_UNIFORM = 0.05
 
 
 class RouterOutput(NamedTuple):
-    """Activation probabilities, keep probabilities and route of every frame, each (B, L)."""
+    """Activation probabilities, keep probabilities and route of each frame, all (B, L)."""
 
     p: Tensor
     w: Tensor
@@ -31,8 +32,8 @@ class RouterOutput(NamedTuple):
 class RunningNorm(nn.Module):
     """Centre and scale features (B, C, ...) by their running statistics over frames, in training and evaluation alike.
 
-    What all frames share, such as the position embedding, would otherwise drown what differs between them, and the
-    router would settle on one route for all. Batch statistics do not serve: a batch may hold a single frame.
+    Otherwise what all frames share, such as the position embedding, drowns what differs between them, and the router settles
+    on one route for all. Batch statistics will not do: a batch may hold a single frame.
     """
 
     def __init__(self, channels, momentum=0.01):
@@ -49,7 +50,7 @@ class RunningNorm(nn.Module):
         return features * scale + shift
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What a feature is multiplied by, and what is added to it then; each (C,)."""
+        """Factor and offset of a feature, each (C,)."""
         scale = torch.rsqrt(self.var + 1e-6)
         return scale, -self.mean * scale
 
@@ -63,14 +64,14 @@ class RunningNorm(nn.Module):
 
 
 class PredictionAwareRouter(nn.Module):
-    """Rate the blocks of the image encoder from the current frame and the previous mask (Algorithm 1, A.1).
+    """Rate the blocks of an image encoder from the current frame and the previous mask (Algorithm 1, A.1).
 
     ``Y = alpha * f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
-    an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens first, then strides by 2, to stay
-    cheap, and its width gives the paper's number of parameters on Hiera-L.
+    an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens, then strides by 2, to stay cheap,
+    and its width gives the paper's parameter count on Hiera-L.
     Features are normalised before the head and the MLP, and logits over the blocks, so that a router neither settles on one
-    route nor runs more blocks on one clip than on another; all of it is linear up to the first ReLU, which
-    ``router_folding.FoldedRouter`` uses for inference.
+    route nor runs more blocks on one clip than on another. All of it is linear up to the first ReLU, which
+    ``deployed.FoldedRouter`` uses.
 
     Parameters
     ----------
@@ -82,22 +83,26 @@ class PredictionAwareRouter(nn.Module):
         Blocks that always run (the paper's K).
     image_size : int
         Side of the encoder's input in px, to which the mask is resized.
+    token_stride : int
+        px a token.
     hidden : int, optional
         Width of the head's convolution; ``6.25 * embed_dim`` by default.
     budget : float
         Target share of active blocks when the call names none.
     logit_spread : float
-        Standard deviation of a frame's logits over the blocks, once the router has left its start; see ``probabilities_of``.
+        Standard deviation of a frame's logits over the blocks, once the router has left its start; see `probabilities_of`.
     """
 
-    def __init__(self, embed_dim, depth, always_on, *, image_size, hidden=None, budget=1.0, logit_spread=1.0):
+    def __init__(
+        self, embed_dim, depth, always_on, *, image_size, token_stride=4, hidden=None, budget=1.0, logit_spread=1.0
+    ):
         super().__init__()
         check_budget(budget)
-        self.embed_dim, self.depth, self.image_size = int(embed_dim), int(depth), int(image_size)
-        self.always_on = check_always_on(always_on, depth)
+        self.embed_dim, self.depth, self.always_on = int(embed_dim), int(depth), check_always_on(always_on, depth)
+        self.image_size, self.token_stride = int(image_size), int(token_stride)
         self.hidden, self.budget, self.logit_spread = int(hidden or 6.25 * embed_dim), float(budget), float(logit_spread)
         self.alpha = nn.Parameter(torch.ones(()))
-        self.mask_patch_embed = nn.Conv2d(1, embed_dim, kernel_size=7, stride=4, padding=3)  # f
+        self.mask_patch_embed = nn.Conv2d(1, embed_dim, 2 * token_stride - 1, token_stride, token_stride - 1)  # f
         self.image_proj = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)  # g
         self.head = nn.Sequential(  # phi
             RunningNorm(embed_dim),
@@ -110,6 +115,12 @@ class PredictionAwareRouter(nn.Module):
         nn.init.normal_(self.mlp[-1].weight, std=1e-2)
         nn.init.zeros_(self.mlp[-1].bias)
 
+    @classmethod
+    def for_backbone(cls, backbone, **options) -> "PredictionAwareRouter":
+        """Build a new router for a backbone; ``options`` are ``hidden``, ``budget`` and ``logit_spread``."""
+        return cls(backbone.embed_dim, backbone.depth, backbone.always_on, image_size=backbone.image_size,
+                   token_stride=backbone.token_stride, **options)
+
     def forward(
         self, image_feature: Tensor, mask_logits: Tensor | None = None, *, budget=None, valid: Tensor | None = None,
         mode: str | None = None, tau: float = 0.5, n_active: int | None = None, generator: torch.Generator | None = None,
@@ -119,14 +130,14 @@ class PredictionAwareRouter(nn.Module):
         Parameters
         ----------
         image_feature : Tensor, shape (B, h, w, C)
-            Tokens of the current frames, from ``encoder.embed_patches``.
+            Tokens of the current frames, from ``backbone.embed``.
         mask_logits : Tensor, shape (B, 1, H, W), or None
             Logits of the previous masks, any size. None: no frame has one.
         budget : float or Tensor of shape (B,), optional
         valid : Tensor, shape (B,), bool, optional
-            False where the previous mask is unavailable. Such a frame gets p, w and route of ones (A.1).
+            False where there is no previous mask. Such a frame gets p, w and route of ones (A.1).
         mode : "sample", "threshold" or "top_n"
-            Default as in Algorithm 1: "sample" in training, "threshold" in evaluation.
+            By default as in Algorithm 1: "sample" in training, "threshold" in evaluation.
         tau, n_active, generator
             For the modes "threshold", "top_n" and "sample".
         """
@@ -161,13 +172,19 @@ class PredictionAwareRouter(nn.Module):
 
 
 def probabilities_of(raw: Tensor, logit_spread: float) -> Tensor:
-    """Line 5 of Algorithm 1, float32, on logits that are normalised over the blocks; raw (..., L).
+    """Line 5 of Algorithm 1, float32, on logits normalised over the blocks; raw (..., L).
 
     The paper takes the sigmoid of the raw logits. A threshold then keeps all blocks or none of a frame that the router has
-    nothing to say about, and a router can saturate. With equal spread on every frame the frame decides which blocks run,
-    and hardly how many. Raw logits of a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
+    nothing to say about, and a router can saturate. With equal spread on every frame, the frame decides which blocks run,
+    and hardly how many. Raw logits with a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
     """
     return torch.sigmoid(logit_spread * F.layer_norm(raw.float(), raw.shape[-1:], eps=NEAR_UNIFORM))
+
+
+def probabilities_on_host(centred: list[float], logit_spread: float) -> list[float]:
+    """The same for one frame whose L logits have mean 0, in Python, which is faster for so few numbers."""
+    scale = -logit_spread / sqrt(sum([x * x for x in centred]) / len(centred) + NEAR_UNIFORM)
+    return [1 / (1 + exp(scale * x)) for x in centred]
 
 
 def check_router_input(image_feature, mask_logits, embed_dim):
