@@ -9,5 +9,5 @@ from rds_lib.methods.base import METHODS, Method, method_of, register
 
 __all__ = ["METHODS", "Method", "method_of", "register"]
 
-for _name in ("slimsam", "pbd", "dyt", "adavit"):
+for _name in ("slimsam_training", "pbd", "dyt", "adavit"):
     import_module(f"{__name__}.{_name}")

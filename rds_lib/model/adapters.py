@@ -16,8 +16,8 @@ TARGETS = HieraBackbone.lora_targets  # kept until pipeline.placement asks the b
 def add_lora(model, blocks: Sequence[int], *, rank: int, alpha: float | None = None, dropout: float = 0.0):
     """Put low-rank adapters on the linear layers of selected blocks, in place.
 
-    The adapters start as the identity (``B = 0``). All blocks are frozen: only adapters ask for a gradient there. ``A`` is
-    drawn from torch's global generator.
+    The adapters start as the identity (``B = 0``); ``A`` is drawn from torch's global generator. All blocks are frozen:
+    only adapters ask for a gradient there.
 
     Parameters
     ----------
@@ -92,8 +92,12 @@ def fold_lora(model, state: dict[str, Tensor], blocks: Sequence[int], *, rank: i
     """Add adapters that were saved from ``blocks`` to the weights of a model that carries none, in place."""
     backbone, shapes = backbone_of(model), {}
     if blocks and max(blocks) >= backbone.depth:
-        raise RDSInputError(f"adapter weights are for block {max(blocks)}; the model has blocks 0 to {backbone.depth - 1}")
-    layers = {f"{i}.{target}": backbone.blocks[i].get_submodule(target) for i in blocks for target in backbone.lora_targets}
+        raise RDSInputError(
+            f"adapter weights are for block {max(blocks)}; the model has blocks 0 to {backbone.depth - 1}"
+        )
+    layers = {
+        f"{i}.{target}": backbone.blocks[i].get_submodule(target) for i in blocks for target in backbone.lora_targets
+    }
     for name, layer in layers.items():
         shapes[f"{PREFIX}.{name}.lora_A"] = (rank, layer.in_features)
         shapes[f"{PREFIX}.{name}.lora_B"] = (layer.out_features, rank)

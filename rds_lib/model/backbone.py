@@ -39,13 +39,13 @@ class Backbone(Protocol):
         """
 
     def block_macs(self, kept: Sequence[float] | None = None) -> list[float]:
-        """Multiply-accumulates of each block for one image, with the share ``kept`` of its tokens sent through its MLP."""
+        """Multiply-accumulates of each block for one image, if a share ``kept`` of its tokens goes through its MLP."""
 
     def gmacs(self, ran: Sequence[float] | None = None, kept: Sequence[float] | None = None) -> float:
         """GMACs of the blocks, mean over frames.
 
-        ``ran`` is the share of frames on which each block ran, all by default; ``kept`` the share of all tokens that went
-        through its MLP, by default those of the frames on which it ran.
+        ``ran`` is the share of frames on which each block ran, all by default; ``kept`` the share of all tokens that
+        went through its MLP, by default those of the frames on which it ran.
         """
         without, whole = (np.array(self.block_macs([share] * self.depth)) for share in (0.0, 1.0))
         ran = np.ones(self.depth) if ran is None else np.asarray(ran, float)
@@ -62,7 +62,9 @@ class Backbone(Protocol):
         """
         values, always_on = route.tolist() if isinstance(route, Tensor) else list(route), self.always_on
         if len(values) != self.depth or any(value not in (0, 1) for value in values):
-            raise RDSInputError(f"route has {len(values)} entries {values[:4]}...; give {self.depth} flags, each 0 or 1")
+            raise RDSInputError(
+                f"route has {len(values)} entries {values[:4]}...; give {self.depth} flags, each 0 or 1"
+            )
         return tuple(bool(value) or i in always_on for i, value in enumerate(values))
 
     @property
@@ -177,5 +179,5 @@ def backbone_of(model) -> Backbone:
 
 
 def changes_shape(block) -> bool:
-    """Whether a Hiera block changes the size or the channels of its tokens, as a stage's first does; it cannot be skipped."""
+    """Whether a Hiera block changes the size or the channels of its tokens, and so cannot be skipped."""
     return block.dim != block.dim_out or bool(block.q_stride)

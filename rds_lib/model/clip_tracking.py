@@ -83,8 +83,8 @@ class Prompt:
 def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[FrameOutput]:
     """Track one object per clip through ``n_frames`` frames, forward in time, prompted on frame 0.
 
-    ``encode(t, previous)`` returns what ``model.forward_image`` would for frame t; ``previous`` is the output of frame t-1,
-    None on frame 0. Gradients flow through the memories of all frames.
+    ``encode(t, previous)`` returns what ``model.forward_image`` would for frame t; ``previous`` is the output of frame
+    t-1, None on frame 0. Gradients flow through the memories of all frames.
     """
     memory = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     outputs = []
@@ -93,10 +93,17 @@ def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[F
         _, feats, pos, sizes = model._prepare_backbone_features(backbone_out)
         first = t == 0
         current, sam, _, _ = model._track_step(
-            frame_idx=t, is_init_cond_frame=first, current_vision_feats=feats, current_vision_pos_embeds=pos,
-            feat_sizes=sizes, point_inputs=prompt.point_inputs() if first else None,
-            mask_inputs=prompt.masks if first else None, output_dict=memory, num_frames=n_frames,
-            track_in_reverse=False, prev_sam_mask_logits=None,
+            frame_idx=t,
+            is_init_cond_frame=first,
+            current_vision_feats=feats,
+            current_vision_pos_embeds=pos,
+            feat_sizes=sizes,
+            point_inputs=prompt.point_inputs() if first else None,
+            mask_inputs=prompt.masks if first else None,
+            output_dict=memory,
+            num_frames=n_frames,
+            track_in_reverse=False,
+            prev_sam_mask_logits=None,
         )
         _, multi, ious, low_res, high_res, current["obj_ptr"], score = sam
         if n_frames > t + 1:
@@ -108,7 +115,7 @@ def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[F
 
 
 def frame_by_frame(features: dict, batch: int) -> Callable:
-    """Make an ``encode`` for `track_clip` of features that hold all frames of ``batch`` clips, every clip's frame 0 first."""
+    """Make an ``encode`` for `track_clip` of the features of all frames of ``batch`` clips, ordered by frame."""
 
     def encode(t, previous):
         rows = slice(t * batch, (t + 1) * batch)

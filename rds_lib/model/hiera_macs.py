@@ -9,9 +9,9 @@ from torch import nn
 def block_macs(trunk, image_size: int, kept: Sequence[float] | None = None) -> list[float]:
     """MACs of every block for one square image, also of pruned blocks and of those with a gate or an adapter.
 
-    Counts the linear layers on the tokens they see (those that pad a window included), the products of queries with keys
-    and of weights with values, and nothing else. Tools that miss fused attention count the global blocks at about half.
-    For Hiera-L at 1024 px the sum is 904.7 G.
+    Counts the linear layers on the tokens they see (those that pad a window included), the products of queries with
+    keys and of weights with values, and nothing else. Tools that miss fused attention count the global blocks at about
+    half. For Hiera-L at 1024 px the sum is 904.7 G.
 
     Parameters
     ----------

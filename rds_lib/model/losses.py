@@ -11,7 +11,7 @@ def sam2_loss(outputs, targets: Tensor) -> Tensor:
     """Mean loss of one frame over its objects.
 
     Source: facebookresearch/sam2 ``training/loss_fns.py`` (MultiStepMultiMasksAndIous), one step per frame. Focal and
-    dice act on the best candidate mask, the IoU term on all candidates; all three count only where the object is present.
+    dice act on the best candidate mask, the IoU term on all candidates; where the object is absent, none counts.
 
     Parameters
     ----------

@@ -1,25 +1,25 @@
 """Algorithm 1 as it runs when tracking: one frame, few device operations, one copy to the host.
 
-The paper's Algorithm 1 exists three times here, because training and tracking ask for different things. Training needs
-batches and gradients. Tracking needs speed: on one frame, each operation costs more than its arithmetic. Tests hold the
-columns equal.
+Several lines of Algorithm 1 exist twice, because training needs batches and gradients, and tracking needs speed: on one
+frame each operation costs more than its arithmetic. Tests hold the two columns equal.
 
-| line  | training                       | inference                          | why they differ                              |
-|-------|--------------------------------|------------------------------------|----------------------------------------------|
-| 1-2   | router.forward                 | frame_router.FrameRouter           | full frames take SAM2's own path, no router  |
-| 3-4   | router.probabilities           | FoldedRouter.logits                | fixed weights: linear parts fold, 1/3 of ops |
-| 5     | router.probabilities_of        | router.probabilities_on_host       | L numbers, after the one copy to the host    |
-| 6     | algorithm1.normalize_to_budget | RoutingPolicy.keep_probabilities   | the same                                     |
-| 7-9   | algorithm1 (K forced on)       | RoutingPolicy.decide               | the same                                     |
-| 10-12 | algorithm1.sample_route        | the same, in mode "sample"         |                                              |
-| 13-14 | algorithm1.threshold_route     | RoutingPolicy.decide               | a comparison of floats in Python             |
+| line  | training                       | inference                        | why they differ                         |
+|-------|--------------------------------|----------------------------------|-----------------------------------------|
+| 1-2   | router.forward                 | frame_router.FrameRouter         | a full frame needs neither router       |
+| 3-4   | router.probabilities           | FoldedRouter.logits              | weights are fixed, so linear parts fold |
+| 5     | router.probabilities_of        | router.probabilities_on_host     | L numbers, after the one copy           |
+| 6     | algorithm1.normalize_to_budget | RoutingPolicy.keep_probabilities | as line 5                               |
+| 7-9   | algorithm1, K forced on        | RoutingPolicy.decide             | as line 5                               |
+| 10-12 | algorithm1.sample_route        | the same, in mode "sample"       |                                         |
+| 13-14 | algorithm1.threshold_route     | RoutingPolicy.decide             | as line 5                               |
 
 ``algorithm1.top_n_route``, exactly n blocks, is ours and serves both. Mask embedding, projection, their sum and the
-normalisation are linear in frame and mask, and the head begins with a mean over 4x4 tokens: `FoldedRouter` takes the mean
-first, and the rest becomes one matrix product over patches.
+normalisation are linear in frame and mask, and the head begins with a mean over 4x4 tokens: `FoldedRouter` takes the
+mean first, and the rest becomes one matrix product over patches, a third of the operations.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ LARGE = 3e38  # takes what is above 0 to 1 or more
 
 
 class FoldedRouter(nn.Module):
-    """A copy of a trained router that only rates blocks, one frame at a time; later changes to the router do not reach it."""
+    """A copy of a trained router that only rates blocks, one frame at a time; it does not follow later changes."""
 
     def __init__(self, router: PredictionAwareRouter):
         super().__init__()
@@ -49,9 +49,9 @@ class FoldedRouter(nn.Module):
             bias = scale * (router.image_proj.bias + router.alpha * mask_bias) + shift
             from_frame = scale[:, None] * router.image_proj.weight[..., 0, 0]  # (C, C)
             from_mask = bias.new_zeros(len(bias), 5, 5)
-            for u in range(2):
-                for v in range(2):
-                    from_mask[:, u : u + 4, v : v + 4] += (scale * router.alpha * mask_weight[:, 0, u, v] / 16)[:, None, None]
+            for u, v in product(range(2), range(2)):
+                share = scale * router.alpha * mask_weight[:, 0, u, v] / 16  # (C,)
+                from_mask[:, u : u + 4, v : v + 4] += share[:, None, None]
             scale, shift = router.norm.scale_and_shift()
             linear, _, last = router.mlp
             head_taps = _taps(self.patches, 3, 2, pad=(1, 1, 1, 1))
@@ -75,24 +75,17 @@ class FoldedRouter(nn.Module):
             self.register_buffer(name, tensor.detach().clone(memory_format=torch.contiguous_format))
 
     def logits(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
-        """Rate one frame's blocks: logits less their mean, and a flag that is > 0 if the mask is not empty.
+        """Rate one frame's blocks: (1, L + 1), logits less their mean, and a flag that is > 0 if the mask is not empty.
 
         The flag rides along as an extra channel, to save a second device read. A NaN in the mask makes every value NaN.
-
-        Parameters
-        ----------
-        image_feature : Tensor, shape (1, h, w, C)
-        mask_logits : Tensor, shape (1, 1, h, w)
-            One pixel per token, as SAM2's own masks.
-
-        Returns
-        -------
-        Tensor, shape (1, L + 1)
+        Takes tokens (1, h, w, C) and a mask (1, 1, h, w) of one pixel per token, as SAM2's own are.
         """
-        if image_feature.shape != self.token_shape or mask_logits.shape != self.mask_shape:
+        shapes, expected = (image_feature.shape, mask_logits.shape), (self.token_shape, self.mask_shape)
+        if shapes != expected:
+            given, side = [tuple(shape) for shape in shapes], f"{self.side}x{self.side} px, one per token"
             raise RDSInputError(
-                f"image_feature has shape {tuple(image_feature.shape)} and mask_logits {tuple(mask_logits.shape)}; expected "
-                f"{self.token_shape} and {self.mask_shape}: one frame, and a mask of {self.side}x{self.side} px, one per token")
+                f"tokens and mask have shapes {given}; expected {expected}: one frame, a mask of {side}"
+            )
         # few and plain operations: each of them costs more than its arithmetic
         patches = F.avg_pool2d(image_feature.permute(0, 3, 1, 2), 4).flatten(2)[0].t()
         mask = torch.cat([mask_logits.view(-1), self.zero]).index_select(0, self.mask_taps)
@@ -105,14 +98,14 @@ class FoldedRouter(nn.Module):
 
 
 def _passing_on(weight):
-    """Add a channel to ``weight`` that passes from the last input to the last output unchanged; channels are its last axes."""
+    """Add a channel that goes from the last input to the last output as it is; channels are ``weight``'s last axes."""
     wider = F.pad(weight, (0, 1, 0, 1))
     wider[..., -1, -1] = 1.0
     return wider
 
 
 def _taps(side, kernel, stride, pad):
-    """Indices into a flattened (side, side) map that a convolution reads, output by output; ``side ** 2`` is the padding."""
+    """What a convolution reads of a flattened (side, side) map, output by output; ``side ** 2`` is the padding."""
     entries = F.pad(torch.arange(side**2).view(side, side), pad, value=side**2)
     return entries.unfold(0, kernel, stride).unfold(1, kernel, stride).flatten()
 
@@ -120,7 +113,7 @@ def _taps(side, kernel, stride, pad):
 def _on_small_mask(embed: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Kernel (C, 1, 2, 2) and bias that do on a mask of one pixel per token what ``embed`` does on the enlarged mask.
 
-    Of the kernel's 2s - 1 rows the first s - 1 fall on the pixel before a token's and the last s on its own; columns alike.
+    Of the 2s - 1 kernel rows the first s - 1 fall on the pixel before a token's, the last s on its own; columns alike.
     """
     before = embed.stride[0] - 1
     rows = torch.stack([embed.weight[:, :, :before].sum(2), embed.weight[:, :, before:].sum(2)], 2)
@@ -143,9 +136,9 @@ class RoutingPolicy:
         share = self.budget * len(p) / sum(p)
         return [1.0 if (value := share * each) > 1 else value for each in p]
 
-    def decide(self, centred: list[float], generator: torch.Generator) -> tuple[list[bool], list[float]]:
-        """Lines 5 to 16: flags and keep probabilities of a frame, both with K forced on."""
-        w, always_on = self.keep_probabilities(centred), self.router.always_on
+    def decide(self, w: list[float], generator: torch.Generator) -> tuple[list[bool], list[float]]:
+        """Lines 7 to 16: flags of a frame, and its keep probabilities, both with K forced on."""
+        always_on, keep_prob = self.router.always_on, list(w)
         if self.mode == "threshold":
             active = [value >= self.tau for value in w]
         elif self.mode == "sample":
@@ -153,5 +146,5 @@ class RoutingPolicy:
         else:
             active = top_n_route(torch.tensor(w), always_on, self.n_active).bool().tolist()
         for i in always_on:
-            active[i], w[i] = True, 1.0
-        return active, w
+            active[i], keep_prob[i] = True, 1.0
+        return active, keep_prob

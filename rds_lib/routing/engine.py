@@ -7,7 +7,9 @@ from rds_lib.model.backbone import HieraBackbone
 from rds_lib.routing.predictor import RDSVideoPredictor
 
 COMPILED = {  # arguments of build_model for stock SAM2, as build_sam2_video_predictor(vos_optimized=True) has them
-    "cls": "sam2.sam2_video_predictor.SAM2VideoPredictorVOS", "overrides": ["++model.compile_image_encoder=True"]}
+    "cls": "sam2.sam2_video_predictor.SAM2VideoPredictorVOS",
+    "overrides": ["++model.compile_image_encoder=True"],
+}
 
 
 class CompiledHiera(HieraBackbone):

@@ -64,12 +64,15 @@ class FrameRouter:
         *logits, seen = self.policy.router.logits(tokens, union)[0].tolist()  # the one device-to-host copy of a frame
         if not math.isfinite(sum(logits)):
             log.invalid_frames += 1
-            _logger.warning("frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
-                            frame_idx, log.invalid_frames)
+            _logger.warning(
+                "frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
+                frame_idx,
+                log.invalid_frames,
+            )
             return self.full("no_previous_mask")
         if seen <= 0:
             return self.full("no_previous_mask")
-        active, keep_prob = self.policy.decide(logits, log.generator)
+        active, keep_prob = self.policy.decide(self.policy.keep_probabilities(logits), log.generator)
         return FrameRoute(tuple(active), tuple(keep_prob), "routed")
 
     def full(self, reason: str) -> FrameRoute:

@@ -1,4 +1,4 @@
-"""How much each block matters to the masks (global) and to the features (local), and the ranking of both (section B.2)."""
+"""How much each block matters to the masks (global) and to the features (local), and the ranking (section B.2)."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,8 @@ def rank_blocks(global_score, local_score, always_on: Sequence[int], k_sel: int)
     global_score, local_score = np.asarray(global_score, float), np.asarray(local_score, float)
     depth, always_on = len(global_score), sorted(set(always_on))
     if local_score.shape != global_score.shape or global_score.ndim != 1:
-        raise RDSInputError(f"scores of shapes {global_score.shape} and {local_score.shape}; give one number per block in both")
+        shapes = f"{global_score.shape} and {local_score.shape}"
+        raise RDSInputError(f"scores of shapes {shapes}; give one number per block in both")
     if not len(always_on) <= k_sel <= depth:
         raise RDSInputError(f"k_sel = {k_sel}; allowed: {len(always_on)} (always-on blocks) to {depth} (all blocks)")
     free = [i for i in range(depth) if i not in always_on]
@@ -67,8 +68,9 @@ def measure_importance(tracker: ClipTracker, batches) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns block, global_score, local_score, always_on, and the full model's J&F in ``attrs["jf_full"]``.
-    NaN where a block cannot be removed (global) or changes the shape of its input (local).
+    DataFrame
+        ``block``, ``global_score``, ``local_score``, ``always_on``; the full model's J&F in ``attrs["jf_full"]``. NaN
+        where a block cannot be removed (global) or changes the shape of its input (local).
     """
     backbone = tracker.backbone
     depth, always_on, device = backbone.depth, backbone.always_on, next(backbone.blocks.parameters()).device
@@ -83,8 +85,8 @@ def measure_importance(tracker: ClipTracker, batches) -> pd.DataFrame:
         return full - np.mean([_clip_jf(tracker, images, targets, route) for images, targets in batches])
 
     scores[free] = map_items(without, free, workers=cpu_workers(), label="block importance")
-    table = pd.DataFrame({"block": range(depth), "global_score": scores, "local_score": local,
-                          "always_on": [i in always_on for i in range(depth)]})
+    table = pd.DataFrame({"block": range(depth), "global_score": scores, "local_score": local})
+    table["always_on"] = table["block"].isin(always_on)
     table.attrs["jf_full"] = float(full)
     return table
 

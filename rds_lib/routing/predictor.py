@@ -21,7 +21,7 @@ from rds_lib.routing.prompts import check_box, check_frame_index, check_mask, ch
 from rds_lib.routing.route_table import RouteLog
 from rds_lib.routing.weights import RDSWeights, load_rds
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 ROUTINGS = ("threshold", "sample", "top_n", "full")
 MINI_RDS = MINI_SAM2 / "rds.safetensors"
 POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
@@ -31,25 +31,25 @@ POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
     "++model.binarize_mask_from_pts_for_mem_enc=true",
     "++model.fill_hole_area=8",
 )
+PER_OBJECT = "point_inputs mask_inputs output_dict temp_output_dict frames_tracked".split()  # dicts in SAM2's state
 
 
 class RDSVideoPredictor(SAM2VideoPredictor):
     """SAM2's video predictor, with a route per frame through the image encoder.
 
-    The route of frame t follows from the union of the available masks of frame t-1 (t+1 when tracking in reverse). The full
-    encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost object is
-    searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
+    The route of frame t follows from the union of the available masks of frame t-1 (t+1 when tracking in reverse). The
+    full encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost
+    object is searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
 
-    Build it with `build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is live
-    makes that generator raise at its next step (stock SAM2 ignores the change); start a new one.
+    Build it with `build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is
+    live makes that generator raise at its next step (stock SAM2 ignores the change); start a new one.
     """
 
     backbone_type = HieraBackbone
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # no submodules: the state dict stays SAM2's
-        self.backbone = self.backbone_type(self)
+        self.backbone = self.backbone_type(self)  # neither is a submodule: the state dict stays SAM2's
         self.frame_router = FrameRouter(self.backbone)
 
     @property
@@ -64,7 +64,7 @@ class RDSVideoPredictor(SAM2VideoPredictor):
 
     @property
     def policy(self) -> RoutingPolicy | None:
-        """How frames are routed; None runs the full encoder. Change it with ``dataclasses.replace`` and ``set_policy``."""
+        """How frames are routed; None runs the full encoder. Change a copy and hand it to ``set_policy``."""
         return self.frame_router.policy
 
     def set_policy(self, policy: RoutingPolicy | None):
@@ -84,8 +84,8 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         Returns
         -------
         DataFrame
-            ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run) and ``reason``. A frame
-            that was encoded again shows its latest route. ``attrs["invalid_frames"]`` counts frames with NaN.
+            ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run) and ``reason``. A
+            frame that was encoded again shows its latest route. ``attrs["invalid_frames"]`` counts frames with NaN.
         """
         return self._log_of(inference_state).table()
 
@@ -95,33 +95,45 @@ class RDSVideoPredictor(SAM2VideoPredictor):
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":
-        """Load a model from the Hugging Face hub; ``kwargs`` go to :func:`build_rds_video_predictor`."""
+        """Load a model from the Hugging Face hub; ``kwargs`` go to `build_rds_video_predictor`."""
         from sam2.build_sam import _hf_download
 
         config_file, ckpt_path = _hf_download(model_id)
         return build_rds_video_predictor(config_file, ckpt_path, **kwargs)
 
     @torch.inference_mode()
-    def init_state(self, video_path, offload_video_to_cpu=False, offload_state_to_cpu=False, async_loading_frames=False):
+    def init_state(
+        self, video_path, offload_video_to_cpu=False, offload_state_to_cpu=False, async_loading_frames=False
+    ):
         """Start a session on a video: a folder of frames, a video file, or an array (T, H, W, 3)."""
         if async_loading_frames:
             return super().init_state(video_path, offload_video_to_cpu, offload_state_to_cpu, async_loading_frames)
         images, height, width = load_video(video_path, self.image_size)
-        state = {
+        state = {f"{name}_per_obj": {} for name in PER_OBJECT}
+        state |= {name: {} for name in ("cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id")}
+        state |= {
             "images": images if offload_video_to_cpu else images.to(self.device),
-            "num_frames": len(images), "video_height": height, "video_width": width, "device": self.device,
+            "num_frames": len(images),
+            "video_height": height,
+            "video_width": width,
+            "device": self.device,
             "storage_device": torch.device("cpu") if offload_state_to_cpu else self.device,
-            "offload_video_to_cpu": offload_video_to_cpu, "offload_state_to_cpu": offload_state_to_cpu, "obj_ids": []}
-        for name in (
-            "point_inputs_per_obj", "mask_inputs_per_obj", "cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id",
-            "output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj",
-        ):
-            state[name] = {}
+            "offload_video_to_cpu": offload_video_to_cpu,
+            "offload_state_to_cpu": offload_state_to_cpu,
+            "obj_ids": [],
+        }
         self._get_image_feature(state, frame_idx=0, batch_size=1)
         return state
 
     def add_new_points_or_box(
-        self, inference_state, frame_idx, obj_id, points=None, labels=None, clear_old_points=True, normalize_coords=True,
+        self,
+        inference_state,
+        frame_idx,
+        obj_id,
+        points=None,
+        labels=None,
+        clear_old_points=True,
+        normalize_coords=True,
         box=None,
     ):
         """Add points or a box on a frame, as SAM2 does; bad input raises ``RDSInputError`` and changes nothing."""
@@ -131,7 +143,8 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         if box is not None:
             check_box(inference_state, box, normalize_coords)
         return super().add_new_points_or_box(
-            inference_state, frame_idx, obj_id, points, labels, clear_old_points, normalize_coords, box)
+            inference_state, frame_idx, obj_id, points, labels, clear_old_points, normalize_coords, box
+        )
 
     def add_new_mask(self, inference_state, frame_idx, obj_id, mask):
         """Add a mask on a frame, as SAM2 does; bad input raises ``RDSInputError`` and changes nothing."""
@@ -147,14 +160,13 @@ class RDSVideoPredictor(SAM2VideoPredictor):
             raise RDSInputError(f"max_frame_num_to_track is {max_frame_num_to_track}; give 0 or more frames")
         if not inference_state["obj_ids"]:
             raise RDSInputError("no object to track; call add_new_mask or add_new_points_or_box first")
-        routes, obj_ids = self._log_of(inference_state), list(inference_state["obj_ids"])
+        log, objects = self._log_of(inference_state), list(inference_state["obj_ids"])
         steps = super().propagate_in_video(inference_state, start_frame_idx, max_frame_num_to_track, reverse)
         while True:
-            if list(inference_state["obj_ids"]) != obj_ids:
-                raise RDSInputError(
-                    f"objects changed from {obj_ids} to {list(inference_state['obj_ids'])} while this propagate_in_video was "
-                    "running; start a new one to track them")
-            routes.start, routes.reverse = start_frame_idx, bool(reverse)
+            if (now := list(inference_state["obj_ids"])) != objects:
+                change = f"objects changed from {objects} to {now} while this propagate_in_video was running"
+                raise RDSInputError(f"{change}; start a new one to track them")
+            log.start, log.reverse = start_frame_idx, bool(reverse)
             step = next(steps, None)
             if step is None:
                 return
@@ -184,9 +196,9 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         return self._memory_in_weight_dtype(features), positions
 
     def _memory_in_weight_dtype(self, memory):
-        """SAM2 stores memory in bfloat16, which its weights accept under autocast only, or beside an object pointer.
+        """Cast SAM2's bfloat16 memory, unless under autocast: its weights accept it then, or beside an object pointer.
 
-        Without autocast we store the same rounded values in the dtype of the weights; results do not change.
+        The values stay rounded, so results do not change.
         """
         if memory is None or torch.is_autocast_enabled(self.device.type):
             return memory
@@ -242,7 +254,7 @@ class RDSVideoPredictor(SAM2VideoPredictor):
 
 
 def build_rds_video_predictor(
-    config_file, ckpt_path=None, rds_path=None, budget=None, routing="threshold", tau=None, device=None, **sam2_builder_kwargs
+    config_file, ckpt_path=None, rds_path=None, budget=None, routing="threshold", tau=None, device=None, **sam2_options
 ) -> RDSVideoPredictor:
     """Build a video predictor with routing, in place of ``sam2.build_sam.build_sam2_video_predictor``.
 
@@ -262,21 +274,27 @@ def build_rds_video_predictor(
         Threshold; by default the calibrated one of the file, interpolated between its budgets.
     device : str, optional
         CUDA if there is one, else the CPU.
-    **sam2_builder_kwargs
+    **sam2_options
         ``mode``, ``hydra_overrides_extra``, ``apply_postprocessing`` and ``vos_optimized`` of SAM2's builder.
     """
     options = {"mode": "eval", "hydra_overrides_extra": (), "apply_postprocessing": True, "vos_optimized": False}
-    _check_options(budget, routing, tau, rds_path, sam2_builder_kwargs.keys() - options.keys())
-    options |= sam2_builder_kwargs
+    _check_options(budget, routing, tau, rds_path, sam2_options.keys() - options.keys())
+    options |= sam2_options
     weights = None
     if routing != "full" and budget is not None:
-        weights = load_rds(rds_path or _shipped_weights(config_file))
-    predictor = build_model(
-        config_file, ckpt_path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        cls=f"rds_lib.routing.{'engine.RDSVideoPredictorVOS' if options['vos_optimized'] else 'predictor.RDSVideoPredictor'}",
-        overrides=[*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())])
+        if rds_path is None and config_file != "mini":
+            raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
+        weights = load_rds(rds_path or MINI_RDS)
+    cls = "engine.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
+    predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)
     if weights is not None:
-        predictor.set_policy(_make_policy(weights, budget, routing, tau, rds_path))
+        if weights.router is None:
+            raise RDSInputError(
+                f"{rds_path} holds adapters but no router; train it with a budget, or use routing='full'"
+            )
+        predictor.set_policy(_make_policy(weights, budget, routing, tau))
         weights.apply_to(predictor)
         predictor.to(predictor.device)
     if options["vos_optimized"]:
@@ -285,25 +303,17 @@ def build_rds_video_predictor(
 
 
 def _postprocessing():
-    """SAM2's post-processing; without its compiled extension it warns on every frame and fills no holes, so we do not ask."""
+    """SAM2's post-processing, without the hole filling that warns on every frame where SAM2's extension is missing."""
     if importlib.util.find_spec("sam2._C") is not None:
         return POSTPROCESSING
-    log.info("sam2 was built without its extension: small holes in masks are not filled")
+    _logger.info("sam2 was built without its extension: small holes in masks are not filled")
     return [item for item in POSTPROCESSING if "fill_hole_area" not in item]
 
 
-def _make_policy(weights: RDSWeights, budget, routing, tau, rds_path) -> RoutingPolicy:
-    router = weights.router
-    if router is None:
-        raise RDSInputError(f"{rds_path} holds adapters but no router; use a file trained with a budget, or routing='full'")
+def _make_policy(weights: RDSWeights, budget, routing, tau) -> RoutingPolicy:
+    router, tau = weights.router, weights.tau_for(budget) if tau is None else tau
     n_active = round(target_active(budget, router.depth, router.always_on))
-    return RoutingPolicy(FoldedRouter(router), float(budget), routing, weights.tau_for(budget) if tau is None else tau, n_active)
-
-
-def _shipped_weights(config_file):
-    if config_file != "mini":
-        raise RDSInputError(f"no router is shipped for {config_file!r}; name its weights with rds_path, or use routing='full'")
-    return MINI_RDS
+    return RoutingPolicy(FoldedRouter(router), float(budget), routing, tau, n_active)
 
 
 def _check_options(budget, routing, tau, rds_path, unknown):
@@ -314,7 +324,7 @@ def _check_options(budget, routing, tau, rds_path, unknown):
     if tau is not None:
         check_tau(tau)
     if unknown:
-        raise RDSInputError(f"unknown argument {', '.join(sorted(unknown))}; SAM2's builder takes mode, hydra_overrides_extra, "
-                            "apply_postprocessing and vos_optimized")
+        known = "mode, hydra_overrides_extra, apply_postprocessing and vos_optimized"
+        raise RDSInputError(f"unknown argument {', '.join(sorted(unknown))}; SAM2's builder takes {known}")
     if budget is None and rds_path is not None and routing != "full":
-        raise RDSInputError(f"rds_path={str(rds_path)!r} needs a budget in (0, 1]; or use routing='full' for stock SAM2")
+        raise RDSInputError(f"rds_path={str(rds_path)!r} needs a budget in (0, 1]; for stock SAM2 use routing='full'")

@@ -35,7 +35,7 @@ class RoutedClip:
     routes: list = field(default_factory=list)
 
     def encode(self, t, previous):
-        """``encode`` for ``ClipTracker.track``: full on the first frame or without a router, routed afterwards."""
+        """Encode frame t for ``ClipTracker.track``: in full on the first frame or without a router, else routed."""
         tokens = self.backbone.embed(self.images[:, t])
         if previous is None or self.router is None:
             return self.backbone.run(tokens)
@@ -46,28 +46,39 @@ class RoutedClip:
         return self.backbone.run(tokens, route)
 
     def statistics(self) -> dict[str, float]:
-        """Mean active blocks, and the standard deviation of p over clips and frames, averaged over the routed blocks."""
+        """Mean active blocks, and the deviation of p over clips and frames, averaged over the blocks outside K."""
         if not self.routes:
             return {"active": float(self.backbone.depth), "spread": 0.0}
         p = torch.cat(self.probabilities)
         free = torch.ones(p.shape[1], dtype=torch.bool)
         free[list(self.router.always_on)] = False
-        return {"active": round(torch.cat(self.routes).sum(1).mean().item(), 2),
-                "spread": round(p[:, free].std(0, correction=0).mean().item(), 5)}
+        active, spread = torch.cat(self.routes).sum(1).mean(), p[:, free].std(0, correction=0).mean()
+        return {"active": round(active.item(), 2), "spread": round(spread.item(), 5)}
 
 
 def train_rds(
-    tracker: ClipTracker, *, sequences, blocks, budgets, schedule: Schedule, out: Path, workdir: Path,
-    lr_router: float, lr_lora: float, lora_rank: int, router_hidden: int | None = None, config_file: str = "mini",
+    tracker: ClipTracker,
+    *,
+    sequences,
+    blocks,
+    budgets,
+    schedule: Schedule,
+    out: Path,
+    workdir: Path,
+    lr_router: float,
+    lr_lora: float,
+    lora_rank: int,
+    router_hidden: int | None = None,
+    config_file: str = "mini",
 ) -> Path:
     """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
 
     Parameters
     ----------
     tracker : ClipTracker
-        With all its weights frozen; ``clip_tracking.SAM2Clips(model)`` for SAM2. It leaves with adapters on.
+        ``clip_tracking.SAM2Clips(model)`` for SAM2, with the model's weights frozen; it leaves with adapters on.
     sequences : list of Sequence
-        Training videos; see ``datasets.read_dataset``.
+        Training videos.
     blocks : sequence of int
         Blocks that receive adapters, from ``importance.rank_blocks``; without any, the router alone is trained.
     budgets : sequence of float
@@ -89,10 +100,11 @@ def train_rds(
     router = PredictionAwareRouter.for_backbone(backbone, hidden=router_hidden).to(device).train() if budgets else None
     groups = _groups(backbone, router, lr_lora, lr_router)
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
-    run = TrainingRun(workdir, _parts(backbone, router, optimizer), total=schedule.steps, save_every=schedule.save_every,
-                      writes=rank == 0)
-    data = SequenceBatches(sequences, seed=seed * world + rank, batch=schedule.batch, frames=schedule.frames,
-                           size=backbone.image_size, first_step=run.step, steps=schedule.steps - run.step)
+    parts = _parts(backbone, router, optimizer)
+    run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=rank == 0)
+    clips = {"batch": schedule.batch, "frames": schedule.frames, "size": backbone.image_size}
+    todo = {"first_step": run.step, "steps": schedule.steps - run.step}
+    data = SequenceBatches(sequences, seed=seed * world + rank, **clips, **todo)
     label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])
 
     def step_loss(batch, step):
@@ -104,8 +116,8 @@ def train_rds(
 
     fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"RDS, budget {label}", world=world)
     if rank == 0:
-        save_rds(out, router, tracker, budgets=list(budgets), blocks=list(blocks), rank=lora_rank if blocks else 0,
-                 config_file=config_file)
+        lora_rank = lora_rank if blocks else 0
+        save_rds(out, router, tracker, budgets=budgets, blocks=blocks, rank=lora_rank, config_file=config_file)
     return out
 
 
