@@ -5,20 +5,13 @@ from pathlib import Path
 
 from rds_lib.core.artifacts import copy_file, require, write_json, write_text
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.machine import machine_facts
+from rds_lib.core.machine import FILE, machine_facts
 from rds_lib.core.markdown import replace_parts
-from rds_lib.core.paths import REPORTS, ROOT
+from rds_lib.core.paths import PUBLISHED, ROOT, reports
 from rds_lib.pipeline.readme import blocks
 
-DEFAULT = "mini"  # its results lie in reports/ itself, those of another profile in a folder of its name there
-MACHINE = "machine.json"
 PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
 DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
-
-
-def reports_of(profile: str) -> Path:
-    """Return the folder of a profile's committed results."""
-    return REPORTS if profile == DEFAULT else REPORTS / profile
 
 
 def publish(params, workdir: Path) -> list[Path]:
@@ -39,13 +32,13 @@ def publish(params, workdir: Path) -> list[Path]:
     """
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
-    target = reports_of(params.profile)
+    target = reports(params.profile)
     report, figures = (require(name, workdir, stage=name) for name in ("report", "figures"))
     machine = machine_facts() | {"date": datetime.date.today().isoformat()}
     files = {target / file.name: file for file in sorted(report.iterdir())}
     files |= {target / "figures" / file.name: file for file in sorted(figures.iterdir()) if file.name != PAGE}
     documents = {}
-    if params.profile == DEFAULT:  # the page and the README tell of the default profile
+    if params.profile == PUBLISHED:  # the page and the README tell of this one
         files |= {target / PAGE: figures / PAGE}
         texts = blocks(report, machine)
         documents = {path: replace_parts(path.read_text(encoding="utf-8"), texts) for path in DOCUMENTS}
@@ -55,7 +48,7 @@ def publish(params, workdir: Path) -> list[Path]:
     for path in set((target / "figures").glob("figure_*")) - files.keys():
         path.unlink()
         changed.append(path)
-    write_json(target / MACHINE, machine)
+    write_json(target / FILE, machine)
     for path, text in documents.items():
         if path.read_text(encoding="utf-8") != text:
             write_text(path, text)

@@ -9,8 +9,8 @@ from rds_lib.core.artifacts import copy_file, read_table, write_npz, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.products import training_runs, weights_file
 from rds_lib.pipeline.training_runs import adapted_blocks, calibrate_run, train_blocks
+from rds_lib.pipeline.weights import training_runs, weights_file
 from rds_lib.routing.weights import load_rds
 
 
