@@ -16,7 +16,7 @@ from rds_lib.data.images import save_palette_png
 from rds_lib.methods import METHODS
 from rds_lib.methods.slimsam import save_slim
 from rds_lib.model.adapters import add_lora, lora_state_dict
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
@@ -52,7 +52,7 @@ def rds_file(_random_mini, tmp_path_factory):
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)
         add_lora(model, [0, 12, 44], rank=2)
-        router = PredictionAwareRouter(16, 48, always_on_blocks(model.image_encoder.trunk), image_size=192)
+        router = PredictionAwareRouter.for_backbone(backbone_of(model))
         router.mlp[-1].weight.normal_(std=0.5)
         for tensor in lora_state_dict(model).values():
             tensor.normal_(std=0.02)

@@ -8,11 +8,15 @@ from rds_lib.core.parallel import cpu_workers
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.evaluation.products import predictor_for
+from rds_lib.model.clip_tracking import SAM2Clips
+from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate, threshold_curve
 from rds_lib.routing.weights import set_taus
+from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import train_rds
+from rds_lib.training.run import local_device
 
 ROOMS = ("data", "model", "routing", "training")  # code that shapes a training; see dvc.yaml
 
@@ -22,11 +26,12 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     section = params.train
     scratch = CACHE / "train" / f"{name}-{fingerprint(params, budgets, blocks, rank)}"
     sequences, _ = training_sequences(params, workdir)
+    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
     return train_rds(
-        sequences=sequences, blocks=blocks, budgets=budgets, out=scratch / "rds.safetensors", workdir=scratch,
-        seed=section.seed, steps=section.steps, batch=section.batch, frames=section.frames,
-        lr_router=section.lr_router, lr_lora=section.lr_lora, lora_rank=rank, router_hidden=section.router_hidden,
-        config_file=params.model.config, checkpoint=resolve_or_none(params.model.checkpoint))
+        SAM2Clips(model.requires_grad_(False)), sequences=sequences, blocks=blocks, budgets=budgets,
+        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+        out=scratch / "rds.safetensors", workdir=scratch, lr_router=section.lr_router, lr_lora=section.lr_lora,
+        lora_rank=rank, router_hidden=section.router_hidden, config_file=params.model.config)
 
 
 def adapted_blocks(params, workdir: Path) -> list[int]:

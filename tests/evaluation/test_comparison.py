@@ -17,7 +17,8 @@ from rds_lib.evaluation.controls import (
     compare_arms,
     evaluate_sources,
     mean_of_plans,
-    summarise,
+    objects_table,
+    score_table,
 )
 from rds_lib.evaluation.scores import Scores
 from rds_lib.methods.static import PLANS
@@ -58,7 +59,7 @@ def test_the_oracle_is_at_least_as_good_as_every_plan():
 def test_the_summary_has_points_intervals_and_active_blocks():
     arms = {"set": {("RDS", 0.5): FIXED[1], ("SAM2", 1.0): scores({("a", 1): 0.5, ("b", 1): 0.7}),
                     ("YT", 0.5): scores({("a", 1): 0.5}, metric="G", value=0.25)}}
-    table = summarise(arms, generator=np.random.default_rng(0), n=200).set_index("method")
+    table = score_table(arms, seed=0, n=200).set_index("method")
     assert table.loc["RDS", ["value", "active_blocks", "sequences", "objects"]].tolist() == [pytest.approx(56.6667), 2, 2, 3]
     assert table.loc["RDS", "ci_low"] == 45 and table.loc["RDS", "ci_high"] == 80
     assert np.isnan(table.loc["SAM2", "active_blocks"]) and table.loc["SAM2", "value"] == 60
@@ -69,11 +70,22 @@ def test_rds_is_compared_with_its_own_level_and_with_the_full_models():
     one = scores({("a", 1): 0.5})
     group = {("copy first mask", 0.0): one, ("SAM2", 1.0): one, ("SAM2 + I-LoRA", 1.0): one, ("RDS", 0.5): scores({("a", 1): 0.7}),
              ("RDS", 0.8): one, ("random routes", 0.5): one, ("random routes", 0.8): one}
-    table = compare_arms({"set": group}, generator=np.random.default_rng(0), n=20)
+    table = compare_arms(objects_table({"set": group}), seed=0, n=20)
     found = {(row.level, row.against): row.effect for row in table.itertuples()}
     assert found == {
         (0.5, "SAM2"): 20, (0.5, "SAM2 + I-LoRA"): 20, (0.5, "random routes"): 20,
         (0.8, "SAM2"): 0, (0.8, "SAM2 + I-LoRA"): 0, (0.8, "random routes"): 0}
+
+
+def test_no_number_depends_on_the_order_of_the_arms():
+    rng = np.random.default_rng(0)
+    names = [(f"s{n}", 1) for n in range(6)]
+    group = {key: scores(dict(zip(names, rng.random(6)))) for key in (("SAM2", 1.0), ("RDS", 0.5), ("PBD", 0.5))}
+    first, turned = ({"set": arms} for arms in (group, dict(reversed(group.items()))))
+    tables = [score_table(arms, seed=0, n=50).sort_values("method", ignore_index=True) for arms in (first, turned)]
+    assert tables[0].equals(tables[1])
+    pairs = [compare_arms(objects_table(arms), seed=0, n=50).sort_values("against", ignore_index=True) for arms in (first, turned)]
+    assert pairs[0].equals(pairs[1]) and len(pairs[0]) == 2
 
 
 @pytest.fixture(scope="module")

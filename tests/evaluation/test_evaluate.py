@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.evaluation.scores import Job, Scores, paired_difference, score_jobs, score_tracker
+from rds_lib.evaluation.scores import Job, Scores, score_jobs, score_tracker
 from rds_lib.methods.static import fixed_route, random_routes
 from rds_lib.metrics.masks import score_masks
 from rds_lib.model.track import box_of, click_of, copy_first_mask, separate, track_sequence
@@ -229,12 +229,3 @@ def test_calibration_meets_the_target_within_one_block(predictor, sequences):
     tables = [track_sequence(predictor, s).routes.assign(sequence=s.name) for s in sequences[:2]]
     assert abs(mean_active(pd.concat(tables)) - goal) < 1, "and so it does when tracking"
     predictor.set_policy(before)
-
-
-def test_differences_are_paired_by_object_and_resampled_by_sequence():
-    first = scores({("a", 1): 0.9, ("a", 2): 0.7, ("b", 1): 0.5})
-    second = scores({("b", 1): 0.4, ("a", 2): 0.7, ("a", 1): 0.8})
-    found = paired_difference(first, second, generator=np.random.default_rng(0), n=500)
-    assert found["effect"] == pytest.approx(100 * 0.2 / 3)
-    assert found["ci_low"] == pytest.approx(5) and found["ci_high"] == pytest.approx(10), "sequence means are 5 and 10"
-    assert paired_difference(first, first, generator=np.random.default_rng(0), n=50) == {"effect": 0, "ci_low": 0, "ci_high": 0}

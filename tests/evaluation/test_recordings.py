@@ -10,10 +10,12 @@ from rds_lib.data.datasets import write_masks
 from rds_lib.data.sources import Source
 from rds_lib.evaluation.recordings import make_run, read_recordings, record, recorded_names
 from rds_lib.metrics.masks import score_frames
+from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import copy_first_mask
 from rds_lib.routing.predictor import build_rds_video_predictor
 
 K = (0, 2, 8, 44, 47)
+SHAPE = EncoderShape(48, K[:-1], K)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def evaluation(sequences, tmp_path_factory):
 
 def test_quality_is_what_the_metrics_say_frame_by_frame(evaluation, source, sequences):
     assert recorded_names(evaluation, source) == ["SAM2", "RDS 0.5"]
-    recordings = read_recordings(evaluation, source, always_on=K)
+    recordings = read_recordings(evaluation, source, shape=SHAPE)
     assert [one.name for one in recordings] == [one.name for one in sequences]
     for recording, sequence in zip(recordings, sequences):
         for run in recording.runs:
@@ -52,7 +54,7 @@ def test_quality_is_what_the_metrics_say_frame_by_frame(evaluation, source, sequ
 
 
 def test_frames_without_a_route_ran_everything(evaluation, source, sequences):
-    (recording,) = read_recordings(evaluation, source, names=[sequences[2].name], always_on=K)
+    (recording,) = read_recordings(evaluation, source, names=[sequences[2].name], shape=SHAPE)
     run = recording.run("RDS 0.5")
     assert run.reasons == ("full", "routed", "routed", "routed", "full")
     assert run.active.sum(1).tolist() == [48, 12, 12, 12, 48] and run.active_blocks == 12
@@ -62,8 +64,8 @@ def test_frames_without_a_route_ran_everything(evaluation, source, sequences):
 
 def test_unknown_videos_and_runs_are_named(evaluation, source, sequences):
     with pytest.raises(RDSInputError, match="clips has no video nowhere; it has: .*" + sequences[1].name):
-        read_recordings(evaluation, source, names=[sequences[0].name, "nowhere"], always_on=K)
-    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name], always_on=K)
+        read_recordings(evaluation, source, names=[sequences[0].name, "nowhere"], shape=SHAPE)
+    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name], shape=SHAPE)
     with pytest.raises(RDSInputError, match="no run 'RDS 0.9'; it has: SAM2, RDS 0.5"):
         recording.run("RDS 0.9")
 

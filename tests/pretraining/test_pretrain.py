@@ -18,7 +18,8 @@ from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.writers import write_dataset
 from rds_lib.model.sam2 import build_model, set_image_size
-from rds_lib.pretraining import pretrain as module, stage
+from rds_lib.pipeline import pretrain as stage
+from rds_lib.pretraining import pretrain as module
 from rds_lib.pretraining.batches import REAL_SHARE, PretrainBatches
 from rds_lib.pretraining.pretrain import draw_route, export_weights, held_out_iou, pretrain
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.metrics.statistics import Interval
 from rds_lib.report.claims import VERDICTS, Claim, as_page, judge, the_claims
 from rds_lib.report.evidence import (
     Evidence,
-    Finding,
     beyond_the_prefix,
     difference,
     extra_variation,
@@ -54,7 +54,7 @@ def test_a_difference_is_reproduced_only_where_the_whole_interval_is_on_its_side
     worse, alike, full = (difference("RDS", 0.4, *other)(e) for other in (("worse",), ("alike",), ("SAM2", 1.0)))
     assert worse.effect == pytest.approx(5) and 2 < worse.low < 5 < worse.high
     assert alike.low < 0 < alike.effect < alike.high
-    assert full == pytest.approx(Finding(-1, -1, -1))
+    assert full == pytest.approx(Interval(-1, -1, -1))
     claims = [Claim(str(n), "c", "s", "t", "u", difference("RDS", 0.4, *other), above=above)
               for n, (other, above) in enumerate([(("worse",), 0), (("alike",), 0), (("SAM2", 1.0), 0), (("SAM2", 1.0), -2), (("absent",), 0)])]
     assert judge(claims, e)["verdict"].tolist() == [VERDICTS[0], VERDICTS[1], VERDICTS[1], VERDICTS[0], VERDICTS[2]]
@@ -145,7 +145,7 @@ def test_speed_at_equal_quality_takes_the_fastest_budget_that_is_as_good():
     e = evidence(objects=[arm("RDS", 0.8, BASE + 2), arm("RDS", 0.4, BASE), arm("DyT", 0.8, BASE + 1), arm("DyT", 0.4, BASE - 1)])
     e = dataclasses.replace(e, speed=quick(fps))
     found = speed_at_equal_quality("DyT")(e)
-    assert found == pytest.approx(Finding(*[((12 / 6) * (20 / 8)) ** 0.5] * 3))
+    assert found == pytest.approx(Interval(*[((12 / 6) * (20 / 8)) ** 0.5] * 3))
     better = dataclasses.replace(e, objects=pd.concat([e.objects[e.objects["method"] == "RDS"], arm("DyT", 0.8, BASE + 9)]))
     assert np.isnan(speed_at_equal_quality("DyT")(better).effect), "no budget is as good: nothing to compare"
     mixed = dataclasses.replace(e, objects=pd.concat([e.objects[e.objects["method"] == "RDS"], arm("DyT", 0.8, BASE + 9), arm("DyT", 0.4, BASE - 1)]))

@@ -1,6 +1,5 @@
 """Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and ship their weights."""
 
-import argparse
 import hashlib
 from functools import partial
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import copy_file, read_table, write_table
-from rds_lib.core.params import load_params
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
 
 
-def run_pretrain(params, workdir: Path, out: Path) -> None:
+def run(params, workdir: Path, out: Path) -> None:
     """Train both mini models, score them on held-out clips, and outside smoke runs ship their weights.
 
     Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv`` and ``scores.csv`` with a column ``model``.
@@ -54,16 +52,3 @@ def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: 
     rows = [{"clips": name, "prompt": kind, "iou": score(bsds_root=root, kind=kind)}
             for name, root in roots.items() for kind in PROMPT_SHARES]
     return pd.DataFrame(rows).round(4)
-
-
-def main() -> None:
-    """Train one mini model by itself, on one device or under ``torchrun`` on several; the stage then finds it finished."""
-    parser = argparse.ArgumentParser(prog="python -m rds_lib.pretraining.stage", description=main.__doc__)
-    parser.add_argument("--profile", default=None, help="by default the one that params.yaml names")
-    parser.add_argument("--model", choices=list(SHIPPED), default="mini")
-    options = parser.parse_args()
-    train_model(load_params(options.profile), options.model)
-
-
-if __name__ == "__main__":
-    main()
