@@ -1,6 +1,7 @@
 """What many tests share: a mini SAM2 with random weights, a tiny generated set in the layout of DAVIS 2017, made-up products."""
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from rds_lib.core.artifacts import write_table, write_tensors
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import save_palette_png
-from rds_lib.methods.files import gated, prepare, save_baseline
+from rds_lib.methods import METHODS
 from rds_lib.methods.slimsam import save_slim
 from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.backbone import backbone_of
@@ -84,15 +85,16 @@ def baselines_folder(_random_mini, tmp_path_factory):
     """Files of all four methods at level 0.5 (SlimSAM: 6/9, though nothing is pruned), with gates that split what they see."""
     folder = tmp_path_factory.mktemp("products") / "baselines"
     generator = torch.Generator().manual_seed(0)
-    for method in ("pbd", "dyt", "adavit"):
+    for method in (METHODS["pbd"], METHODS["dyt"], METHODS["adavit"]):
         model = copy.deepcopy(_random_mini)
-        options = {"method": method, "level": 0.5, "blocks": [0, 12, 44], "rank": 2, "reading": "A", "width": 4}
-        prepare(model, **options)
-        for module in gated(model):
-            layer = module.dispatcher if method == "dyt" else module.policy[1]
+        options = {"level": 0.5, "blocks": [0, 12, 44], "rank": 2, "reading": "A", "width": 4}
+        method.prepare(model, **options)
+        for module in method.gates(model):
+            *_, layer = module.decider.modules()
             layer.weight.data.normal_(0, 1, generator=generator)
             layer.bias.data.normal_(0, 1, generator=generator)
-        save_baseline(folder / method / "0.5.safetensors", model, options | {"threshold": 0.0, "config_file": "mini"})
+        path = folder / method.name / "0.5.safetensors"
+        method.save(path, model, **options, threshold=0.0, config_file="mini")
     save_slim(folder / "slimsam" / "6.safetensors", _random_mini, {})
     return folder
 
@@ -133,3 +135,28 @@ def figure_products(davis_root, sequences, tmp_path_factory):
         {"arm": ["SAM2", "full", "PBD_0.4", "RDS_0.8", "RDS_0.4"], "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0], "encoder_ms": 8.0, "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
          "active_blocks": [48, 48, 24, 39, 22], "device": "CPU", "dtype": "float32"}))
     return params, folder
+
+
+class Killed(BaseException):
+    """Stands for a process that ends in the middle."""
+
+
+@pytest.fixture(scope="session")
+def stopped_at():
+    """``with stopped_at(module, name, call):`` ends its block as a kill would, at the ``call``-th call of a function."""
+
+    @contextmanager
+    def stop(module, name, call):
+        original, calls = getattr(module, name), []
+
+        def once_too_often(*args, **options):
+            calls.append(1)
+            if len(calls) == call:
+                raise Killed
+            return original(*args, **options)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(module, name, once_too_often)
+            yield
+
+    return stop

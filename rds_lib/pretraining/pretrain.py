@@ -58,7 +58,7 @@ def pretrain(
     torch.set_flush_denormal(True)
     model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
     total = sum(phase[3] for phase in phases)
-    optimizer = torch.optim.AdamW(_groups(model, lr, weight_decay))
+    optimizer = torch.optim.AdamW(parameter_groups(model, lr, weight_decay))
     average = Averaged(model, EMA_DECAY)
     run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total,
                       save_every=save_every, writes=rank == 0)
@@ -116,7 +116,7 @@ def _build(seed, config_file, start_from, compile_blocks):
     return model
 
 
-def _groups(model, lr, weight_decay):
+def parameter_groups(model, lr: float, weight_decay: float) -> list[dict]:
     """Weight decay on matrices only, as in SAM2's recipe."""
     return [
         {"params": [p for p in model.parameters() if p.dim() > 1], "peak": lr, "weight_decay": weight_decay},
