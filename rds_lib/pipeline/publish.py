@@ -3,7 +3,7 @@
 import datetime
 from pathlib import Path
 
-from rds_lib.core.artifacts import copy_file, require, write_json, write_text
+from rds_lib.core.artifacts import require, write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.machine import FILE, machine_facts
 from rds_lib.core.markdown import replace_parts
@@ -32,25 +32,20 @@ def publish(params, workdir: Path) -> list[Path]:
     """
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
-    target = reports(params.profile)
-    report, figures = (require(name, workdir, stage=name) for name in ("report", "figures"))
-    machine = machine_facts() | {"date": datetime.date.today().isoformat()}
-    files = {target / file.name: file for file in sorted(report.iterdir())}
-    files |= {target / "figures" / file.name: file for file in sorted(figures.iterdir()) if file.name != PAGE}
-    documents = {}
+    target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
+    report, figures, page = (require(name, workdir, stage=name.partition("/")[0])
+                             for name in ("report", "figures", f"figures/{PAGE}"))
+    contents = {target / file.name: file.read_bytes() for file in report.iterdir()}
+    contents |= {target / "figures" / file.name: file.read_bytes() for file in figures.iterdir() if file != page}
     if params.profile == PUBLISHED:  # the page and the README tell of this one
-        files |= {target / PAGE: figures / PAGE}
         texts = blocks(report, machine)
-        documents = {path: replace_parts(path.read_text(encoding="utf-8"), texts) for path in DOCUMENTS}
-    changed = [path for path, file in files.items() if not path.is_file() or path.read_bytes() != file.read_bytes()]
+        contents |= {target / PAGE: page.read_bytes()}
+        contents |= {path: replace_parts(path.read_text(encoding="utf-8"), texts).encode() for path in DOCUMENTS}
+    stale = set((target / "figures").glob("figure_*")) - contents.keys()
+    changed = [path for path, content in contents.items() if not path.is_file() or path.read_bytes() != content]
     for path in changed:
-        copy_file(files[path], path)
-    for path in set((target / "figures").glob("figure_*")) - files.keys():
+        write_bytes(path, contents[path])
+    for path in stale:
         path.unlink()
-        changed.append(path)
     write_json(target / FILE, machine)
-    for path, text in documents.items():
-        if path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
-    return sorted(changed)
+    return sorted([*changed, *stale])

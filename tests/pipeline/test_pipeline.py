@@ -184,7 +184,8 @@ def test_every_stage_that_an_error_names_can_be_run():
     ("baselines/placement", "baselines"), ("train", "train"), ("importance/importance.csv", "importance"),
     ("data", "data")])
 def test_a_missing_product_is_named_with_the_stage_that_makes_it(product, stage, tmp_path):
-    with pytest.raises(RDSInputError, match=rf"{product.partition('/')[0]} is missing; make it with: dvc repro {stage}$"):
+    folder = product.partition("/")[0]
+    with pytest.raises(RDSInputError, match=rf"{folder} is missing; make it with: dvc repro {stage}$"):
         require(product, load_params("mini"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
