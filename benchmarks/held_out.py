@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from rds_lib.model.sam2 import build_model
-from rds_lib.pretraining.stage import score_held_out
+from rds_lib.pipeline.pretrain import score_held_out
 
 SEED = 99
 

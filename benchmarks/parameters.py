@@ -6,7 +6,7 @@
 import argparse
 
 from rds_lib.model.adapters import add_lora, lora_state_dict
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.router import PredictionAwareRouter
 
@@ -18,9 +18,8 @@ def main():
     parser.add_argument("--rank", type=int, default=16)
     rank = parser.parse_args().rank
     model = build_model("configs/sam2.1/sam2.1_hiera_l.yaml", False)
-    trunk = model.image_encoder.trunk
     total = sum(p.numel() for p in model.parameters())
-    router = PredictionAwareRouter(144, len(trunk.blocks), always_on_blocks(trunk), image_size=model.image_size)
+    router = PredictionAwareRouter.for_backbone(backbone_of(model))
     adapters = sum(t.numel() for t in lora_state_dict(add_lora(model, PAPER_BLOCKS, rank=rank)).values())
     routing = sum(p.numel() for p in router.parameters())
     print(f"SAM2.1 Hiera-L {total / 1e6:.2f} M; router {routing / 1e6:.2f} M; I-LoRA on {len(PAPER_BLOCKS)} blocks at rank {rank} "

@@ -9,14 +9,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rds_lib import load_params
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table
 from rds_lib.data.sources import Source
-from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, summarise
+from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, objects_table, score_table
 
 
 def main():
@@ -30,10 +29,10 @@ def main():
     with tempfile.TemporaryDirectory() as keep:
         source = Source("real", options.root, "davis2017", options.split)
         arms = evaluate_sources(params, [source], folder, ranking=ranking, keep=Path(keep))["real"]
-    generator, n = np.random.default_rng(params.evaluation.seed), params.evaluation.bootstrap
+    resampling = {"seed": params.evaluation.seed, "n": params.evaluation.bootstrap}
     by_sequence = pd.DataFrame({f"{method} {level}": 100 * scores.objects.groupby("sequence")["JF"].mean()
                                 for (method, level), scores in arms.items()}).T
-    for table in (summarise({"real": arms}, generator=generator, n=n), compare_arms({"real": arms}, generator=generator, n=n),
+    for table in (score_table({"real": arms}, **resampling), compare_arms(objects_table({"real": arms}), **resampling),
                   box_scores({"real": arms})):
         print(table.drop(columns="dataset").round(1).to_string(index=False), end="\n\n")
     print(by_sequence.round(1).to_string())

@@ -14,9 +14,9 @@ from rds_lib import load_params
 from rds_lib.core import paths
 from rds_lib.data.batches import fit_clip, to_model_input
 from rds_lib.data.sources import validation_sources
-from rds_lib.evaluation.products import weights_file
-from rds_lib.model.encoder import embed_patches
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.weights import weights_file
 from rds_lib.routing.weights import load_rds
 
 
@@ -30,7 +30,7 @@ def features_of(sequence, model, router):
         for mask in sequence.masks(t).values():
             union |= mask
         frame, mask = fit_clip([sequence.frame(t)], union[None], model.image_size)
-        tokens = embed_patches(model.image_encoder.trunk, to_model_input(frame))
+        tokens = backbone_of(model).embed(to_model_input(frame))
         rated.append(router.probabilities(tokens, torch.from_numpy(mask[:, None].astype("float32")) - 0.5)[0])
     hook.remove()
     return torch.stack(pooled), torch.stack(rated)

@@ -1,48 +1,72 @@
-"""What a cached training depends on, as one short hash: code folders, data, parameters, base weights."""
+"""A short hash of everything that a cached training depends on: code, data, parameters, base weights."""
 
 import hashlib
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 from rds_lib.core import paths
 
 
-def folder_digest(folder: Path, *, suffix: str = "") -> str:
-    """SHA-256 of the names and contents of all files below a folder, ``__pycache__`` left out."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob(f"*{suffix}")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def listing_digest(folder: Path) -> str:
-    """SHA-256 of the names, sizes and times of all files below a folder: what changes when a data set does."""
-    rows = sorted((path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-                  for path in Path(folder).rglob("*") if path.is_file())
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
-
-
 def training_key(params, rooms: Iterable[str], *parts) -> str:
-    """Short hash of all that a training depends on: a change starts afresh, nothing else does.
+    """Hash all that a training depends on, so that a change starts it afresh and nothing else does.
 
     Parameters
     ----------
     params : Params
-        Sections ``model``, ``clips`` and ``data`` count, the data sets that they name, and the base weights with their config.
+        Section ``model`` counts, with its config and base weights, and the training clips that ``data`` names.
     rooms : iterable of str
-        Folders of ``rds_lib`` whose code shapes the training; those that ``dvc.yaml`` lists for its stage.
+        Folders or files of ``rds_lib`` whose code shapes the training; the folders that ``dvc.yaml`` lists for it.
     *parts
-        Whatever else the training is given.
+        Whatever else the training is given; compared by ``repr``.
+
+    Returns
+    -------
+    str
+        Twelve hexadecimal digits.
     """
-    digest = hashlib.sha256(repr((params.model, params.clips, params.data, *parts)).encode())
-    checkpoint = paths.resolve_or_none(params.model.checkpoint)
-    for file in [checkpoint] if checkpoint else sorted(paths.MINI_SAM2.glob("mini_sam2*.[sy]*")):
-        digest.update(file.read_bytes())
+    digest = hashlib.sha256(repr((params.model, parts, version("sam2"))).encode())
+    for file in _base_files(params):
+        digest.update(file_digest(file))
     for room in rooms:
-        digest.update(folder_digest(paths.ROOT / "rds_lib" / room, suffix=".py").encode())
-    if params.data.generated:
-        digest.update((paths.ROOT / "data.dvc").read_bytes())
-    for root in filter(None, (params.data.davis_root, params.data.sav_root, params.data.ytvos_root)):
-        digest.update(listing_digest(paths.resolve(root)).encode())
+        digest.update(code_digest(paths.ROOT / "rds_lib" / room))
+    digest.update(_data_digest(params))
     return digest.hexdigest()[:12]
+
+
+def file_digest(file: Path) -> bytes:
+    """SHA-256 of a file's name and content; checkpoints are not read into memory."""
+    with Path(file).open("rb") as content:
+        return Path(file).name.encode() + hashlib.file_digest(content, "sha256").digest()
+
+
+def code_digest(path: Path) -> bytes:
+    """SHA-256 of a Python file, or of the names and contents of all Python files below a folder."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such code; mend the list of rooms")
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        digest.update(file.relative_to(path.parent).as_posix().encode() + file_digest(file))
+    return digest.digest()
+
+
+def listing_digest(folder: Path) -> bytes:
+    """SHA-256 of the names, sizes and times of all files below a folder: cheap for a large data set."""
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    rows = sorted((file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return hashlib.sha256(repr(rows).encode()).digest()
+
+
+def _base_files(params) -> list[Path]:
+    """The mini models' configs, and the weights that the training starts from."""
+    checkpoint = paths.resolve_or_none(params.model.checkpoint)
+    weights = [checkpoint] if checkpoint else sorted(paths.MINI_SAM2.glob("mini_sam2*.safetensors"))
+    return [*sorted(paths.MINI_SAM2.glob("mini_sam2*.yaml")), *weights]
+
+
+def _data_digest(params) -> bytes:
+    if not params.data.generated:
+        return listing_digest(paths.resolve(params.data.davis_root))
+    drawn = repr(params.clips).encode()  # a smoke run draws them with the code of room data
+    return drawn if params.is_smoke else drawn + file_digest(paths.ROOT / "data.dvc")  # which holds the hash of data/

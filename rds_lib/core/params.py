@@ -1,15 +1,15 @@
-"""Typed, frozen parameters of a profile: the only module that reads a parameter file.
+"""Typed, frozen parameters of a profile. No other module reads a parameter file.
 
-``params.yaml`` names the default profile, ``params/<profile>.yaml`` holds one section per stage.
-The files are read with the parser DVC uses, so that both see the same numbers.
+``params.yaml`` names the default profile; ``params/<profile>.yaml`` holds one section per stage.
+The files are read with DVC's own parser, so that both see the same numbers.
 """
 
 import difflib
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -17,44 +17,30 @@ from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
 
 
-def _in(interval: str) -> AfterValidator:
-    """Return a check that a number lies in an interval written as ``(0, 1]``."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
-
-    def check(value: float) -> float:
-        above = value > low if interval[0] == "(" else value >= low
-        below = value < high if interval[-1] == ")" else value <= high
-        if not (above and below):
-            raise ValueError(f"allowed range {interval}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _length(allowed: Callable[[int], bool], words: str) -> AfterValidator:
-    """Return a check on the number of items in a list."""
+def _length(*allowed: int, words: str) -> AfterValidator:
+    """Return a check that a list has one of the allowed lengths."""
 
     def check(value: tuple) -> tuple:
-        if not allowed(len(value)):
-            raise ValueError(f"{words} expected, got {len(value)}")
+        if len(value) not in allowed:
+            raise ValueError(f"{words} expected, got {len(value)} numbers")
         return value
 
     return AfterValidator(check)
 
 
 _FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-_NotEmpty = _length(lambda n: n >= 1, "at least one item")
+_NotEmpty = Field(min_length=1)
 
-Seed = Annotated[int, _in("[0, 4294967295]")]
-Count = Annotated[int, _in("[1, inf)")]
-CountOrNone = Annotated[int, _in("[0, inf)")]
-Frames = Annotated[int, _in("[2, inf)")]
-Side = Annotated[int, _in("[32, 4096]")]
-Budget = Annotated[float, _in("(0, 1]")]
-Rate = Annotated[float, _in("(0, 1)")]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Frames = Annotated[int, Field(ge=2)]
+Side = Annotated[int, Field(ge=32, le=4096)]
+Budget = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
 Budgets = Annotated[tuple[Budget, ...], _FromList, _NotEmpty]
-Levels = Annotated[tuple[Annotated[float, _in("[0.4, 1]")], ...], _FromList, _NotEmpty]  # rows of Table 9
-Ninths = Annotated[tuple[Annotated[int, _in("[4, 9]")], ...], _FromList, _NotEmpty]
+Levels = Annotated[tuple[Annotated[float, Field(ge=0.4, le=1)], ...], _FromList, _NotEmpty]  # rows of Table 9
+Ninths = Annotated[tuple[Annotated[int, Field(ge=4, le=9)], ...], _FromList, _NotEmpty]
 Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config, checkpoint or ""
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
@@ -64,18 +50,18 @@ Dataset = Literal["davis", "sav", "ytvos"]
 class Section(BaseModel):
     """One section of a profile: frozen, strict types, no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Model(Section):
-    """Which SAM2: ``mini`` or a config name of the sam2 package; ``""`` takes the shipped weights."""
+    """The SAM2 to work on: ``mini`` or a config of the sam2 package. Checkpoint ``""`` means the shipped weights."""
 
     config: str
     checkpoint: str
 
 
 class Clips(Section):
-    """The generated video sets: numbers of clips, frames per clip, pixels."""
+    """The generated video sets: clips per split, frames per clip, size of a frame in px."""
 
     seed: Seed
     train: Count
@@ -89,7 +75,7 @@ class Clips(Section):
 
 
 class Data(Section):
-    """Whether to draw clips, the roots of real sets (``""``: none), and how many clips to show."""
+    """Whether to use generated clips, the roots of real data sets (``""`` for none), and how many clips to show."""
 
     generated: bool
     davis_root: str
@@ -99,16 +85,16 @@ class Data(Section):
 
 
 class Importance(Section):
-    """Block importance: clips and frames it is measured on, blocks that I-LoRA adapts."""
+    """Block importance: clips and frames to measure it on, and the number of blocks that I-LoRA adapts."""
 
     seed: Seed
     clips: Count
     frames: Frames
-    k_sel: Annotated[int, _in("[5, 48]")]
+    k_sel: Annotated[int, Field(ge=5, le=48)]
 
 
 class Train(Section):
-    """The RDS loop: one router per budget. Thresholds are calibrated on the first ``calibration_frames`` of each video."""
+    """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video."""
 
     seed: Seed
     budgets: Budgets
@@ -123,12 +109,12 @@ class Train(Section):
 
 
 class Baselines(Section):
-    """The methods that RDS is compared with. Clips, frames, steps, adapters' rank and rate are those of ``train``.
+    """The methods that RDS is compared with. Clips, frames, steps, rank and learning rate are those of ``train``.
 
-    ``levels``: rows of PBD, DyT and AdaViT; ``ninths``: of SlimSAM. ``reading``: of PBD's drop set. ``match_macs``: DyT keeps
-    as many tokens as give it the work of RDS at its level, not the level's share. ``lr_dispatcher``: DyT's, which look at raw
-    tokens, ``lr_policy``: AdaViT's, which look at normalised ones. ``placement_budget``: where I-LoRA's blocks are compared
-    with other choices of blocks.
+    ``levels`` are the rows of PBD, DyT and AdaViT, ``ninths`` those of SlimSAM (6 keeps 6/9 of the channels).
+    ``reading`` picks PBD's drop set. With ``match_macs`` DyT keeps as many tokens as match the work of RDS at the same
+    level. ``lr_dispatcher`` is DyT's rate, whose gates see raw tokens; ``lr_policy`` is AdaViT's, whose gates see
+    normalised ones. At ``placement_budget`` I-LoRA's choice of blocks is compared with other choices.
     """
 
     levels: Levels
@@ -146,7 +132,10 @@ class Baselines(Section):
 
 
 class Evaluation(Section):
-    """What is scored; ``bootstrap`` counts resamples, ``fixed_routes`` random static plans, ``smaller`` other models to compare with."""
+    """What is scored: RDS at ``budgets``, ``fixed_routes`` random static plans and the ``smaller`` models.
+
+    ``bootstrap`` is the number of resamples behind each interval.
+    """
 
     seed: Seed
     budgets: Budgets
@@ -157,7 +146,7 @@ class Evaluation(Section):
 
 
 class Benchmark(Section):
-    """The timing protocol: frames timed after ``warmup`` frames, ``repeats`` times."""
+    """The timing protocol: ``warmup`` untimed frames, then ``frames`` timed ones, ``repeats`` times over."""
 
     budgets: Budgets
     frames: Frames
@@ -167,12 +156,15 @@ class Benchmark(Section):
 
 
 class Pretrain(Section):
-    """The mini base model; optional are objects cut from the photographs of ``bsds_root``, videos of ``davis_root``, and a folder of weights to ``start_from``."""
+    """Training of the mini base model.
+
+    Optional: a folder of weights to ``start_from``, BSDS500 photographs to cut objects from, DAVIS-shaped videos.
+    """
 
     seed: Seed
     phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
     lr: Rate
-    drop_path: Annotated[float, _in("[0, 1)")]
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
     start_from: str
     bsds_root: str
     davis_root: str
@@ -181,19 +173,22 @@ class Pretrain(Section):
 
 
 class YourVideo(Section):
-    """A video of the reader's own; ``""`` generates one. The prompt is a mask file, a box or a click; ``rds`` a file of router and adapters."""
+    """Your own video; ``""`` generates one.
+
+    Prompt it with a mask file, a box or a click. ``rds`` is a file of router and adapters.
+    """
 
     video: str
     prompt: str
-    box: Annotated[tuple[float, ...], _FromList, _length((0, 4).__contains__, "x0, y0, x1, y1 or an empty list")]
-    click: Annotated[tuple[float, ...], _FromList, _length((0, 2).__contains__, "x, y or an empty list")]
+    box: Annotated[tuple[float, ...], _FromList, _length(0, 4, words="x0, y0, x1, y1 or an empty list")]
+    click: Annotated[tuple[float, ...], _FromList, _length(0, 2, words="x, y or an empty list")]
     budget: Budget
     rds: str
     out: str
 
 
 class Figures(Section):
-    """The paper's figures: videos whose routes are drawn and videos whose frames are compared, by name, and at which budget."""
+    """The paper's figures: the videos whose routes are drawn, those whose frames are compared, and the budget."""
 
     videos: Names
     compared: Names
@@ -201,14 +196,14 @@ class Figures(Section):
 
 
 class Inspect(Section):
-    """The routing inspector: the videos to choose from, by name, and the two runs it opens with."""
+    """The routing inspector: the videos on its menu, and the two runs it opens with."""
 
     videos: Names
-    runs: Annotated[tuple[str, ...], _FromList, _length((2).__eq__, "two runs")]
+    runs: Annotated[tuple[str, str], _FromList]
 
 
 class Params(BaseModel):
-    """All sections of one profile, and its name."""
+    """All sections of one profile, and the profile's name."""
 
     model_config = Section.model_config
 
@@ -228,11 +223,11 @@ class Params(BaseModel):
 
     @property
     def is_smoke(self) -> bool:
-        """Whether this is the profile of stored outputs and tests, in which a stage builds the products that it lacks."""
+        """Whether this is the profile of tests and stored outputs, in which a stage builds missing inputs itself."""
         return self.profile == "smoke"
 
     def with_section(self, name: str, **values) -> "Params":
-        """Return a copy in which one section has other values, checked like a file; for a notebook's parameters cell."""
+        """Return a copy with other values in one section, checked as a file is; for a notebook's parameters cell."""
         try:
             section = type(getattr(self, name)).model_validate({**getattr(self, name).model_dump(), **values})
         except ValidationError as error:
@@ -247,10 +242,9 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     Parameters
     ----------
     profile : str, optional
-        ``smoke``, ``mini``, ``paper`` or any other file in ``params/``; by default the one that
-        ``params.yaml`` names.
+        ``smoke``, ``mini``, ``paper`` or any other file in ``params/``. The default is the one in ``params.yaml``.
     path : str or Path, optional
-        A parameter file elsewhere. The profile's name is then the file's stem, unless given.
+        A parameter file elsewhere; the profile is then named after it, unless ``profile`` is given.
 
     Returns
     -------
@@ -260,8 +254,8 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     Raises
     ------
     RDSInputError
-        If the file is missing or unreadable, or a key is unknown, missing or out of range; the
-        message names file, key, value and what is allowed.
+        If the file is missing or unreadable, or a key is unknown, missing or out of range. The message names the
+        file, the key, its value and what is allowed.
     """
     if path is None:
         profile = profile or _default_profile()
@@ -297,7 +291,7 @@ def _read(path: Path) -> dict:
 
 
 def _explain(item: dict, inside: tuple = ()) -> str:
-    """Turn one pydantic error into: key = value: what is wrong and what is allowed; ``inside`` names the section."""
+    """Word one pydantic error as ``key = value: what is allowed``; ``inside`` is the section the error lies in."""
     item = {**item, "loc": (*inside, *item["loc"])}
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "missing":
@@ -307,7 +301,8 @@ def _explain(item: dict, inside: tuple = ()) -> str:
         close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
         return f"{key} is unknown; {hint}"
-    return f"{key} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
+    allowed = re.sub("^(Input|Value|Tuple) should", "must", item["msg"].removeprefix("Value error, "))
+    return f"{key} = {item['input']!r}: {allowed}"
 
 
 def _fields(loc: tuple) -> dict:

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,43 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
 IMAGE_STD = (0.229, 0.224, 0.225)
 # the container is named by the suffix: a playlist that calls itself a video must not open other files
 VIDEO_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
+_kept: "KeptFrames | None" = None  # in force inside `kept_frames`
+
+
+class KeptFrames:
+    """Model-sized frames of folders, held in memory: first come, first kept, up to ``room`` bytes."""
+
+    def __init__(self, room: int):
+        self.room, self._videos = room, {}
+
+    def get(self, folder: str | Path, image_size: int) -> tuple[torch.Tensor, int, int]:
+        """What `load_video` gives for a folder, from memory where it was kept."""
+        key = str(folder), image_size
+        if key in self._videos:
+            return self._videos[key]
+        video = _load(folder, image_size)
+        if video[0].nbytes <= self.room:
+            self._videos[key] = video
+            self.room -= video[0].nbytes
+        else:
+            self.room = 0
+        return video
+
+    def fill(self, folder: str | Path, image_size: int) -> None:
+        """Keep a folder's frames now if there is room, so that processes forked later find them."""
+        if self.room:
+            self.get(folder, image_size)
+
+
+@contextmanager
+def kept_frames(room: int = 2**30) -> Iterator[KeptFrames]:
+    """Let `load_video` decode each folder once while the block runs; nobody may write into the frames it returns."""
+    global _kept
+    before, _kept = _kept, KeptFrames(room)
+    try:
+        yield _kept
+    finally:
+        _kept = before
 
 
 def load_video(video, image_size: int, *, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, int, int]:
@@ -51,6 +89,13 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     """
     if start < 0 or (stop is not None and stop <= start):
         raise RDSInputError(f"frames {start} to {stop}: expected 0 <= start < stop")
+    is_folder = isinstance(video, (str, os.PathLike)) and Path(video).is_dir()
+    if _kept is not None and is_folder and not start and stop is None:
+        return _kept.get(video, image_size)
+    return _load(video, image_size, start, stop)
+
+
+def _load(video, image_size, start=0, stop=None):
     shrink = partial(_shrink, image_size=image_size)
     if isinstance(video, (str, os.PathLike)) and not Path(video).is_dir():
         shrunk = [shrink(frame) for frame in _decode_video(video, start, stop)]

@@ -1,38 +1,7 @@
-"""Where a profile's trained weights lie, and the predictors made of them."""
+"""Moved to `rds_lib.pipeline.weights`; these names stay until their last reader has moved too."""
 
-from pathlib import Path
-
-from rds_lib.core.paths import resolve_or_none
-from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.routing.weights import load_rds
-
-ANY, CONTROL = "any", "full"  # one router for all budgets; the full encoder with adapters and no router
+from importlib import import_module
 
 
-def training_runs(params) -> dict[str, tuple[float, ...]]:
-    """The trainings of a profile by name: one per budget, one for all budgets, and the full-depth control."""
-    budgets = params.train.budgets
-    return {str(budget): (budget,) for budget in budgets} | {ANY: budgets, CONTROL: ()}
-
-
-def weights_file(folder: Path, name: str) -> Path:
-    """Where the weights of one training lie in the folder of stage ``train``."""
-    return folder / f"rds_{name}.safetensors"
-
-
-def predictor_for(params, rds_path=None, **options):
-    """The profile's predictor; options go to ``build_rds_video_predictor``. No post-processing, as VOS numbers need."""
-    return build_rds_video_predictor(
-        params.model.config, resolve_or_none(params.model.checkpoint), rds_path, apply_postprocessing=False, **options)
-
-
-def smaller_predictors(params, **options) -> dict:
-    """The models of ``evaluation.smaller`` by the name of their config: what a smaller model does without any method."""
-    return {config: build_rds_video_predictor(config, resolve_or_none(checkpoint), routing="full", apply_postprocessing=False, **options)
-            for config, checkpoint in params.evaluation.smaller}
-
-
-def adapted_full_predictor(params, path: Path):
-    """The control: every block on, with the adapters of a weights file merged in."""
-    predictor = predictor_for(params, routing="full")
-    return load_rds(path).apply_to(predictor)
+def __getattr__(name):
+    return getattr(import_module("rds_lib.pipeline.weights"), name)

@@ -8,27 +8,34 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rds_lib.core.artifacts import read_table
+from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.images import image_size, read_frame, read_labels
 from rds_lib.data.sources import Source
+from rds_lib.evaluation.names import run_name
 from rds_lib.metrics.masks import region_similarity
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import Tracked, track_sequence
 
 FULL = "full"  # the reason of a frame that was never routed, as SAM2's are
+SHAPE = "encoder.json"  # in an evaluation's products: the layout of the encoder's blocks
+RUNS = "runs.csv"  # in the folder of a data set's predictions: which folder holds which method and level
 
 
 @dataclass(frozen=True)
 class Run:
     """One predictor's pass over a video of T frames with an encoder of L blocks."""
 
-    name: str  # such as "RDS 0.6"
+    name: str  # such as "RDS 0.6"; for people
     labels: np.ndarray  # (T, H, W) uint8, object ids, 0 where there is none
     active: np.ndarray  # (T, L) bool
     keep_prob: np.ndarray  # (T, L) float, 1 where a block had to run
     reasons: tuple[str, ...]  # per frame, as in ``route_table``
     quality: Mapping[int, np.ndarray]  # object -> J per frame (T,), NaN on its prompt and where nothing is annotated
+    method: str = ""  # as tables have it; "" for a run that is in no table
+    level: float | None = None
 
     @property
     def is_routed(self) -> np.ndarray:
@@ -55,7 +62,7 @@ class Recording:
     name: str
     frame_paths: tuple[Path, ...]
     obj_ids: tuple[int, ...]
-    always_on: tuple[int, ...]
+    shape: EncoderShape
     runs: tuple[Run, ...]
     truth: np.ndarray | None = None  # (T, H, W) uint8, 255 on frames without annotation; None where there is no truth
 
@@ -70,12 +77,17 @@ class Recording:
     @property
     def depth(self) -> int:
         """Number of blocks L."""
-        return self.runs[0].active.shape[1]
+        return self.shape.depth
+
+    @property
+    def always_on(self) -> tuple[int, ...]:
+        """The blocks of K, ascending."""
+        return self.shape.always_on
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
-        """The first block of every stage: K is these and the last block."""
-        return self.always_on[:-1]
+        """The first block of every stage."""
+        return self.shape.stage_starts
 
     def frame(self, t: int) -> np.ndarray:
         """Frame t as (H, W, 3) uint8 RGB."""
@@ -88,20 +100,40 @@ class Recording:
                 return run
         raise RDSInputError(f"{self.name}: no run {name!r}; it has: {', '.join(run.name for run in self.runs)}")
 
+    def run_at(self, method: str, level: float) -> Run:
+        """The run of a method at a level, as tables have them."""
+        for run in self.runs:
+            if (run.method, run.level) == (method, level):
+                return run
+        raise RDSInputError(f"{self.name}: no run of {run_name(method, level)}; it has: {', '.join(run.name for run in self.runs)}")
+
     def with_run(self, run: Run) -> "Recording":
         """A copy with a run more, or with another in place of the one of its name."""
         others = tuple(old for old in self.runs if old.name != run.name)
         return replace(self, runs=(*others, run))
 
 
+def recorded_runs(folder: Path, source: Source) -> pd.DataFrame:
+    """The runs whose masks an evaluation kept for a data set: ``folder, method, level``, in the order they were made."""
+    index = folder / "predictions" / source.name / RUNS
+    if not index.is_file():
+        return pd.DataFrame(columns=["folder", "method", "level"])
+    return read_table(index, columns=("folder", "method", "level"))
+
+
 def recorded_names(folder: Path, source: Source) -> list[str]:
-    """Names of the runs whose masks an evaluation kept for a data set, SAM2 first, then RDS from the largest budget on."""
-    kept = folder / "predictions" / source.name
-    found = [path.name for path in kept.iterdir() if path.is_dir()] if kept.is_dir() else []
-    return sorted((name.replace("_", " ") for name in found), key=lambda name: (name != "SAM2", name.split()[0], [-float(x) for x in name.split()[1:]]))
+    """Names of these runs, such as "SAM2" and "RDS 0.6"."""
+    return [run_name(row.method, row.level) for row in recorded_runs(folder, source).itertuples()]
 
 
-def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None = None, always_on: Sequence[int]) -> list[Recording]:
+def read_shape(folder: Path) -> EncoderShape:
+    """The layout of the encoder that an evaluation ran, from its products."""
+    return EncoderShape.from_dict(read_json(folder / SHAPE))
+
+
+def read_recordings(
+    folder: Path, source: Source, *, names: Sequence[str] | None = None, shape: EncoderShape | None = None,
+) -> list[Recording]:
     """The videos of a DAVIS-shaped data set with the runs that stage ``evaluation`` kept masks and routes of.
 
     Parameters
@@ -110,8 +142,8 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
         The stage's products.
     names : sequence of str, optional
         Which videos, in this order; all by default.
-    always_on : sequence of int
-        The blocks of K, ascending.
+    shape : EncoderShape, optional
+        Of the encoder that the runs were made with; by default the one in ``folder``.
 
     Raises
     ------
@@ -125,19 +157,20 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
     missing = [name for name in wanted if name not in by_name]
     if missing:
         raise RDSInputError(f"{source.name} has no video {', '.join(missing)}; it has: {', '.join(by_name)}")
+    shape, kept = shape or read_shape(folder), list(recorded_runs(folder, source).itertuples())
     routes = read_table(folder / "routes.csv")
-    routes = {key: rows for key, rows in routes[routes["dataset"] == source.name].groupby(["sequence", "level"])}
-    depth, recordings = 1 + max(always_on), []
+    routes = dict(list(routes[routes["dataset"] == source.name].groupby(["sequence", "method", "level"])))
+    recordings = []
     for name in wanted:
         sequence, runs = by_name[name], []
         truth = _truth(sequence)
-        for run in recorded_names(folder, source):
-            masks = folder / "predictions" / source.name / run.replace(" ", "_") / name
+        for row in kept:
+            masks = folder / "predictions" / source.name / row.folder / name
             labels = np.stack([read_labels(masks / f"{stem}.png") for stem in sequence.frame_names])
-            method, *level = run.split()
-            table = routes.get((name, float(level[0]))) if level else None
-            runs.append(make_run(run, labels, table, depth=depth, truth=truth, starts=sequence.prompt_frame))
-        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, tuple(always_on), tuple(runs), truth))
+            run = make_run(run_name(row.method, row.level), labels, routes.get((name, row.method, row.level)),
+                           depth=shape.depth, truth=truth, starts=sequence.prompt_frame)
+            runs.append(replace(run, method=row.method, level=row.level))
+        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
     return recordings
 
 
@@ -146,7 +179,7 @@ def record(name: str, predictor, sequence: VideoSequence) -> Recording:
     truth = _truth(sequence)
     run = run_of(name, track_sequence(predictor, sequence), sequence.size, depth=predictor.depth, length=len(sequence), truth=truth,
                  starts=sequence.prompt_frame)
-    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, predictor.always_on, (run,), truth)
+    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, backbone_of(predictor).shape, (run,), truth)
 
 
 def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]) -> Run:

@@ -12,11 +12,8 @@ from rds_lib.core.parallel import map_items
 from rds_lib.data.datasets import Sequence, write_masks
 from rds_lib.metrics.boxes import box_table
 from rds_lib.metrics.masks import score_masks, summarise
-from rds_lib.metrics.statistics import bootstrap_ci
 from rds_lib.model.track import Tracked
 from rds_lib.routing.route_table import mean_active
-
-PROTOCOLS = {"davis2017": "davis2017", "sav": "sav", "ytvos": "ytvos"}
 
 
 @dataclass(frozen=True)
@@ -90,10 +87,3 @@ def collect_scores(results: list[tuple], layout: str) -> Scores:
     objects.attrs["summary"] = tables[0].attrs["summary"] | summarise(objects, layout)
     return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames), pd.concat(boxes, ignore_index=True))
 
-
-def paired_difference(first: Scores, second: Scores, *, generator, n: int) -> dict:
-    """J&F of ``first`` minus ``second`` in points, object by object, with a 95 % bootstrap interval over sequences."""
-    both = first.objects.merge(second.objects, on=["sequence", "object"], suffixes=("_a", "_b"))
-    difference = 100 * (both["JF_a"] - both["JF_b"]).to_numpy()
-    low, high = bootstrap_ci(difference, generator=generator, n=n, groups=both["sequence"].to_numpy())
-    return {"effect": float(difference.mean()), "ci_low": low, "ci_high": high}

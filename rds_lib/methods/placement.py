@@ -1,4 +1,4 @@
-"""Other blocks to adapt than those that importance chooses, with as many parameters: what I-LoRA is compared with."""
+"""Other choices of blocks to adapt than I-LoRA's, with as many parameters."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,13 @@ PLACEMENTS = ("all", "random", "active", "none")
 
 
 def place_adapters(
-    kind: str, *, selected: Sequence[int], always_on: Sequence[int], stages: Sequence[int], activity: Sequence[float], rng: np.random.Generator,
+    kind: str, *, selected: Sequence[int], always_on: Sequence[int], stages: Sequence[int], activity: Sequence[float],
+    rng: np.random.Generator,
 ) -> list[int]:
-    """Blocks that receive adapters under another rule than I-LoRA's.
+    """Blocks that receive adapters under another rule than I-LoRA's, sorted.
 
-    K is adapted under every rule, and each stage keeps I-LoRA's number of blocks: blocks of one stage have one shape,
-    so that ``random`` and ``active`` have exactly I-LoRA's parameters at its rank.
+    K is always adapted, and each stage keeps I-LoRA's number of blocks. Blocks of one stage have one shape, so
+    ``random`` and ``active`` have exactly I-LoRA's parameters at its rank.
 
     Parameters
     ----------
@@ -27,10 +28,6 @@ def place_adapters(
         The stage that each block belongs to.
     activity : sequence of L floats
         Share of frames on which each block ran.
-
-    Returns
-    -------
-    list of int, sorted
     """
     if kind not in PLACEMENTS:
         raise RDSInputError(f"placement {kind!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
@@ -47,5 +44,5 @@ def place_adapters(
 
 
 def equal_rank(rank: int, selected_size: int, size: int) -> int:
-    """The rank at which layers with ``size`` parameters a rank come closest to ``rank`` on layers with ``selected_size``."""
+    """The rank at which layers of ``size`` parameters a rank come closest to ``rank`` on layers of ``selected_size``."""
     return max(1, round(rank * selected_size / size))

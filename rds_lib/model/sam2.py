@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
+from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2
 
@@ -79,16 +80,8 @@ def _load_weights(model, path, config_file):
             f"checkpoint {path} could not be read as weights ({type(cause).__name__}); "
             "expected SAM2's {'model': state_dict} in a .pt file, or a .safetensors file: fetch it again"
         ) from cause
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if missing or extra or shapes or broken:
-        raise RDSInputError(
-            f"checkpoint {path} does not fit config {config_file!r}: missing {missing[:3]} ({len(missing)}), "
-            f"unexpected {extra[:3]} ({len(extra)}), other shape {sorted(shapes)[:3]} ({len(shapes)}), "
-            f"NaN or infinite {broken[:3]} ({len(broken)}); choose the config that the checkpoint was made with"
-        )
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    check_tensors(state, wanted, f"checkpoint {path} for config {config_file!r}")
     model.load_state_dict(state)
 
 

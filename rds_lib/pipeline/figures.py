@@ -3,7 +3,6 @@
 import html
 import io
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +16,8 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from rds_lib.core.artifacts import atomic_write, require, write_table
-from rds_lib.core.paths import REPORTS, is_smoke
 from rds_lib.evaluation.benchmark import run_benchmark
 from rds_lib.pipeline.evaluation import run_evaluation
-from rds_lib.pipeline.report import DEFAULT
 from rds_lib.show import paper_figures, paper_pages, results_page
 from rds_lib.show.inspector.page import write_inspector_page
 from rds_lib.show.notebook_figures import Picture
@@ -175,14 +172,12 @@ def run_figures(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Write every figure as picture and page, and ``figures.csv``, which lists them; return that list.
 
     Beside them lie ``story.png``, the project in one picture, and ``inspector.html``, the routing inspector of the videos of
-    the section ``inspect``. Outside smoke runs they also go into ``reports/figures``, with ``reports/README.md`` to look at
-    them, those of another profile than ``mini`` into ``reports/<profile>/figures``.
+    the section ``inspect``. ``README.md`` is the page of results; `publish` puts it into ``reports``, with the figures beside it.
     """
     study = study_of(params, workdir)
     figures = the_figures(study)
     table = pd.DataFrame([{"number": f.number, "title": f.title, "file": f"{f.name}.{f.kind}", "data": f.data, "stages": ", ".join(f.stages), "caption": f.drawn}
                           for f in figures.values()])
-    reports = REPORTS if params.profile == DEFAULT else REPORTS / params.profile
     for old in out.glob("figure_*"):
         old.unlink()
     for figure in figures.values():
@@ -194,13 +189,5 @@ def run_figures(params, workdir: Path, out: Path) -> pd.DataFrame:
     with atomic_write(out / "plotly.min.js") as temporary:
         temporary.write_text(get_plotlyjs(), encoding="utf-8")
     write_table(out / "figures.csv", table)
-    if is_smoke(workdir):
-        return table
-    for old in (reports / "figures").glob("figure_*"):
-        old.unlink()
-    for file in out.iterdir():
-        with atomic_write(reports / "figures" / file.name) as temporary:
-            shutil.copyfile(file, temporary)
-    if params.profile == DEFAULT:
-        results_page.write(reports / "README.md", study, table)
+    results_page.write(out / "README.md", study, table)
     return table

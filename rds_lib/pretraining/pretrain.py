@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from rds_lib.core.artifacts import write_tensors
 from rds_lib.data.batches import GeneratedBatches, loader
@@ -19,22 +18,14 @@ from rds_lib.model.encoder import always_on_blocks, encode_image
 from rds_lib.model.losses import clip_iou, sam2_loss
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pretraining.batches import PretrainBatches
-from rds_lib.training.run import (
-    Averaged,
-    TrainingRun,
-    average_gradients,
-    join_processes,
-    learning_rate,
-    local_device,
-    optimizer_step,
-)
+from rds_lib.training.loop import fit
+from rds_lib.training.run import Averaged, TrainingRun, join_processes, local_device
 
 PROMPT_SHARES = {"mask": 0.8, "box": 0.1, "point": 0.1}
 STILL_SHARES = {"box": 0.5, "point": 0.5}
-MASKS_ONLY = 0.4  # share of the run in which only masks are tracked: what boxes and clicks give at first is not worth following
+MASKS_ONLY = 0.4  # share of the run that tracks masks alone: at first, what boxes and clicks give is not worth tracking
 WARM_UP = 200  # steps
 EMA_DECAY = 0.999
-CLIP_NORM = 1.0
 
 
 def pretrain(
@@ -49,28 +40,44 @@ def pretrain(
     workdir : Path
         Receives ``state.pt`` (resume), ``log.csv`` and ``weights.safetensors`` (half precision).
     phases : sequence of (image_size, frames, batch, steps)
-        The curriculum; px, frames a clip, clips a step and process, steps. Under ``torchrun`` every process draws its own clips.
+        The curriculum; px, frames a clip, clips a step and process, steps. Under ``torchrun`` every process draws its
+        own clips.
     drop_path : float
         Every step leaves out each block that may be skipped with one probability, drawn between 0 and this.
     bsds_root : str
-        A folder of BSDS500, or "" for no objects of real photographs.
+        A folder of BSDS500, or "" for no objects cut from photographs.
     davis_root : str
-        A data set in DAVIS's layout, or "" for no real videos; see ``pretrain_data.PretrainBatches``.
+        A data set in DAVIS's layout, or "" for no real videos; see `PretrainBatches`.
     start_from : Path, optional
         Weights to go on from; random ones by default.
     compile_blocks : bool
-        Compile each encoder block; pays off from about a thousand steps.
+        Compile each encoder block; pays off after about a thousand steps.
     """
     rank, world = join_processes()
     device = device or local_device()
     torch.set_flush_denormal(True)
     model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
     total = sum(phase[3] for phase in phases)
-    optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
+    optimizer = torch.optim.AdamW(parameter_groups(model, lr, weight_decay))
     average = Averaged(model, EMA_DECAY)
-    run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total, save_every=save_every,
-                      writes=rank == 0)
-    parameters, own_seed, end = list(model.parameters()), seed * world + rank, 0
+    run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total,
+                      save_every=save_every, writes=rank == 0)
+    own_seed, end = seed * world + rank, 0
+
+    def step_loss(batch, step):
+        row = {"image_size": size, "frames": frames, "started": time.perf_counter()}
+        torch.manual_seed((own_seed << 20) + step)
+        generator = torch.Generator().manual_seed((own_seed << 20) + step)
+        shares = PROMPT_SHARES if step >= MASKS_ONLY * total else {"mask": 1.0}
+        route = draw_route(model.image_encoder.trunk, drop_path, generator)
+        images, targets = (tensor.to(device) for tensor in batch)
+        loss, iou = prompted_loss(model, images, targets, generator, shares=shares, route=route)
+        return loss, row | {"loss": round(loss.item(), 4), "iou": round(iou, 4)}
+
+    def after_step(row):
+        average.update(model)
+        row["seconds"] = round(time.perf_counter() - row.pop("started"), 3)
+
     for size, frames, batch, steps in phases:
         end += steps
         todo = min(end - run.step, steps)
@@ -79,22 +86,8 @@ def pretrain(
         set_image_size(model, size)
         data = PretrainBatches(seed=own_seed, batch=batch, frames=frames, size=size, first_step=run.step, steps=todo,
                                bsds_root=bsds_root, davis_root=davis_root)
-        for images, targets in tqdm(loader(data, device=device), desc=f"{size} px, {frames} frames", disable=None if rank == 0 else True):
-            started = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(run.step, total, lr, warm_up=WARM_UP)
-            torch.manual_seed((own_seed << 20) + run.step)
-            generator = torch.Generator().manual_seed((own_seed << 20) + run.step)
-            shares = PROMPT_SHARES if run.step >= MASKS_ONLY * total else {"mask": 1.0}
-            route = draw_route(model.image_encoder.trunk, drop_path, generator)
-            loss, iou = clip_loss(model, images.to(device), targets.to(device), generator, shares=shares, route=route)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            average_gradients(parameters, world)
-            optimizer_step(optimizer, parameters, clip_norm=CLIP_NORM)
-            average.update(model)
-            run.finish_step(image_size=size, frames=frames, loss=round(loss.item(), 4), iou=round(iou, 4),
-                            seconds=round(time.perf_counter() - started, 3))
+        fit(step_loss, loader(data, device=device), run, optimizer, list(model.parameters()), warm_up=WARM_UP,
+            world=world, after_step=after_step, label=f"{size} px, {frames} frames")
     weights = workdir / "weights.safetensors"
     return export_weights(average.tensors, weights) if rank == 0 else weights
 
@@ -117,27 +110,27 @@ def _build(seed, config_file, start_from, compile_blocks):
         torch.manual_seed(seed)
         model = build_model(config_file, start_from or False)
     if compile_blocks:
-        torch._dynamo.config.recompile_limit = 64  # eight kinds of block, twice the image sizes, with and without gradient
+        torch._dynamo.config.recompile_limit = 64  # eight kinds of block, two image sizes, with and without gradient
         for block in model.image_encoder.trunk.blocks:
             block.compile(dynamic=False)
     return model
 
 
-def _groups(model, weight_decay):
+def parameter_groups(model, lr: float, weight_decay: float) -> list[dict]:
     """Weight decay on matrices only, as in SAM2's recipe."""
     return [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if p.dim() > 1], "peak": lr, "weight_decay": weight_decay},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "peak": lr, "weight_decay": 0.0},
     ]
 
 
-def clip_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, route=None):
+def prompted_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, route=None):
     """Mean loss of the frames that SAM2 predicts, and the mean IoU on frames after the first.
 
     ``shares`` are the odds of the prompt kinds; ``route`` the blocks that run, all by default.
 
-    All frames are encoded at once: without a router no frame has to wait for the one before it. Where the clip's prompt is
-    a mask, the first frame is also segmented from a box or a click, its features being at hand: every step teaches prompts.
+    All frames are encoded at once: without a router no frame waits for the one before it. Where the prompt is a mask,
+    the first frame is also segmented from a box or a click, so every step teaches prompts at little cost.
     """
     batch, frames = images.shape[:2]
     kind = _draw(shares, generator)

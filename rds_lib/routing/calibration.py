@@ -13,7 +13,7 @@ from rds_lib.routing.route_table import keep_prob_matrix
 
 
 def calibrate(
-    predictor, sequences, *, target_active: float, frames: int | None = None, passes: int = 2, workers: int = 1,
+    predictor, sequences, *, target_active: float, frames: int | None = None, passes: int = 2, workers: int = 1
 ) -> tuple[float, np.ndarray]:
     """Threshold whose mean active count over the calibration split is closest to ``target_active``.
 
@@ -30,8 +30,11 @@ def calibrate(
     policy = replace(predictor.policy, mode="top_n", n_active=round(target_active))
     for _ in range(passes):
         predictor.set_policy(policy)
-        tables = map_items(lambda s: track_sequence(predictor, s, frames=frames).routes.assign(sequence=s.name), sequences,
-                           workers=workers)
+        tables = map_items(
+            lambda s: track_sequence(predictor, s, frames=frames).routes.assign(sequence=s.name),
+            sequences,
+            workers=workers,
+        )
         w = keep_prob_matrix(pd.concat(tables, ignore_index=True))
         tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active)
         policy = replace(policy, mode="threshold", tau=tau)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.model.adapters import add_lora, load_lora, lora_state_dict, merge_lora
-from rds_lib.model.encoder import encode_image
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds, save_rds, set_taus
@@ -56,7 +56,8 @@ def saved(tmp_path, adapted):
 
 @torch.inference_mode()
 def encode(model, image):
-    return encode_image(model, image)["backbone_fpn"]
+    backbone = backbone_of(model)
+    return backbone.run(backbone.embed(image))["backbone_fpn"]
 
 
 def test_fresh_adapters_are_the_identity_and_alone_ask_for_gradients(image):
@@ -64,7 +65,7 @@ def test_fresh_adapters_are_the_identity_and_alone_ask_for_gradients(image):
     expected = encode(model, image)
     add_lora(model, BLOCKS, rank=4)
     assert all(torch.equal(a, b) for a, b in zip(encode(model, image), expected))
-    trained = [name for name, p in model.image_encoder.trunk.named_parameters() if p.requires_grad]
+    trained = [name for name, p in model.image_encoder.trunk.blocks.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 4 * len(BLOCKS) and all("lora_" in name for name in trained)
 
 

@@ -25,6 +25,7 @@ def test_decides_as_algorithm_1(mode, reference):
     assert wanted.max() == 1
     w = torch.rand(48, generator=torch.Generator().manual_seed(0))
     w[7] = torch.nextafter(torch.tensor(0.4), torch.tensor(1.0))  # just above the threshold, and far from rounding
-    flags = policy.decide(w.tolist(), torch.Generator().manual_seed(3))
+    flags, keep_prob = policy.decide(w.tolist(), torch.Generator().manual_seed(3))
     assert flags == reference(w, torch.Generator().manual_seed(3)).bool().tolist()
     assert all(isinstance(flag, bool) for flag in flags) and 0 < sum(flags) < 48
+    assert keep_prob == [1.0 if i in ALWAYS_ON else value for i, value in enumerate(w.tolist())]

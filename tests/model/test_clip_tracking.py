@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.clip_tracking import Prompt, make_prompt, track_clip
+from rds_lib.model.clip_tracking import FrameOutput, Prompt, SAM2Clips, make_prompt, track_clip
+from rds_lib.model.losses import mask_iou, sam2_loss
 from rds_lib.model.sam2 import set_image_size
 
 
@@ -42,17 +43,32 @@ def test_tracks_a_click_as_the_stock_predictor_does(mini_model, sequences, monke
     """The predictor keeps memories as bfloat16; here it is made to keep them as they are."""
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     prompt = Prompt(points=torch.tensor([[[96.5, 80.5]]]), labels=torch.ones(1, 1, dtype=torch.int32))
-    worst = compare(mini_model, sequences[0], prompt, lambda state: mini_model.add_new_points_or_box(
-        state, 0, 1, points=prompt.points[0] / mini_model.image_size, labels=prompt.labels[0], normalize_coords=False))
+    worst = compare(
+        mini_model,
+        sequences[0],
+        prompt,
+        lambda state: mini_model.add_new_points_or_box(
+            state,
+            0,
+            1,
+            points=prompt.points[0] / mini_model.image_size,
+            labels=prompt.labels[0],
+            normalize_coords=False,
+        ),
+    )
     assert max(worst) < 1e-5
 
 
 def test_tracks_a_mask_as_the_stock_predictor_does(mini_model, sequences):
-    """Closer than bfloat16 memories, and a memory of frame 0 that the predictor makes from the low-resolution mask, allow."""
+    """The predictor's memories are bfloat16, and that of frame 0 is made from the low-resolution mask."""
     mask = torch.zeros(mini_model.image_size, mini_model.image_size)
     mask[60:130, 40:120] = 1
-    worst = compare(mini_model, sequences[0], Prompt(masks=mask[None, None]),
-                    lambda state: mini_model.add_new_mask(state, 0, 1, mask))
+    worst = compare(
+        mini_model,
+        sequences[0],
+        Prompt(masks=mask[None, None]),
+        lambda state: mini_model.add_new_mask(state, 0, 1, mask),
+    )
     assert worst[0] == 0 and max(worst) < 5e-4
 
 
@@ -86,10 +102,42 @@ def test_refuses_image_sizes_that_the_encoder_cannot_take(mini_model):
         set_image_size(mini_model, 100)
 
 
-def test_mask_prompts_are_the_targets(targets):
-    prompt = make_prompt("mask", targets, torch.Generator())
-    assert prompt.masks.shape == (2, 1, 64, 64) and prompt.masks[:, 0].equal(targets)
-    assert prompt.point_inputs() is None
+@pytest.fixture
+def encode(mini_model):
+    """Features of three random frames of two clips at 64 px."""
+    set_image_size(mini_model, 64)
+    images = torch.randn(3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return lambda t, previous: mini_model.forward_image(images[t])
+
+
+@torch.inference_mode()
+def test_a_mask_prompt_is_what_the_first_frame_shows(mini_model, encode, targets):
+    outputs = track_clip(mini_model, 1, make_prompt("mask", targets, torch.Generator()), encode)
+    assert ((outputs[0].mask_logits[:, 0] > 0) == (targets > 0)).float().mean((1, 2)).min() > 0.99
+
+
+@torch.inference_mode()
+def test_a_tracker_of_clips_is_prompted_with_the_first_frame_and_sees_no_later_mask(mini_model, encode, targets):
+    clips = torch.stack([targets, 1 - targets, torch.zeros_like(targets)], 1)  # (B, T, S, S)
+    outputs = SAM2Clips(mini_model).track(clips, encode)
+    expected = track_clip(mini_model, 3, make_prompt("mask", targets, torch.Generator()), encode)
+    assert len(outputs) == len(expected) == 3
+    assert all(torch.equal(a.mask_logits, b.mask_logits) for a, b in zip(outputs, expected))
+
+
+def test_the_loss_is_the_mean_over_the_frames_after_the_first(mini_model, targets):
+    tracker, generator = SAM2Clips(mini_model), torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 2, 3, 64, 64, generator=generator)
+    outputs = [
+        FrameOutput(x, torch.rand(2, 3, generator=generator), torch.ones(2, 1), x[:, :1], x[:, :1]) for x in logits
+    ]
+    clips = torch.stack([torch.zeros_like(targets), targets, 1 - targets], 1)
+    loss, iou = tracker.loss(outputs, clips)
+    assert loss == pytest.approx(((sam2_loss(outputs[1], targets) + sam2_loss(outputs[2], 1 - targets)) / 2).item())
+    ious = torch.stack([mask_iou(logits[1, :, 0], targets), mask_iou(logits[2, :, 0], 1 - targets)])
+    assert iou == pytest.approx(ious.mean().item())
+    clips[:, 0] = 1
+    assert tracker.loss(outputs, clips) == (loss, iou), "the first frame's mask is given"
 
 
 def test_point_prompts_lie_inside_the_mask_and_move(targets):
