@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,6 +178,17 @@ def test_rejects_a_model_of_another_depth_or_size(saved):
         "++model.image_encoder.trunk.stages=[2,3,7,3]", "++model.image_encoder.trunk.global_att_blocks=[7]"])
     with pytest.raises(RDSInputError, match="depth 48.*depth 15"):
         weights.apply_to(other)
+
+
+def test_refuses_adapters_of_blocks_that_the_model_or_the_file_does_not_have(saved):
+    path, _, model = saved
+    save_rds(path, None, model)
+    weights = load_rds(path)
+    with pytest.raises(RDSInputError, match="for block 44; the model has blocks 0 to 23"):
+        weights.apply_to(build_model("mini_half", ckpt_path=False))
+    for merge in (True, False):
+        with pytest.raises(RDSInputError, match=r"missing: image_encoder\.trunk\.blocks\.0\.attn"):
+            replace(weights, lora={"none": torch.zeros(1)}).apply_to(build(), merge=merge)
 
 
 def test_does_not_write_broken_weights_or_a_wrong_description(saved):

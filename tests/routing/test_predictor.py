@@ -73,7 +73,7 @@ def _routed(checkpoint, rds_file):
 
 @pytest.fixture
 def routed(_routed):
-    policy = _routed._policy
+    policy = _routed.policy
     yield _routed
     _routed.set_policy(policy)
     _routed.set_fixed_route(None)
@@ -177,8 +177,8 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
     seen = {}
     state = start(routed, video)
     routed.add_new_mask(state, 0, 2, box_mask(60, 70))
-    logits = routed._policy.router.logits
-    monkeypatch.setattr(routed._policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m))
+    logits = routed.policy.router.logits
+    monkeypatch.setattr(routed.policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m))
     track(routed, state)
     for call in range(1, 3):  # call 0 routes frame 1
         outputs = [state["output_dict_per_obj"][i]["non_cond_frame_outputs"][call]["pred_masks"] for i in (0, 1)]
@@ -188,8 +188,8 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
 def test_reverse_tracking_looks_at_the_frame_after(routed, video, monkeypatch):
     state = start(routed, video, frame_idx=3)
     seen = []
-    logits = routed._policy.router.logits
-    monkeypatch.setattr(routed._policy.router, "logits", lambda x, m: seen.append(m.clone()) or logits(x, m))
+    logits = routed.policy.router.logits
+    monkeypatch.setattr(routed.policy.router, "logits", lambda x, m: seen.append(m.clone()) or logits(x, m))
     track(routed, state, reverse=True)
     assert reasons(routed, state) == {3: "first_frame", 2: "routed", 1: "routed", 0: "routed"}
     outputs = state["output_dict_per_obj"][0]
@@ -245,7 +245,7 @@ def test_nan_runs_the_full_encoder_and_is_counted(routed, video, caplog):
 
 
 def test_sampling_is_reproducible_and_top_n_is_exact(checkpoint, rds_file, video, routed):
-    policy = routed._policy
+    policy = routed.policy
     tables = []
     for _ in range(2):
         routed.set_policy(RoutingPolicy(policy.router, 0.4, "sample", 0.5, 22))
@@ -267,11 +267,13 @@ def test_fixed_routes_serve_as_baselines(routed, video):
     active = routed.route_table(state).pivot(index="frame_idx", columns="block", values="active")
     assert active.loc[0].all() and active.loc[1:, ALWAYS_ON].all(axis=None)
     assert active.loc[3, [3, 5]].all() and not active.loc[3, [4, 6]].any() and active.loc[4, [4, 6]].all()
-    with pytest.raises(RDSInputError, match="47 entries"):
-        routed.set_fixed_route([1] * 47)
+    for route in ([1] * 47, lambda t: [1] * 47):
+        with pytest.raises(RDSInputError, match="47 entries"):
+            routed.set_fixed_route(route)
+            track(routed, start(routed, video))
 
 
-def test_all_blocks_on_equals_sam2_with_blocks_as_identity_skipped(full, video, monkeypatch):
+def test_a_fixed_route_gives_the_masks_of_sam2_with_the_skipped_blocks_made_the_identity(full, video, monkeypatch):
     skipped = [5, 20, 30, 46]
     full.set_fixed_route([i not in skipped for i in range(48)])
     got = track(full, start(full, video))
@@ -428,11 +430,32 @@ def test_compiled_variant_compiles_every_block(checkpoint, rds_file, monkeypatch
     assert torch._dynamo.config.recompile_limit >= 64
 
 
+def test_each_routed_frame_calls_the_timed_parts_once(routed, full, video, monkeypatch):
+    calls = []
+    for predictor in (routed, full):
+        for name, (owner, attribute) in predictor.timed_parts().items():
+            inner = getattr(owner, attribute)
+            spy = lambda *args, name=name, inner=inner, **kw: calls.append(name) or inner(*args, **kw)  # noqa: E731
+            monkeypatch.setattr(owner, attribute, spy)
+    track(routed, start(routed, video), max_frame_num_to_track=2)
+    assert calls[-2:] == ["encoder", "router"] and calls.count("router") == 2
+    calls.clear()
+    track(full, start(full, video), max_frame_num_to_track=2)
+    assert set(calls) == {"encoder"}
+
+
+def test_previous_masks_are_looked_up_once_a_frame(routed, video, monkeypatch):
+    state, seen, look_up = start(routed, video), [], routed._previous_masks
+    monkeypatch.setattr(routed, "_previous_masks", lambda state, t: seen.append(t) or look_up(state, t))
+    track(routed, state)
+    assert seen == list(range(T))
+
+
 def test_the_router_moves_with_the_predictor(routed):
     assert "router" not in " ".join(name for name, _ in routed.named_parameters())
     routed.to(torch.float64)
     try:
-        assert routed._policy.router.frame_weight.dtype == torch.float64
+        assert routed.policy.router.frame_weight.dtype == torch.float64
     finally:
         routed.to(torch.float32)
 
@@ -440,4 +463,4 @@ def test_the_router_moves_with_the_predictor(routed):
 def test_from_pretrained_builds_the_routed_class(checkpoint, rds_file, monkeypatch):
     monkeypatch.setattr("sam2.build_sam._hf_download", lambda model_id: ("mini", checkpoint))
     predictor = RDSVideoPredictor.from_pretrained("any/model", rds_path=rds_file, budget=0.4, device="cpu")
-    assert isinstance(predictor, RDSVideoPredictor) and predictor._policy.tau == 0.4
+    assert isinstance(predictor, RDSVideoPredictor) and predictor.policy.tau == 0.4
