@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
@@ -47,18 +46,6 @@ class Picture:
 
     def __repr__(self):
         return self.text
-
-
-def overlay(frame: np.ndarray, masks: Mapping[int, np.ndarray], *, alpha: float = 0.45) -> np.ndarray:
-    """Paint masks (object id -> bool (H, W)) and their outlines on a copy of an RGB frame (H, W, 3) uint8."""
-    image = frame.astype(np.float32)
-    for obj_id, mask in masks.items():
-        image[mask] = (1 - alpha) * image[mask] + alpha * np.array(OBJECTS[(obj_id - 1) % len(OBJECTS)], np.float32)
-    image = np.ascontiguousarray(image.round().astype(np.uint8))
-    for obj_id, mask in masks.items():
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(image, outlines, -1, OBJECTS[(obj_id - 1) % len(OBJECTS)], max(1, min(frame.shape[:2]) // 160))
-    return image
 
 
 def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], *, columns: Sequence[str] = (), text: str = "", width: float = 6.4) -> Picture:

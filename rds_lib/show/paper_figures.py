@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.show import notebook_figures as viz
-from rds_lib.show.notebook_figures import COLOURS, QUIET, STAGES, overlay
+from rds_lib.show.notebook_figures import COLOURS, QUIET, STAGES
+from rds_lib.show.paint import overlay
 from rds_lib.show.study import (
     ADDED,
     MISSED,
@@ -226,7 +227,7 @@ def fitted(image: np.ndarray, side: int) -> np.ndarray:
 
 def painted(recording, run, t: int, side: int) -> np.ndarray:
     """Frame t with a run's masks on it."""
-    return fitted(overlay(recording.frame(t), {obj: run.labels[t] == obj for obj in recording.obj_ids}), side)
+    return fitted(overlay(recording.frame(t), run.labels[t]), side)
 
 
 def errors(recording, run, t: int, side: int) -> np.ndarray:

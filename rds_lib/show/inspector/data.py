@@ -51,7 +51,7 @@ def runs_data(recording: Recording, side: int) -> dict:
 
 
 def colour_of(obj_id: int) -> str:
-    """The colour of an object, as ``viz.overlay`` paints it, ``#rrggbb``."""
+    """The colour of an object, as ``paint.overlay`` paints it, ``#rrggbb``."""
     return "#{:02x}{:02x}{:02x}".format(*OBJECTS[(obj_id - 1) % len(OBJECTS)])
 
 

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rds_lib.evaluation.recordings import Recording
-from rds_lib.show.notebook_figures import Picture, overlay
+from rds_lib.show.notebook_figures import Picture
+from rds_lib.show.paint import overlay
 
 LINES = (("#222222", "-"), ("#D55E00", "--"))  # of run A and run B, as in inspector.js
 
@@ -48,7 +49,7 @@ def routing_picture(recording: Recording, names: Sequence[str], frame: int, text
 def _strip(panel, recording, run, shown):
     panel.suptitle(run.name, fontsize=10)
     for axis, t in zip(panel.subplots(1, len(shown)), shown):
-        axis.imshow(overlay(recording.frame(t), {obj_id: run.labels[t] == obj_id for obj_id in recording.obj_ids}))
+        axis.imshow(overlay(recording.frame(t), run.labels[t]))
         axis.set_xticks([]), axis.set_yticks([])
         axis.set_title(f"frame {t}: {run.active[t].sum()} blocks", fontsize=8)
 
