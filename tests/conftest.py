@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rds_lib import load_params
-from rds_lib.core.artifacts import write_table, write_tensors
+from rds_lib.core.artifacts import write_json, write_table, write_tensors
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import save_palette_png
@@ -17,6 +17,7 @@ from rds_lib.methods.slimsam import save_slim
 from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.encoder import always_on_blocks
 from rds_lib.model.sam2 import build_model
+from rds_lib.model.shape import EncoderShape
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 
@@ -117,6 +118,7 @@ def figure_products(davis_root, sequences, tmp_path_factory):
     ran = forced | ((routes["block"] + routes["frame_idx"]) % 10 < 10 * routes["level"])
     write_table(folder / "evaluation" / "routes.csv", routes.assign(
         active=ran, keep_prob=np.where(forced, 1.0, 0.3 + 0.4 * ran), reason=np.where(routes["frame_idx"] == 0, "first_frame", "routed"), dataset="davis", method="RDS"))
+    write_json(folder / "evaluation" / "encoder.json", EncoderShape(48, (0, 2, 8, 44), (0, 2, 8, 44, 47)).as_dict())
     arms = (("SAM2", 1.0, 0.8, 48), ("PBD", 0.4, 0.5, 24), ("RDS", 0.8, 0.75, 39), ("RDS", 0.4, 0.7, 22), ("plan A", 0.4, 0.6, 24), ("plan B", 0.4, 0.65, 24))
     objects = pd.DataFrame([(name, 1, quality - 0.1 * n, method, level, "davis") for method, level, quality, _ in arms for n, name in enumerate(names)],
                            columns=["sequence", "object", "JF", "method", "level", "dataset"])

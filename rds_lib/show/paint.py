@@ -1,18 +1,19 @@
-"""Masks over frames, as arrays and as a video."""
+"""Pixels: masks over frames, as arrays and as a video; smaller images; palettes of few colours."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import present_labels, read_frame
-from rds_lib.show.notebook_figures import OBJECTS
+from rds_lib.show.style import object_colour, rgb
 
 ALPHA = 0.4  # of masks; `paintMasks` of inspector.js has the same
 
@@ -33,13 +34,37 @@ def overlay(frame: np.ndarray, masks: np.ndarray | Mapping[int, np.ndarray], *, 
         masks = {obj_id: masks == obj_id for obj_id in present_labels(masks)}
     image, reach = frame.astype(np.float32), max(1, round(frame.shape[1] / 400))
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (2 * reach + 1, 2 * reach + 1))
-    colours = {obj_id: np.array(OBJECTS[(obj_id - 1) % len(OBJECTS)], np.float32) for obj_id in masks}
+    colours = {obj_id: np.array(rgb(object_colour(obj_id)), np.float32) for obj_id in masks}
     for obj_id, mask in masks.items():
         image[mask] += alpha * (colours[obj_id] - image[mask])
     for obj_id, mask in masks.items():
         inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         image[mask & (inner == 0)] = colours[obj_id]
     return image.round().astype(np.uint8)
+
+
+def fitted(image: np.ndarray, side: int) -> np.ndarray:
+    """An image no longer than ``side`` px; it is never enlarged."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def few_colours(image: Image.Image, exact: Sequence[tuple[int, int, int]] = ()) -> Image.Image:
+    """An RGB image with a palette of 256 colours, a third of the size as PNG; the ``exact`` ones stay as they are."""
+    codes = np.asarray(image).astype(np.uint32) @ (1 << 16, 1 << 8, 1)
+    found = set(np.unique(codes).tolist())
+    kept = [code for red, green, blue in exact if (code := (red << 16) + (green << 8) + blue) in found]
+    others = image.quantize(256 - len(kept), kmeans=2).getpalette()
+    colours = [value for code in kept for value in code.to_bytes(3)] + others[: 768 - 3 * len(kept)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    indices = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    for n, code in enumerate(kept):  # Pillow looks colours up four by four, and takes a neighbour's
+        indices[codes == code] = n
+    packed = Image.fromarray(indices)
+    packed.putpalette(colours)
+    return packed
 
 
 def write_overlay_video(

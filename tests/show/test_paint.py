@@ -9,7 +9,8 @@ from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.shape import EncoderShape
 from rds_lib.show.inspector.data import video_data
-from rds_lib.show.paint import ALPHA, overlay, write_overlay_video
+from rds_lib.show.paint import ALPHA, few_colours, fitted, overlay, write_overlay_video
+from rds_lib.show.style import EXACT, rgb
 
 BLUE, ORANGE = (0, 114, 178), (230, 159, 0)
 GREY = np.full((40, 60, 3), 100, np.uint8)
@@ -63,3 +64,20 @@ def test_the_video_and_the_inspector_show_an_object_in_one_colour(tmp_path, obj_
     video = video_data(Recording("clip", (tmp_path / "0.png",), (obj_id,), EncoderShape(6, (0,), (0,)), (run,)), 240)
     colour = np.array([int(video["objects"][0]["colour"][n : n + 2], 16) for n in (1, 3, 5)])
     assert np.abs(read_frame(path)[100, 170] - (100 + ALPHA * (colour - 100))).max() < 6
+
+
+def test_colours_with_a_meaning_survive_a_palette_of_few_colours():
+    exact = [rgb(colour) for colour in EXACT]
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    noise[8:16] = 253  # beside white, as soft edges are
+    noise[:8, : len(exact)] = exact
+    packed = few_colours(Image.fromarray(noise), exact)
+    assert packed.mode == "P" and len(np.unique(np.asarray(packed))) > 200
+    drawn = np.asarray(packed.convert("RGB")).astype(int)
+    assert (drawn[:8, : len(exact)] == noise[:8, : len(exact)]).all() and (drawn[8:16] == 253).all()
+    assert np.abs(drawn - noise).mean() < 20, "and the others are near"
+
+
+def test_images_are_shrunk_and_never_enlarged():
+    assert fitted(GREY, 30).shape == (20, 30, 3) and fitted(GREY.swapaxes(0, 1), 30).shape == (30, 20, 3)
+    assert fitted(GREY, 100).shape == GREY.shape
