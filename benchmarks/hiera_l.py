@@ -14,9 +14,9 @@ import torch
 
 from rds_lib import load_params
 from rds_lib.core.artifacts import write_table
-from rds_lib.evaluation.benchmark import run_benchmark
+from rds_lib.pipeline.benchmark import time_profile
 
-COLUMNS = ["arm", "frame_ms", "encoder_ms", "router_ms", "router_share", "active_blocks", "speedup", "speedup_ideal", "eta",
+COLUMNS = ["method", "level", "frame_ms", "encoder_ms", "router_ms", "router_share", "active_blocks", "speedup", "speedup_ideal", "eta",
            "speedup_vs_stock", "copies_per_frame", "image_size", "device", "dtype", "threads"]
 
 
@@ -33,7 +33,7 @@ def main():
     params = load_params("paper").with_section("model", checkpoint="").with_section(
         "benchmark", budgets=options.budget, warmup=options.warmup, frames=options.frames, repeats=options.repeats, threads=options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        table = run_benchmark(params, Path(folder), compiled=options.compiled)
+        table = time_profile(params, Path(folder), compiled=options.compiled)
     if options.csv:
         write_table(options.csv, table.round(4))
     print(table[COLUMNS].round(3).to_string(index=False))
