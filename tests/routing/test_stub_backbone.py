@@ -1,4 +1,4 @@
-"""An encoder of six blocks that is not SAM2's, and a tracker of a few lines, do all of RDS without a change in the library."""
+"""An encoder of six blocks and a tracker of a few lines, neither SAM2's, do all of RDS without a change to it."""
 
 from types import SimpleNamespace
 
