@@ -48,7 +48,7 @@ def rds_file(checkpoint):
     model = add_lora(build_model("mini", checkpoint), [0, 3, 12], rank=2)
     router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=192)
     with torch.no_grad():
-        for name, tensor in lora_state_dict(model).items():
+        for tensor in lora_state_dict(model).values():
             tensor.normal_(std=0.02)
         router.mlp[-1].weight.normal_(std=0.5)
     path = checkpoint.with_name("rds.safetensors")
@@ -124,7 +124,9 @@ def test_full_routing_is_bit_identical_to_sam2(stock, full, video):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("flags", [{"offload_video_to_cpu": True, "offload_state_to_cpu": True}, {"async_loading_frames": True}])
+@pytest.mark.parametrize(
+    "flags", [{"offload_video_to_cpu": True, "offload_state_to_cpu": True}, {"async_loading_frames": True}]
+)
 def test_the_flags_of_init_state_give_the_masks_of_sam2(stock, full, video, flags):
     masks = []
     for predictor in (stock, full):
@@ -165,7 +167,10 @@ def test_each_frame_runs_exactly_the_blocks_of_the_table_once(routed, video):
     state = start(routed, video)
     routed.add_new_mask(state, 0, 2, box_mask(60, 70))
     calls = []
-    hooks = [block.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, block in enumerate(routed.image_encoder.trunk.blocks)]
+    hooks = [
+        block.register_forward_hook(lambda *_, i=i: calls.append(i))
+        for i, block in enumerate(routed.image_encoder.trunk.blocks)
+    ]
     track(routed, state)
     for hook in hooks:
         hook.remove()
@@ -178,7 +183,9 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
     state = start(routed, video)
     routed.add_new_mask(state, 0, 2, box_mask(60, 70))
     logits = routed.policy.router.logits
-    monkeypatch.setattr(routed.policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m))
+    monkeypatch.setattr(
+        routed.policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m)
+    )
     track(routed, state)
     for call in range(1, 3):  # call 0 routes frame 1
         outputs = [state["output_dict_per_obj"][i]["non_cond_frame_outputs"][call]["pred_masks"] for i in (0, 1)]
@@ -206,7 +213,14 @@ def test_prompted_frames_run_the_full_encoder_even_after_routed_features_were_ca
     assert routed.route_table(state).query("frame_idx == 3").active.all()
     routed.add_new_mask(state, 4, 2, box_mask(50, 50))
     track(routed, state)
-    assert reasons(routed, state) == {0: "first_frame", 1: "routed", 2: "routed", 3: "prompted", 4: "prompted", 5: "routed"}
+    assert reasons(routed, state) == {
+        0: "first_frame",
+        1: "routed",
+        2: "routed",
+        3: "prompted",
+        4: "prompted",
+        5: "routed",
+    }
     assert routed.route_table(state).query("reason == 'prompted'").active.all()
 
 
@@ -323,8 +337,12 @@ def test_an_object_prompted_late_can_be_tracked_from_the_start_without_autocast(
 
 
 BAD_MASKS = {
-    "half size": box_mask()[::2, ::2], "RGB": np.zeros((H, W, 3), np.uint8), "transposed": box_mask().T,
-    "NaN": np.where(box_mask(), np.nan, 0.0), "infinite tensor": torch.full((H, W), torch.inf)}
+    "half size": box_mask()[::2, ::2],
+    "RGB": np.zeros((H, W, 3), np.uint8),
+    "transposed": box_mask().T,
+    "NaN": np.where(box_mask(), np.nan, 0.0),
+    "infinite tensor": torch.full((H, W), torch.inf),
+}
 
 
 @pytest.mark.parametrize("name", BAD_MASKS)
@@ -345,24 +363,27 @@ def test_accepts_the_masks_that_sam2_accepts(full, video):
         full.add_new_mask(state, 0, 1, np.zeros((H, W), bool))
 
 
-@pytest.mark.parametrize("prompt, match", [
-    ({"frame_idx": T}, "frame_idx is 6"),
-    ({"frame_idx": -1}, "frame_idx is -1"),
-    ({"frame_idx": 1.5}, "frame_idx is 1.5"),
-    ({"points": [[130, 10]]}, "outside the image"),
-    ({"points": [[10, -1]]}, "outside the image"),
-    ({"points": [[10, 10]], "normalize_coords": False}, "outside the image"),
-    ({"points": [[float("nan"), 10]]}, "NaN"),
-    ({"points": [[1, 2, 3]]}, r"shape \(1, 3\)"),
-    ({"labels": [7]}, "label 7"),
-    ({"labels": [1, 0]}, "1 points but 2 labels"),
-    ({"points": "ab"}, "cannot be read as numbers"),
-    ({"box": [50, 10, 20, 30]}, "x0 < x1"),
-    ({"box": [20, 10, 20, 30]}, "x0 < x1"),
-    ({"box": [10, 20, 30]}, "four finite numbers"),
-    ({"box": [200, 10, 300, 30]}, "outside the image"),
-    ({"labels": None}, "must be provided together"),
-])
+@pytest.mark.parametrize(
+    "prompt, match",
+    [
+        ({"frame_idx": T}, "frame_idx is 6"),
+        ({"frame_idx": -1}, "frame_idx is -1"),
+        ({"frame_idx": 1.5}, "frame_idx is 1.5"),
+        ({"points": [[130, 10]]}, "outside the image"),
+        ({"points": [[10, -1]]}, "outside the image"),
+        ({"points": [[10, 10]], "normalize_coords": False}, "outside the image"),
+        ({"points": [[float("nan"), 10]]}, "NaN"),
+        ({"points": [[1, 2, 3]]}, r"shape \(1, 3\)"),
+        ({"labels": [7]}, "label 7"),
+        ({"labels": [1, 0]}, "1 points but 2 labels"),
+        ({"points": "ab"}, "cannot be read as numbers"),
+        ({"box": [50, 10, 20, 30]}, "x0 < x1"),
+        ({"box": [20, 10, 20, 30]}, "x0 < x1"),
+        ({"box": [10, 20, 30]}, "four finite numbers"),
+        ({"box": [200, 10, 300, 30]}, "outside the image"),
+        ({"labels": None}, "must be provided together"),
+    ],
+)
 def test_rejects_bad_points_and_boxes_and_changes_nothing(full, video, prompt, match):
     state = full.init_state(str(video))
     prompt = {"frame_idx": 0, "obj_id": 1, "points": [[10, 10]], "labels": [1]} | prompt
@@ -382,16 +403,19 @@ def test_rejects_bad_propagation(full, video):
         track(full, state, max_frame_num_to_track=-1)
 
 
-@pytest.mark.parametrize("arguments, match", [
-    *(({"budget": budget}, "budget is") for budget in (0, 1.5, float("nan"), "0.4")),
-    ({"budget": 0.4, "tau": float("nan")}, "tau is"),
-    ({"routing": "argmax"}, "routing is 'argmax'"),
-    ({"budget": 0.4, "rds_path": "nowhere.safetensors"}, "no such RDS file"),
-    ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
-    ({"config_file": "configs/sam2.1/sam2.1_hiera_t.yaml", "budget": 0.4}, "no router is shipped"),
-    ({"bugdet": 0.4}, "unknown argument bugdet"),
-    ({"budget": 0.4, "control": True}, "adapters but no router"),
-])
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        *(({"budget": budget}, "budget is") for budget in (0, 1.5, float("nan"), "0.4")),
+        ({"budget": 0.4, "tau": float("nan")}, "tau is"),
+        ({"routing": "argmax"}, "routing is 'argmax'"),
+        ({"budget": 0.4, "rds_path": "nowhere.safetensors"}, "no such RDS file"),
+        ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
+        ({"config_file": "configs/sam2.1/sam2.1_hiera_t.yaml", "budget": 0.4}, "no router is shipped"),
+        ({"bugdet": 0.4}, "unknown argument bugdet"),
+        ({"budget": 0.4, "control": True}, "adapters but no router"),
+    ],
+)
 def test_rejects_bad_builder_arguments(arguments, match, checkpoint, tmp_path):
     if arguments.get("control"):
         save_rds(tmp_path / "control.safetensors", None, add_lora(build_model("mini", checkpoint), [1], rank=1))
@@ -405,7 +429,9 @@ def test_official_checkpoint_format_gives_identical_masks(tmp_path, video):
     torch.manual_seed(0)
     torch.save({"model": build_model(config, ckpt_path=False).state_dict()}, tmp_path / "tiny.pt")
     expected = build_model(config, tmp_path / "tiny.pt", overrides=[*small, *POSTPROCESSING])
-    got = build_rds_video_predictor(config, tmp_path / "tiny.pt", routing="full", device="cpu", hydra_overrides_extra=small)
+    got = build_rds_video_predictor(
+        config, tmp_path / "tiny.pt", routing="full", device="cpu", hydra_overrides_extra=small
+    )
     masks = [track(p, start(p, video), max_frame_num_to_track=1) for p in (expected, got)]
     assert all(torch.equal(masks[0][t][1], masks[1][t][1]) for t in (0, 1))
 

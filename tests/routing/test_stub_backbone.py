@@ -1,4 +1,4 @@
-"""Another encoder than SAM2's, six blocks and a tracker of a few lines, does all that RDS does, without a change in the library."""
+"""An encoder of six blocks and a tracker of a few lines, neither SAM2's, do all of RDS without a change to it."""
 
 from types import SimpleNamespace
 
@@ -155,8 +155,18 @@ def test_a_fixed_route_goes_before_the_policy(frame_router, tokens, has_policy):
 def test_router_and_adapters_train_and_travel_in_a_file(tracker, sequences, tmp_path):
     before = {name: tensor.clone() for name, tensor in tracker.backbone.state_dict().items()}
     out = train_rds(
-        tracker, schedule=Schedule(steps=2, batch=1, frames=3), sequences=sequences, blocks=[0, 3], budgets=(0.5,),
-        lr_router=1e-2, lr_lora=1e-2, lora_rank=2, router_hidden=12, out=tmp_path / "rds.safetensors", workdir=tmp_path)
+        tracker,
+        schedule=Schedule(steps=2, batch=1, frames=3),
+        sequences=sequences,
+        blocks=[0, 3],
+        budgets=(0.5,),
+        lr_router=1e-2,
+        lr_lora=1e-2,
+        lora_rank=2,
+        router_hidden=12,
+        out=tmp_path / "rds.safetensors",
+        workdir=tmp_path,
+    )
     weights, learned = load_rds(out), lora_state_dict(tracker)
     assert weights.blocks == (0, 3) and len(weights.lora) == 4 and weights.router.token_stride == 8
     assert all(tensor.any() for name, tensor in weights.lora.items()), "B starts at zero"

@@ -26,8 +26,17 @@ def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model
     model = model or small(weights)
     schedule = Schedule(steps=steps, batch=batch, frames=3, seed=1, save_every=1)
     return train_rds(
-        SAM2Clips(model), schedule=schedule, sequences=sequences, blocks=BLOCKS, budgets=budgets, lora_rank=2,
-        lr_router=1e-2, lr_lora=1e-2, out=folder / "rds.safetensors", workdir=folder / "run")
+        SAM2Clips(model),
+        schedule=schedule,
+        sequences=sequences,
+        blocks=BLOCKS,
+        budgets=budgets,
+        lora_rank=2,
+        lr_router=1e-2,
+        lr_lora=1e-2,
+        out=folder / "rds.safetensors",
+        workdir=folder / "run",
+    )
 
 
 def small(weights):
@@ -71,9 +80,15 @@ def test_a_stopped_run_ends_at_the_same_file(whole, sequences, mini_weights, tmp
 
 def test_only_adapters_ask_for_a_gradient_and_the_base_stays_as_it_was(whole, mini_model):
     trained, base = whole[1], mini_model.state_dict()
-    assert {name.split(".lora_")[0].split(".blocks.")[1].split(".")[0] for name, p in trained.named_parameters() if p.requires_grad} == set(map(str, BLOCKS))
+    assert {
+        name.split(".lora_")[0].split(".blocks.")[1].split(".")[0]
+        for name, p in trained.named_parameters()
+        if p.requires_grad
+    } == set(map(str, BLOCKS))
     assert all("lora_" in name for name, p in trained.named_parameters() if p.requires_grad or p.grad is not None)
-    kept = {name.replace(".base_layer", ""): tensor for name, tensor in trained.state_dict().items() if "lora_" not in name}
+    kept = {
+        name.replace(".base_layer", ""): tensor for name, tensor in trained.state_dict().items() if "lora_" not in name
+    }
     assert kept.keys() == base.keys()
     assert all(kept[name].equal(base[name]) for name in base)
 
