@@ -26,9 +26,19 @@ def main():
     options = parser.parse_args()
     params, folder = load_params(options.profile), paths.workdir(options.profile)
     section, ranking = params.evaluation, read_table(folder / "importance" / "importance.csv")
-    source, resampling = Source("real", options.root, "davis2017", options.split), {"seed": section.seed, "n": section.bootstrap}
+    source, resampling = (
+        Source("real", options.root, "davis2017", options.split),
+        {"seed": section.seed, "n": section.bootstrap},
+    )
     with tempfile.TemporaryDirectory() as keep:
-        results = evaluate_arms(arms(params, folder), [source], keep=Path(keep), ranking=ranking, seed=section.seed, plans=section.fixed_routes)
+        results = evaluate_arms(
+            arms(params, folder),
+            [source],
+            keep=Path(keep),
+            ranking=ranking,
+            seed=section.seed,
+            plans=section.fixed_routes,
+        )
     objects = objects_table(results)
     for table in (score_table(results, **resampling), compare_arms(objects, **resampling), box_scores(results)):
         print(table.drop(columns="dataset").round(1).to_string(index=False), end="\n\n")

@@ -33,15 +33,22 @@ def method():
 
 @pytest.fixture(scope="module")
 def params(mini_weights):
-    return (load_params("smoke").with_section("model", checkpoint=str(mini_weights))
-            .with_section("baselines", levels=[0.5]).with_section("benchmark", budgets=[0.5]))
+    return (
+        load_params("smoke")
+        .with_section("model", checkpoint=str(mini_weights))
+        .with_section("baselines", levels=[0.5])
+        .with_section("benchmark", budgets=[0.5])
+    )
 
 
 @pytest.fixture(scope="module")
 def workdir(rds_file, tmp_path_factory):
     """Its weights, an empty file, and RDS's."""
     folder = tmp_path_factory.mktemp("new")
-    for path, content in (("train/rds_0.5.safetensors", rds_file.read_bytes()), ("baselines/last_gone/0.5.safetensors", b"")):
+    for path, content in (
+        ("train/rds_0.5.safetensors", rds_file.read_bytes()),
+        ("baselines/last_gone/0.5.safetensors", b""),
+    ):
         (folder / path).parent.mkdir(parents=True)
         (folder / path).write_bytes(content)
     return folder
@@ -50,7 +57,11 @@ def workdir(rds_file, tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(params, workdir, davis_root, tmp_path_factory):
     """The evaluation's table of RDS and of the new method."""
-    found = [arm for arm in arms.arms(params.with_section("evaluation", budgets=[0.5]), workdir) if arm.method in ("RDS", LastBlocksGone.label)]
+    found = [
+        arm
+        for arm in arms.arms(params.with_section("evaluation", budgets=[0.5]), workdir)
+        if arm.method in ("RDS", LastBlocksGone.label)
+    ]
     assert [(arm.method, arm.level) for arm in found] == [(LastBlocksGone.label, 0.5), ("RDS", 0.5)]
     results = evaluate_arms(found, [Source("clips", davis_root, "davis2017")], keep=tmp_path_factory.mktemp("masks"))
     against = compare_arms(objects_table(results), seed=0, n=20)["against"].tolist()
@@ -63,7 +74,9 @@ def speed(params, workdir, sequences):
     """The benchmark's table."""
     found = arms.timed_arms(params, workdir, device="cpu")
     assert [arm.method for arm in found] == ["SAM2", "full", "RDS", LastBlocksGone.label, "mini_half"]
-    return benchmark_predictors(found, sequences[0].frame_paths[0].parent, {1: sequences[0].prompt(1)}, warmup=1, frames=2, repeats=1)[0]
+    return benchmark_predictors(
+        found, sequences[0].frame_paths[0].parent, {1: sequences[0].prompt(1)}, warmup=1, frames=2, repeats=1
+    )[0]
 
 
 def test_it_is_a_row_of_the_evaluation_with_the_work_it_does(table):
@@ -79,6 +92,8 @@ def test_it_is_a_row_of_the_benchmark(speed):
 def test_it_is_a_row_of_table_9_with_its_speed(table, speed):
     rows = measured_rows(table, speed, profile="smoke")
     own = rows.set_index("method").loc[LastBlocksGone.label]
-    assert own["level"] == "0.5" and own["fps"] == pytest.approx(speed.set_index("method").loc[LastBlocksGone.label, "fps"])
+    assert own["level"] == "0.5" and own["fps"] == pytest.approx(
+        speed.set_index("method").loc[LastBlocksGone.label, "fps"]
+    )
     page = as_page(pd.concat([rows, paper_rows()], ignore_index=True))
     assert f"| {LastBlocksGone.label} | 0.5 |" in page.partition("lacks")[2]
