@@ -14,9 +14,9 @@ from rds_lib import load_params
 from rds_lib.core import paths
 from rds_lib.data.batches import fit_clip, to_model_input
 from rds_lib.data.sources import validation_sources
-from rds_lib.evaluation.products import weights_file
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.weights import weights_file
 from rds_lib.routing.weights import load_rds
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rds_lib import load_params
-from rds_lib.core.artifacts import write_table, write_tensors
+from rds_lib.core.artifacts import write_json, write_table, write_tensors
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import save_palette_png
@@ -18,6 +18,7 @@ from rds_lib.methods.slimsam import save_slim
 from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
+from rds_lib.model.shape import EncoderShape
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 
@@ -112,6 +113,8 @@ def figure_products(davis_root, sequences, tmp_path_factory):
                 path = folder / "evaluation" / "predictions" / "davis" / run / sequence.name / f"{stem}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_palette_png(path, np.roll(labels, aside, axis=1))
+    write_table(folder / "evaluation" / "predictions" / "davis" / "runs.csv", pd.DataFrame(
+        [("SAM2", "SAM2", 1.0), ("RDS_0.8", "RDS", 0.8), ("RDS_0.4", "RDS", 0.4)], columns=["folder", "method", "level"]))
     block, frame = np.arange(48), np.arange(5)
     routes = pd.MultiIndex.from_product([names, (0.8, 0.4), frame, block], names=["sequence", "level", "frame_idx", "block"]).to_frame(index=False)
     always = np.isin(block, (0, 2, 8, 44, 47))
@@ -119,6 +122,7 @@ def figure_products(davis_root, sequences, tmp_path_factory):
     ran = forced | ((routes["block"] + routes["frame_idx"]) % 10 < 10 * routes["level"])
     write_table(folder / "evaluation" / "routes.csv", routes.assign(
         active=ran, keep_prob=np.where(forced, 1.0, 0.3 + 0.4 * ran), reason=np.where(routes["frame_idx"] == 0, "first_frame", "routed"), dataset="davis", method="RDS"))
+    write_json(folder / "evaluation" / "encoder.json", EncoderShape(48, (0, 2, 8, 44), (0, 2, 8, 44, 47)).as_dict())
     arms = (("SAM2", 1.0, 0.8, 48), ("PBD", 0.4, 0.5, 24), ("RDS", 0.8, 0.75, 39), ("RDS", 0.4, 0.7, 22), ("plan A", 0.4, 0.6, 24), ("plan B", 0.4, 0.65, 24))
     objects = pd.DataFrame([(name, 1, quality - 0.1 * n, method, level, "davis") for method, level, quality, _ in arms for n, name in enumerate(names)],
                            columns=["sequence", "object", "JF", "method", "level", "dataset"])
@@ -132,7 +136,7 @@ def figure_products(davis_root, sequences, tmp_path_factory):
     write_table(folder / "importance" / "importance.csv", pd.DataFrame(
         {"block": block, "global_score": score, "local_score": score[::-1], "always_on": always, "selected": always | (block % 3 == 0)}))
     write_table(folder / "benchmark" / "table.csv", pd.DataFrame(
-        {"arm": ["SAM2", "full", "PBD_0.4", "RDS_0.8", "RDS_0.4"], "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0], "encoder_ms": 8.0, "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
+        {"method": ["SAM2", "full", "PBD", "RDS", "RDS"], "level": [1.0, 1.0, 0.4, 0.8, 0.4], "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0], "encoder_ms": 8.0, "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
          "active_blocks": [48, 48, 24, 39, 22], "device": "CPU", "dtype": "float32"}))
     return params, folder
 

@@ -12,7 +12,6 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.products import weights_file
 from rds_lib.methods import METHODS, method_of
 from rds_lib.methods.activity import activity, watch_gates
 from rds_lib.methods.base import Setup, calibration_images
@@ -22,6 +21,7 @@ from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, train_blocks
+from rds_lib.pipeline.weights import moved_parameters, weights_file
 from rds_lib.routing.algorithm1 import threshold_route
 from rds_lib.routing.weights import load_rds
 from rds_lib.training.loop import Schedule
@@ -149,8 +149,8 @@ def place(params, workdir: Path, train: Path) -> dict[str, tuple[list[int], int]
 def _write_placements(params, workdir, train, out, trained):
     """``placements.csv``: a row per placement and one for I-LoRA itself.
 
-    ``blocks``, ``rank``, ``parameters`` of the adapters, ``shared`` (blocks in common with I-LoRA), and
-    ``calibration_active``.
+    ``blocks``, ``rank``, ``parameters`` of the adapters, ``trained_params`` with the router's, ``shared`` (blocks in
+    common with I-LoRA), and ``calibration_active``.
     """
     budget, (_, calibration) = params.baselines.placement_budget, training_sequences(params, workdir)
     active = {"I-LoRA": _calibration(train).loc[str(budget), "calibration_active"]}
@@ -165,6 +165,7 @@ def _write_placements(params, workdir, train, out, trained):
         weights = load_rds(path)
         rows.append({"placement": kind, "blocks": len(weights.blocks), "rank": weights.rank,
                      "parameters": sum(tensor.numel() for tensor in weights.lora.values()),
+                     "trained_params": moved_parameters(path),
                      "shared": len(selected & set(weights.blocks)), "calibration_active": round(active[kind], 2),
                      "which": " ".join(map(str, weights.blocks))})
     write_table(out / "placements.csv", pd.DataFrame(rows))

@@ -9,9 +9,8 @@ from rds_lib.core.artifacts import copy_file, read_table, write_npz, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.products import training_runs, weights_file
 from rds_lib.pipeline.training_runs import adapted_blocks, calibrate_run, train_blocks
-from rds_lib.routing.weights import load_rds
+from rds_lib.pipeline.weights import moved_parameters, training_runs, weights_file
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -30,7 +29,7 @@ def run(params, workdir: Path, out: Path) -> None:
         path = weights_file(out, name)
         copy_file(weights, path)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
-        trained.append({"run": name, "parameters": trained_parameters(path)})
+        trained.append({"run": name, "parameters": moved_parameters(path)})
         rows, w = calibrate_run(params, path, budgets, calibration)
         thresholds += [{"run": name, **row} for row in rows]
         seen_w |= {f"{name}/{budget}": values for budget, values in w.items()}
@@ -54,10 +53,3 @@ def train_run(params, workdir: Path, name: str) -> Path:
     if name not in runs:
         raise RDSInputError(f"run {name!r} is unknown; profile {params.profile} has: {', '.join(runs)}")
     return train_blocks(params, workdir, name, runs[name], adapted_blocks(params, workdir), params.train.lora_rank)
-
-
-def trained_parameters(path: Path) -> int:
-    """How many numbers a training moved: those of the adapters, and of the router if the file has one."""
-    weights = load_rds(path)
-    router = weights.router.parameters() if weights.router is not None else ()
-    return sum(tensor.numel() for tensor in (*router, *weights.lora.values()))

@@ -7,10 +7,10 @@ from rds_lib.core.fingerprint import training_key
 from rds_lib.core.parallel import cpu_workers
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.products import predictor_for
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
+from rds_lib.pipeline.weights import predictor_for
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate, threshold_curve
 from rds_lib.routing.weights import set_taus
@@ -18,7 +18,7 @@ from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import train_rds
 from rds_lib.training.run import local_device
 
-ROOMS = ("data", "model", "routing", "training")  # code that shapes a training; see dvc.yaml
+ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
 
 
 def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
@@ -59,4 +59,4 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
 def fingerprint(params, *parts, rooms=ROOMS) -> str:
     """Short hash of all that a training depends on; see ``training_key``."""
     own = params.train.model_dump(exclude={"budgets", "lora_rank", "calibration_frames"})  # a run names its own
-    return training_key(params, rooms, own, *parts)
+    return training_key(params, (*rooms, "pipeline/training_runs.py"), own, *parts)

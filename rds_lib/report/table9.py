@@ -43,7 +43,7 @@ def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, profile: str) ->
     for score in scores.to_dict("records"):
         method, level = score["method"], score["level"]
         own = timed.get((method, level), {})
-        rows.append({name: score[name] for name in OF_SCORES} | {"level": level_name(method, level)}
+        rows.append({name: score.get(name) for name in OF_SCORES} | {"level": level_name(method, level)}
                     | {name: own.get(name) for name in ("encoder_ms", "fps")} | common)
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 

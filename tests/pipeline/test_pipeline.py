@@ -15,12 +15,11 @@ from rds_lib.pipeline.stages import NOTEBOOKS, STAGES, require
 
 LIBRARY = paths.ROOT / "rds_lib"
 PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())["stages"]
-COMMANDS = {"clips": "data.generate", "benchmark": "pipeline.benchmark", "report": "pipeline.report", "check": "pipeline.check"}
 STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = Params.model_fields.keys() - {"profile"}
 # In no list: errors, paths, parameters and file writing, and the register of stages.
 PLUMBING = ("rds_lib/core/", "rds_lib/pipeline/stages.py", "rds_lib/pipeline/__init__.py")
-# What the two modules below the pipeline that take a whole profile read of it; clips lie behind the dependency `data`.
+# What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
 READ_BELOW = {"training_sequences": {"data"}, "validation_sources": {"data", "evaluation"},
               "training_key": {"clips", "data", "model"}, "generate_datasets": {"clips"}}
 
@@ -51,13 +50,16 @@ def home(name):
     return rds_lib._EXPORTS[name]
 
 
-def closure(start):
-    """Return the files of the modules in `start` and of all that these import; a package that registers its modules
-    imports all of them."""
+def closure(start, without=()):
+    """Return the files of the modules in `start` and of all that these import, some rooms left out.
+
+    A package that registers its modules imports all of them.
+    """
     files, todo = set(), set(start)
     while todo:
-        path = file_of(todo.pop())
-        if path not in files:
+        module = todo.pop()
+        path = file_of(module)
+        if path not in files and module.partition(".")[0] not in without:
             files.add(path)
             tree = ast.parse(path.read_text(encoding="utf-8"))
             todo |= imports(tree)
@@ -72,16 +74,16 @@ def cells(name):
     return ast.parse("\n".join(cell.source for cell in nb.cells if cell.cell_type == "code"))
 
 
-def entry(name):
-    """Return the modules that a stage starts with: those its notebook imports, and its own."""
-    stage = STAGES.get(name)
-    told = imports(cells(stage.notebook)) if stage and stage.notebook else set()
-    own = {COMMANDS[name]} if name in COMMANDS else {stage.run.partition(":")[0].partition(".")[2]} if stage.run else set()
-    return told | own
-
-
 def reached(name):
-    return {file for file in closure(entry(name)) if not file.startswith(PLUMBING)}
+    """Return the files that a stage's products follow from.
+
+    Those are the files behind its own module, and behind its notebook without what the notebook only shows them with.
+    """
+    stage = STAGES.get(name)
+    own = {stage.run.partition(":")[0].removeprefix("rds_lib.")} if stage and stage.run else set()
+    told = imports(cells(stage.notebook)) if stage and stage.notebook else set()
+    files = closure(own | ({"data.generate"} if name == "clips" else set())) | closure(told, without=("report", "show"))
+    return {file for file in files if not file.startswith(PLUMBING)}
 
 
 def listed(stage):
@@ -93,16 +95,26 @@ def tracked(stage):
 
 
 def sections_read(name):
-    """Return the sections that a stage reads: `params.<section>` in its notebook and in the pipeline's modules that it
-    reaches, for only these see a whole profile."""
-    files = [paths.ROOT / file for file in reached(name) if file.startswith("rds_lib/pipeline/")]
-    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
-    if name in STAGES and STAGES[name].notebook:
-        trees.append(cells(STAGES[name].notebook))
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    own = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "params"}
-    named = {getattr(node, "id", getattr(node, "name", None)) for node in nodes if isinstance(node, ast.Name | ast.alias)}
-    return (own & SECTIONS).union(*(read for function, read in READ_BELOW.items() if function in named))
+    """Return the sections that a stage reads.
+
+    Those are `params.<section>` in its notebook, in its own module, and in the functions that these name in other
+    modules of the pipeline. Below the pipeline only `READ_BELOW` sees a whole profile.
+    """
+    files = {paths.ROOT / file for file in reached(name) if file.startswith("rds_lib/pipeline/")}
+    own = {file for file in files if file.stem == name}
+    functions = {node.name: node for file in files - own for node in ast.parse(file.read_text(encoding="utf-8")).body
+                 if isinstance(node, ast.FunctionDef)}
+    todo = [ast.parse(file.read_text(encoding="utf-8")) for file in own]
+    todo += [cells(STAGES[name].notebook)] if name in STAGES and STAGES[name].notebook else []
+    found, named = set(), {"generate_datasets"} if name == "clips" else set()
+    while todo:
+        for node in ast.walk(todo.pop()):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "params":
+                found.add(node.attr)
+            if isinstance(node, ast.Name) and node.id not in named:
+                named.add(node.id)
+                todo += [functions[node.id]] if node.id in functions else []
+    return (found & SECTIONS).union(*(read for function, read in READ_BELOW.items() if function in named))
 
 
 CODED = [name for name in PIPELINE if name != "source"]
@@ -169,9 +181,11 @@ def test_every_stage_that_an_error_names_can_be_run():
 
 
 @pytest.mark.parametrize(("product", "stage"), [
-    ("baselines/placement", "baselines"), ("train", "train"), ("importance/importance.csv", "importance"), ("data", "data")])
+    ("baselines/placement", "baselines"), ("train", "train"), ("importance/importance.csv", "importance"),
+    ("data", "data")])
 def test_a_missing_product_is_named_with_the_stage_that_makes_it(product, stage, tmp_path):
-    with pytest.raises(RDSInputError, match=rf"{product.partition('/')[0]} is missing; make it with: dvc repro {stage}$"):
+    folder = product.partition("/")[0]
+    with pytest.raises(RDSInputError, match=rf"{folder} is missing; make it with: dvc repro {stage}$"):
         require(product, load_params("mini"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -186,11 +200,12 @@ def test_a_smoke_run_builds_what_is_missing_and_other_runs_do_not(tmp_path, monk
 
     monkeypatch.setattr("rds_lib.pipeline.train.run", run)
     for _ in range(2):
-        assert require("train/calibration.csv", load_params("smoke"), tmp_path) == tmp_path / "train" / "calibration.csv"
+        found = require("train/calibration.csv", load_params("smoke"), tmp_path)
+        assert found == tmp_path / "train" / "calibration.csv" and found.is_file()
     assert len(built) == 1
     with pytest.raises(RDSInputError, match="train/none.csv is missing; make it with: dvc repro train"):
         require("train/none.csv", load_params("smoke"), tmp_path)
-    with pytest.raises(RDSInputError, match="stage 'trian' is unknown; the pipeline has: pretrain, data, importance, train"):
+    with pytest.raises(RDSInputError, match="stage 'trian' is unknown; the pipeline has: pretrain, data, importance"):
         require("trian", load_params("smoke"), tmp_path)
     with pytest.raises(RDSInputError, match="dvc repro data"):
         require("data", load_params("smoke"), tmp_path)
@@ -208,7 +223,8 @@ def test_stages_depend_on_the_code_cells_of_their_notebooks_alone():
     assert PIPELINE["source"]["deps"] == ["notebooks"] and PIPELINE["source"]["outs"] == ["build/source"]
     for name, stage in PIPELINE.items():
         told = {dep for dep in stage["deps"] if dep.startswith("build/source")}
-        assert told == ({f"build/source/{STAGES[name].notebook}.json"} if name in STAGES and STAGES[name].notebook else set())
+        has_one = name in STAGES and STAGES[name].notebook
+        assert told == ({f"build/source/{STAGES[name].notebook}.json"} if has_one else set())
         assert name == "source" or not any(dep.startswith("notebooks") for dep in stage["deps"])
 
 
@@ -238,8 +254,10 @@ def test_stages_write_below_runs_and_build_alone():
     for name, stage in PIPELINE.items():
         outs = {out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]}
         assert name == "pretrain" or all(out.startswith(("runs/${profile}/", "build/")) for out in outs)
-    writers = [path.name for path in LIBRARY.rglob("*.py") if re.search(r"\bREPORTS\b", path.read_text(encoding="utf-8"))]
-    assert sorted(writers) == ["paths.py", "publish.py", "readme.py"]
+    named = {path.name for path in LIBRARY.rglob("*.py") if re.search(r"\bREPORTS\b", path.read_text(encoding="utf-8"))}
+    assert named == {"paths.py", "readme.py"}, "and what asks paths.reports()"
+    asking = {path.name for path in LIBRARY.rglob("*.py") if "reports(params" in path.read_text(encoding="utf-8")}
+    assert asking == {"check.py", "publish.py"}
 
 
 def test_data_is_an_unfrozen_import_of_the_generated_clips():

@@ -6,8 +6,9 @@ import pytest
 
 from rds_lib.core.artifacts import read_table, write_table
 from rds_lib.core.params import load_params
-from rds_lib.evaluation.controls import ADAPTERS, compare_arms, objects_table
+from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.evaluation.scores import Scores
+from rds_lib.evaluation.tables import compare_arms, objects_table
 from rds_lib.report.claims import judge, the_claims
 from rds_lib.report.evidence import Evidence, difference
 
@@ -36,7 +37,7 @@ def pages(tmp_path_factory):
     evidence = Evidence.of_dataset(
         "set", section, scores=pd.DataFrame(columns=["dataset", "method", "level", "active_blocks"]),
         objects=read_table(folder / "objects.csv"), routes=pd.DataFrame({"dataset": [], "reason": [], "level": []}),
-        importance=pd.DataFrame({"block": [], "always_on": []}), speed=pd.DataFrame({"arm": []}))
+        importance=pd.DataFrame({"block": [], "always_on": []}), speed=pd.DataFrame({"method": [], "level": []}))
     return comparisons.drop(columns="dataset").set_index(["level", "against"]), evidence
 
 

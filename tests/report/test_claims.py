@@ -42,7 +42,7 @@ def evidence(*, objects=(), route_tables=(), speed=None, global_score=None):
     importance = pd.DataFrame({"block": range(DEPTH), "global_score": global_score or np.arange(DEPTH, dtype=float),
                                "local_score": global_score or np.arange(DEPTH, dtype=float), "always_on": [i not in FREE for i in range(DEPTH)]})
     return Evidence(pd.concat(objects or [arm("RDS", 0.4, [50] * 8)]), pd.concat(route_tables or [routes(0.4, FREE)]), importance,
-                    pd.DataFrame({"arm": ["full", "RDS_0.4"], "speedup": speed or [1.0, 1.5]}), resamples=300)
+                    pd.DataFrame({"method": ["full", "RDS"], "level": [1.0, 0.4], "speedup": speed or [1.0, 1.5]}), resamples=300)
 
 
 BASE = np.array([40, 45, 50, 55, 60, 65, 70, 75.0])
@@ -136,12 +136,18 @@ def test_the_same_evidence_gives_the_same_ledger():
 
 
 def quick(fps, eta=None, active=None):
-    return pd.DataFrame({"arm": list(fps), "fps": list(fps.values()), "frame_ms": [1e3 / value for value in fps.values()],
-                         "active_blocks": [(active or {}).get(arm, 48.0) for arm in fps], "eta": [(eta or {}).get(arm, np.nan) for arm in fps]})
+    """The benchmark's table from frames a second by (method, level)."""
+    return pd.DataFrame({
+        "method": [method for method, _ in fps], "level": [level for _, level in fps], "fps": list(fps.values()),
+        "frame_ms": [1e3 / value for value in fps.values()], "active_blocks": [(active or {}).get(arm, 48.0) for arm in fps],
+        "eta": [(eta or {}).get(arm, np.nan) for arm in fps]})
+
+
+FULL = ("full", 1.0)
 
 
 def test_speed_at_equal_quality_takes_the_fastest_budget_that_is_as_good():
-    fps = {"full": 10.0, "RDS_0.8": 12.0, "RDS_0.4": 20.0, "DyT_0.8": 6.0, "DyT_0.4": 8.0}
+    fps = {FULL: 10.0, ("RDS", 0.8): 12.0, ("RDS", 0.4): 20.0, ("DyT", 0.8): 6.0, ("DyT", 0.4): 8.0}
     e = evidence(objects=[arm("RDS", 0.8, BASE + 2), arm("RDS", 0.4, BASE), arm("DyT", 0.8, BASE + 1), arm("DyT", 0.4, BASE - 1)])
     e = dataclasses.replace(e, speed=quick(fps))
     found = speed_at_equal_quality("DyT")(e)
@@ -158,20 +164,21 @@ def test_equal_quality_is_judged_by_the_mean_over_objects():
     many = pd.DataFrame([("s0", i, 0.9) for i in range(9)] + [("s1", 1, 0.1)], columns=["sequence", "object", "JF"])
     few = many.assign(JF=[0.7] * 9 + [0.6])  # better by video, worse by object
     objects = pd.concat([many.assign(method="RDS", level=0.4), few.assign(method="DyT", level=0.4)])
-    e = dataclasses.replace(evidence(), objects=objects, speed=quick({"full": 10.0, "RDS_0.4": 20.0, "DyT_0.4": 10.0}))
+    e = dataclasses.replace(evidence(), objects=objects, speed=quick({FULL: 10.0, ("RDS", 0.4): 20.0, ("DyT", 0.4): 10.0}))
     assert speed_at_equal_quality("DyT")(e).effect == pytest.approx(2)
 
 
 def test_realisation_is_the_difference_of_the_saved_shares():
-    e = dataclasses.replace(evidence(), speed=quick({"RDS_0.4": 1.0, "AdaViT_0.4": 1.0, "DyT_0.4": 1.0}, {"RDS_0.4": 0.98, "AdaViT_0.4": 0.7}))
+    e = dataclasses.replace(evidence(), speed=quick(
+        {("RDS", 0.4): 1.0, ("AdaViT", 0.4): 1.0, ("DyT", 0.4): 1.0}, {("RDS", 0.4): 0.98, ("AdaViT", 0.4): 0.7}))
     assert realisation("AdaViT", 0.4)(e).effect == pytest.approx(0.28)
-    with pytest.raises(LookupError, match="DyT_0.4"):
+    with pytest.raises(LookupError, match="DyT 0.4"):
         realisation("DyT", 0.4)(e)
 
 
 def test_speeds_are_those_of_the_blocks_that_run_on_the_scored_videos():
     """40 ms with 48 blocks, 20 ms with 24 on the benchmark's clip: 36 blocks take 30 ms."""
-    speed = quick({"full": 25.0, "AdaViT_0.4": 50.0, "DyT_0.4": 20.0}, active={"AdaViT_0.4": 24.0})
+    speed = quick({FULL: 25.0, ("AdaViT", 0.4): 50.0, ("DyT", 0.4): 20.0}, active={("AdaViT", 0.4): 24.0})
     active = pd.Series({("AdaViT", 0.4): 36.0, ("DyT", 0.4): 48.0})
     e = dataclasses.replace(evidence(), speed=speed, active=active)
     assert e.fps("AdaViT", 0.4) == pytest.approx(1000 / 30) and e.fps("DyT", 0.4) == pytest.approx(20)
