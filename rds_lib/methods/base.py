@@ -15,11 +15,11 @@ from rds_lib.data.batches import SequenceBatches, loader
 from rds_lib.data.video import load_video
 from rds_lib.methods.gates import calibrate_gates, gated, open_share, set_threshold
 from rds_lib.model.adapters import add_lora, merge_lora
-from rds_lib.model.clip_tracking import frame_by_frame
+from rds_lib.model.clip_tracking import SAM2Clips, frame_by_frame
 from rds_lib.model.sam2 import build_model
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes, local_device
-from rds_lib.training.tasks import clip_loss
+from rds_lib.training.tasks import tracking_loss
 
 METHODS: dict[str, "Method"] = {}
 FORMAT = "baseline/1"
@@ -41,12 +41,15 @@ class Setup:
     checkpoint: Path | None = None
     device: str | None = None
 
+    def batches(self, model, **options) -> SequenceBatches:
+        """Training clips at a model's size; options are the seed, and the first and the number of steps."""
+        schedule = self.schedule
+        return SequenceBatches(
+            self.sequences, batch=schedule.batch, frames=schedule.frames, size=model.image_size, **options)
+
 
 class Method:
-    """A way to make SAM2's encoder cheaper. Subclass it, set the attributes, override what differs.
-
-    As it stands it trains low-rank adapters on the whole encoder.
-    """
+    """A way to make SAM2's encoder cheaper: subclass it, set the attributes, override what differs."""
 
     name: str  # key on disk: baselines/<name>/<level:g>.safetensors
     label: str  # in tables and figures
@@ -89,14 +92,8 @@ class Method:
               rate: float | None = None, **options) -> Path:
         """Train at one level, resuming from ``workdir``, set the gates' threshold, and write the result to ``out``.
 
-        Parameters
-        ----------
-        lr_gate : float
-            Peak rate of what decides. Gates that start nearly open do not move at the adapters' rate.
-        rate : float, optional
-            Share of the gates to keep open; that of `gate_rate` by default.
-        **options
-            Of `prepare`.
+        What decides learns at the peak rate ``lr_gate``: gates that start nearly open do not move at the adapters'
+        rate. ``rate`` is the share of the gates to keep open, by default `gate_rate`; ``options`` are of `prepare`.
         """
         process, world = join_processes()
         device, schedule = setup.device or local_device(), setup.schedule
@@ -118,9 +115,8 @@ class Method:
             loss, row = self.step_loss(model, *(tensor.to(device) for tensor in batch), rate)
             return loss, {"loss": round(loss.item(), 4), **row}
 
-        data = SequenceBatches(setup.sequences, seed=schedule.seed * world + process, batch=schedule.batch,
-                               frames=schedule.frames, size=model.image_size, first_step=run.step,
-                               steps=schedule.steps - run.step)
+        data = setup.batches(
+            model, seed=schedule.seed * world + process, first_step=run.step, steps=schedule.steps - run.step)
         fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"{self.label} {level}", world=world)
         images = calibration_images(setup.calibration, model.image_size) if gates else ()
         threshold = calibrate_gates(model.eval(), rate, [image.to(device) for image in images])
@@ -183,7 +179,7 @@ def clip_step(model, images, targets) -> tuple[torch.Tensor, float, dict]:
     """Loss and IoU of clips whose frames are encoded at once, and their features; bfloat16 on a GPU."""
     with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
         features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
-    return *clip_loss(model, frame_by_frame(features, len(images)), targets), features
+    return *tracking_loss(SAM2Clips(model), frame_by_frame(features, len(images)), targets), features
 
 
 def calibration_images(sequences, size: int, n: int = CALIBRATION_IMAGES) -> list[torch.Tensor]:

@@ -61,14 +61,9 @@ def fuse_attention(model) -> None:
 def disturbed_taylor(model, reference: Callable, batches: Iterable[Tensor], *, generator: torch.Generator) -> None:
     """Sum up the gradients for the importance in ``model``'s parameters, over all batches.
 
-    Loss: MSE between the model's features and the reference's, with noise N(0, 0.01^2) on the reference's map at
-    stride 16. Without noise there is no gradient where the model still equals its reference.
-
-    Parameters
-    ----------
-    reference : callable ``images -> list of feature maps``
-        The original encoder in phase 1, the pruned and aligned one in phase 2.
-    batches : iterable of Tensor, shape (B, 3, S, S)
+    Loss: MSE between the model's features on images (B, 3, S, S) and those of ``reference``, the original encoder in
+    phase 1, the pruned and aligned one in phase 2; with noise N(0, 0.01^2) on the reference's map at stride 16. Without
+    noise there is no gradient where the model still equals its reference.
     """
     encoder = model.image_encoder.requires_grad_(True)
     encoder.zero_grad(set_to_none=False)
@@ -93,16 +88,8 @@ def prune(model, phase: str, keep: float) -> dict[str, list[int]]:
     channels is the mean over its layers. Width is ranked within each of the four groups, one per stage. In phase 2,
     heads and hidden units are each ranked over all blocks at once, by standard scores.
 
-    Parameters
-    ----------
-    phase : {"width", "bottleneck"}
-    keep : float
-        Share of the channels that stay, such as 8/9.
-
-    Returns
-    -------
-    dict
-        Former numbers of the channels left, by ``<layer>.in`` or ``<layer>.out``, for layers that lost some.
+    ``phase`` is "width" or "bottleneck", ``keep`` the share of the channels that stay, such as 8/9. Returns the former
+    numbers of the channels left, by ``<layer>.in`` or ``<layer>.out``, for layers that lost some.
     """
     if phase not in PHASES:
         raise RDSInputError(f"phase {phase!r} is unknown; choose one of {PHASES}")
@@ -118,7 +105,8 @@ def prune(model, phase: str, keep: float) -> dict[str, list[int]]:
         return _prune(encoder, keep, ignored=[*qkv, *hidden, *neck], everywhere=False, heads={})
     heads = {layer: block.attn.num_heads for block in blocks for layer in (block.attn.q, block.attn.k, block.attn.v)}
     stream = [encoder.trunk.patch_embed.proj, *(block.attn.proj for block in blocks),
-              *(block.mlp.layers[1] for block in blocks), *(block.proj for block in blocks if hasattr(block, "proj")), *neck]
+              *(block.mlp.layers[1] for block in blocks),
+              *(block.proj for block in blocks if hasattr(block, "proj")), *neck]
     kept = _prune(encoder, keep, ignored=[*stream, *hidden], everywhere=True, heads=heads)
     return kept | _prune(encoder, keep, ignored=[*stream, *qkv], everywhere=True, heads=heads)
 

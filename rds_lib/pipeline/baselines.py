@@ -13,11 +13,11 @@ from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.methods import METHODS, method_of
-from rds_lib.methods.activity import describe
+from rds_lib.methods.activity import activity, watch_gates
 from rds_lib.methods.base import Setup, calibration_images
+from rds_lib.methods.gates import multiplied_gates
 from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
-from rds_lib.model.adapters import TARGETS
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, train_blocks
@@ -80,12 +80,19 @@ def train_level(params, workdir: Path, name: str, level: float) -> Path:
         raise kind(f"{method.label} at level {level:g}: {error}") from error
 
 
+@torch.inference_mode()
 def describe_level(params, workdir: Path, name: str, level: float, path: Path) -> tuple[dict, pd.DataFrame]:
     """What is left of the encoder at one level, on frames of the calibration split.
 
-    A row of facts (see `activity.describe`, and ``trained_params``), and a table with a row per block that is left,
-    under its number in the whole model: ``ran``, the share of frames on which it ran, and ``kept``, the share of the
-    tokens that went through its MLP.
+    Returns
+    -------
+    facts : dict
+        Means over frames: ``active_blocks``, ``kept_tokens`` (share that goes through the MLPs), ``gmacs`` of the
+        blocks; also ``encoder_params``, ``trained_params``, and ``disagreement``, the largest absolute difference of
+        the features between gates that multiply, as in training, and gates that skip (0 without gates).
+    blocks : DataFrame
+        A row per block that is left, under its number in the whole model: ``ran``, the share of frames on which it
+        ran, and ``kept``, the share of the tokens that went through its MLP.
     """
     device, method = local_device(), method_of(name)
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
@@ -94,11 +101,23 @@ def describe_level(params, workdir: Path, name: str, level: float, path: Path) -
     left = [next(numbers[part] for part in block.modules() if part in numbers)  # a gate may be wrapped around a block
             for block in model.image_encoder.trunk.blocks]
     _, calibration = training_sequences(params, workdir)
-    images = [image.to(device) for image in calibration_images(calibration, model.image_size)]
-    facts, ran, kept = describe(model, images)
-    apart = facts.pop("disagreement")
-    row = {"level": level, **facts, "trained_params": method.trained_parameters(model, path), "disagreement": apart}
-    return row, pd.DataFrame({"level": level, "block": left, "ran": ran, "kept": kept}).round(4)
+    ran, kept, gmacs, apart = [], [], [], 0.0
+    for image in calibration_images(calibration, model.image_size):
+        image = image.to(device)
+        with watch_gates(model) as seen:
+            skipped = model.forward_image(image)["backbone_fpn"]
+        with multiplied_gates(model, seen[0]):
+            masked = model.forward_image(image)["backbone_fpn"]
+        apart = max([apart, *((a - b).abs().max().item() for a, b in zip(skipped, masked, strict=True))])
+        for values, value in zip((ran, kept), activity(model, seen[0])):
+            values.append(value)
+        gmacs.append(backbone_of(model).gmacs(ran[-1], kept[-1]))
+    facts = {"level": level, "active_blocks": round(float(np.sum(ran) / len(ran)), 2),
+             "kept_tokens": round(float(np.mean(kept)), 4), "gmacs": round(float(np.mean(gmacs)), 4),
+             "encoder_params": sum(p.numel() for p in model.image_encoder.parameters()),
+             "trained_params": method.trained_parameters(model, path), "disagreement": apart}
+    blocks = {"level": level, "block": left, "ran": np.mean(ran, axis=0), "kept": np.mean(kept, axis=0)}
+    return facts, pd.DataFrame(blocks).round(4)
 
 
 def _log(weights: Path, level: float) -> pd.DataFrame:
@@ -110,18 +129,17 @@ def _log(weights: Path, level: float) -> pd.DataFrame:
 
 def place(params, workdir: Path, train: Path) -> dict[str, tuple[list[int], int]]:
     """Blocks and rank of every placement."""
-    trunk = build_model(params.model.config, resolve_or_none(params.model.checkpoint)).image_encoder.trunk
-    selected, always_on, section = adapted_blocks(params, workdir), always_on_blocks(trunk), params.train
-    budget = params.baselines.placement_budget
+    backbone = backbone_of(build_model(params.model.config, resolve_or_none(params.model.checkpoint)))
+    selected, section, budget = adapted_blocks(params, workdir), params.train, params.baselines.placement_budget
     w = torch.from_numpy(read_npz(train / "calibration_w.npz")[f"{budget}/{budget}"])
-    activity = threshold_route(w, always_on, _calibration(train).loc[str(budget), "tau"]).mean(0).numpy()
-    stages = [sum(i > end for end in trunk.stage_ends) for i in range(len(trunk.blocks))]
-    rng = np.random.default_rng(section.seed)
-    blocks = {kind: place_adapters(kind, selected=selected, always_on=always_on, stages=stages, activity=activity,
-                                   rng=rng) for kind in PLACEMENTS}
+    ran = threshold_route(w, backbone.always_on, _calibration(train).loc[str(budget), "tau"]).mean(0).numpy()
+    stages = [backbone.shape.stage_of(i) for i in range(backbone.depth)]
+    choose = partial(place_adapters, selected=selected, always_on=backbone.always_on, stages=stages, activity=ran,
+                     rng=np.random.default_rng(section.seed))
+    blocks = {kind: choose(kind) for kind in PLACEMENTS}
 
     def size(chosen):
-        layers = [trunk.blocks[i].get_submodule(target) for i in chosen for target in TARGETS]
+        layers = [backbone.blocks[i].get_submodule(name) for i in chosen for name in backbone.lora_targets]
         return sum(layer.in_features + layer.out_features for layer in layers)
 
     return {kind: (chosen, equal_rank(section.lora_rank, size(selected), size(chosen)) if chosen else 0)

@@ -13,8 +13,8 @@ import torch
 
 from rds_lib.core.artifacts import write_tensors
 from rds_lib.data.batches import GeneratedBatches, loader
+from rds_lib.model.backbone import Backbone, backbone_of
 from rds_lib.model.clip_tracking import frame_by_frame, make_prompt, track_clip
-from rds_lib.model.encoder import always_on_blocks, encode_image
 from rds_lib.model.losses import clip_iou, sam2_loss
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pretraining.batches import PretrainBatches
@@ -62,14 +62,14 @@ def pretrain(
     average = Averaged(model, EMA_DECAY)
     run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total,
                       save_every=save_every, writes=rank == 0)
-    own_seed, end = seed * world + rank, 0
+    backbone, own_seed, end = backbone_of(model), seed * world + rank, 0
 
     def step_loss(batch, step):
         row = {"image_size": size, "frames": frames, "started": time.perf_counter()}
         torch.manual_seed((own_seed << 20) + step)
         generator = torch.Generator().manual_seed((own_seed << 20) + step)
         shares = PROMPT_SHARES if step >= MASKS_ONLY * total else {"mask": 1.0}
-        route = draw_route(model.image_encoder.trunk, drop_path, generator)
+        route = draw_route(backbone, drop_path, generator)
         images, targets = (tensor.to(device) for tensor in batch)
         loss, iou = prompted_loss(model, images, targets, generator, shares=shares, route=route)
         return loss, row | {"loss": round(loss.item(), 4), "iou": round(iou, 4)}
@@ -98,11 +98,10 @@ def export_weights(state, path: Path) -> Path:
     return path
 
 
-def draw_route(trunk, drop_path: float, generator) -> list[bool]:
+def draw_route(backbone: Backbone, drop_path: float, generator) -> list[bool]:
     """Flags of the blocks that run in one step: one rate from [0, ``drop_path``) for all blocks that may be skipped."""
-    rate, *draws = torch.rand(1 + len(trunk.blocks), generator=generator).tolist()
-    always_on = always_on_blocks(trunk)
-    return [i in always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
+    rate, *draws = torch.rand(1 + backbone.depth, generator=generator).tolist()
+    return [i in backbone.always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
 
 
 def _build(seed, config_file, start_from, compile_blocks):
@@ -135,7 +134,9 @@ def prompted_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, ro
     batch, frames = images.shape[:2]
     kind = _draw(shares, generator)
     prompt = make_prompt(kind, targets[:, 0].cpu(), generator).to(images.device)
-    encode = frame_by_frame(encode_image(model, images.transpose(0, 1).flatten(0, 1), route), batch)
+    backbone = backbone_of(model)
+    features = backbone.run(backbone.embed(images.transpose(0, 1).flatten(0, 1)), route)
+    encode = frame_by_frame(features, batch)
     outputs = track_clip(model, frames, prompt, encode)
     scored = range(1 if kind == "mask" else 0, frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)
@@ -161,6 +162,6 @@ def held_out_iou(
     scores = []
     for images, targets in (data[i] for i in range(clips)):
         prompt = make_prompt(kind, targets[:, 0], generator)
-        outputs = track_clip(model, frames, prompt, lambda t, previous: model.forward_image(images[:, t]))
+        outputs = track_clip(model, frames, prompt, lambda t, _, images=images: model.forward_image(images[:, t]))
         scores.append(clip_iou(outputs, targets))
     return sum(scores) / len(scores)
