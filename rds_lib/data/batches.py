@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import one_thread
 from rds_lib.data.clips import DIFFICULTIES, generate_clip
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, squeeze
 
-MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
 WIDEST = 1.8  # width over height of the widest generated clip before it is squeezed to a square; 854x480 is 1.78
 RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
@@ -155,6 +155,6 @@ def _label_map(sequence, t):
 
 def fit_clip(frames, masks, size: int):
     """Squeeze RGB frames and bool masks (T, H, W) to ``size`` px squares: uint8 (T, S, S, 3) and bool (T, S, S)."""
-    images = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    images = np.stack([squeeze(frame, size) for frame in frames])
     small = [cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5 for mask in masks]
     return images, np.stack(small)

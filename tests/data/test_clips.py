@@ -21,6 +21,7 @@ from rds_lib.data.batches import (
     to_model_input,
 )
 from rds_lib.data.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
+from rds_lib.data.video import load_video
 
 SEEDS = range(6)
 MASKS_SHA256 = "df7711566af802a3aeb1afd99947b9920999eda2fe2b36ac25ec6aa464a40fa6"
@@ -318,6 +319,13 @@ def test_varied_windows_are_cropped_around_the_object_and_frames_lie_apart(seque
     sides = [frames[0].shape[:2] for frames, _ in seen]
     assert len(set(sides)) > 4 and all(height // 2 <= h <= height and width // 2 <= w <= width for h, w in sides)
     assert all(masks[0].any() and masks.shape[1:] == frames[0].shape[:2] for frames, masks in seen)
+
+
+def test_training_and_tracking_see_a_frame_alike(sequences):
+    sequence = sequences[0]
+    frames, _ = fit_clip([sequence.frame(t) for t in range(3)], np.stack([sequence.masks(t)[1] for t in range(3)]), 64)
+    tracked, _, _ = load_video([sequence.frame(t) for t in range(3)], 64)
+    assert torch.allclose(to_model_input(frames), tracked, atol=1e-6)
 
 
 @pytest.mark.parametrize("vary, gaps", [(False, {1}), (True, {1, 2})])
