@@ -42,12 +42,15 @@ def tracker(predictor) -> Callable:
 
     ``keep_prob`` is the share of the tokens that went through the block's MLP.
     """
+
     def track(sequence) -> Tracked:
         with watch_gates(predictor) as seen:
             tracked = track_sequence(predictor, sequence)
         frames = [activity(predictor, gates) for gates in seen]
-        tables = [pd.DataFrame({"frame_idx": t, "block": range(len(ran)), "active": ran > 0, "keep_prob": kept,
-                                "reason": "routed"}) for t, (ran, kept) in enumerate(frames)]
-        return replace(tracked, routes=pd.concat(tables, ignore_index=True))
+        tables = [
+            pd.DataFrame({"frame_idx": t, "block": range(len(ran)), "active": ran > 0, "keep_prob": kept})
+            for t, (ran, kept) in enumerate(frames)
+        ]
+        return replace(tracked, routes=pd.concat(tables, ignore_index=True).assign(reason="routed"))
 
     return track

@@ -55,8 +55,7 @@ def add_policies(model, always_on) -> list[DecidedBlock]:
         raise RDSInputError("the model already has policies")
     entries = {i for i, block in enumerate(trunk.blocks) if changes_shape(block)}
     if not entries <= set(always_on):
-        raise RDSInputError(
-            f"always_on is {sorted(always_on)}; add {sorted(entries)}, which change the shape of the tokens")
+        raise RDSInputError(f"always_on is {sorted(always_on)}; add {sorted(entries)}, which change the tokens' shape")
     for i, block in enumerate(trunk.blocks):
         if i not in always_on:
             trunk.blocks[i] = DecidedBlock(block).to(block.norm1.weight).train(block.training)

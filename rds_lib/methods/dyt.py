@@ -107,9 +107,8 @@ def matching_rate(model, level: float, *, width: int) -> float:
     none, whole = (sum(backbone.block_macs([share] * depth)) for share in (0.0, 1.0))
     rate = (goal - none) / (whole - none)
     if rate < SMALLEST_RATE:
-        log.warning("DyT cannot do as little as RDS %s: its attention and adapters alone are %.0f %% of the encoder, "
-                    "%.0f %% are asked for; it keeps %s of the tokens", level, 100 * none / plain, 100 * goal / plain,
-                    SMALLEST_RATE)
+        shares = f"{none / plain:.0%} of the encoder's work without any MLP, {goal / plain:.0%} are asked for"
+        log.warning("DyT cannot do as little as RDS %s: %s; it keeps %s of the tokens", level, shares, SMALLEST_RATE)
     return min(max(rate, SMALLEST_RATE), 1.0)
 
 

@@ -54,11 +54,10 @@ def drop_blocks(model, dropped) -> list[int]:
     is_cut = not stages[-1]
     if is_cut:
         stages.pop()
-    broken = [start for start, stage in zip(starts, stages)
-              if start not in stage and (not stage or changes_shape(trunk.blocks[start]))]
+    lost = [(start, stage) for start, stage in zip(starts, stages) if start not in stage]
+    broken = [start for start, stage in lost if not stage or changes_shape(trunk.blocks[start])]
     if broken or not stages or not dropped < set(range(len(trunk.blocks))):
-        raise RDSInputError(f"blocks {sorted(dropped)} cannot be dropped: {broken} begin stages that go on; "
-                            "keep these, or drop the whole last stage")
+        raise RDSInputError(f"blocks {sorted(dropped)} cannot be dropped; keep {broken}, or drop the whole last stage")
     kept = [i for stage in stages for i in stage]
     trunk.blocks = nn.ModuleList(trunk.blocks[i] for i in kept)
     trunk.stage_ends = [kept.index(stage[-1]) for stage in stages]

@@ -1,7 +1,5 @@
 """Other choices of blocks to adapt than I-LoRA's, with as many parameters."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from rds_lib.core.errors import RDSInputError
@@ -9,10 +7,7 @@ from rds_lib.core.errors import RDSInputError
 PLACEMENTS = ("all", "random", "active", "none")
 
 
-def place_adapters(
-    kind: str, *, selected: Sequence[int], always_on: Sequence[int], stages: Sequence[int], activity: Sequence[float],
-    rng: np.random.Generator,
-) -> list[int]:
+def place_adapters(kind: str, *, selected, always_on, stages, activity, rng: np.random.Generator) -> list[int]:
     """Blocks that receive adapters under another rule than I-LoRA's, sorted.
 
     K is always adapted, and each stage keeps I-LoRA's number of blocks. Blocks of one stage have one shape, so

@@ -13,13 +13,11 @@ import torch
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import loader
 from rds_lib.methods import slimsam
-from rds_lib.methods.base import Method, Setup, clip_step, register
-from rds_lib.methods.slimsam_align import bottleneck_aligning, embedding_aligning, embedding_share
+from rds_lib.methods.base import Method, clip_step, register
+from rds_lib.methods.slimsam_align import bottleneck_aligning, bottleneck_share, embedding_aligning, embedding_share
 from rds_lib.model.sam2 import build_model
 from rds_lib.training.loop import fit
 from rds_lib.training.run import TrainingRun, join_processes, local_device
-
-ALIGNING = 0.5  # share of the inner terms in the first half of phase 1
 
 
 class SlimSAM(Method):
@@ -42,8 +40,7 @@ class SlimSAM(Method):
     def recipe(self, section) -> dict:
         return {name: getattr(section, name) for name in ("importance_steps", "lr_align", "lr_encoder", "lr_head")}
 
-    def train(self, level: int, setup: Setup, *, out: Path, workdir: Path, importance_steps: int, lr_align: float,
-              lr_encoder: float, lr_head: float) -> Path:
+    def train(self, level, setup, *, out, workdir, importance_steps, lr_align, lr_encoder, lr_head) -> Path:
         """Make and train one SlimSAM, resuming from ``workdir``, and write it to ``out``.
 
         Both alignments together take as many steps as the fine-tuning; each part logs into ``workdir/<part>``. The
@@ -57,20 +54,19 @@ class SlimSAM(Method):
         teacher, student = build().requires_grad_(False), build()
         for model in (teacher, student):
             slimsam.split_attention(model)
-        batches = setup.batches(student, seed=seed + 1, first_step=0, steps=importance_steps)
+        batches = setup.batches(student, seed + 1, 0, importance_steps)
         images = [batches[i][0].flatten(0, 1).to(device) for i in range(importance_steps)]
         learn = partial(_learn, student, setup)
 
-        kept = _cut(student, "width", level / 9, partial(slimsam.feature_maps, teacher), images, seed)
-        learn(workdir / "width", steps // 2, lr_align, loss_of=lambda clips, targets, progress: (
-            bottleneck_aligning(student, teacher, clips.flatten(0, 1), ALIGNING if progress < 0.5 else 0.0), {}))
+        kept = _cut(student, "width", level / 9, teacher, images, seed)
+        aligning = _aligning(partial(bottleneck_aligning, student, teacher), bottleneck_share)
+        learn(workdir / "width", steps // 2, aligning, lr_align)
         slimmed = copy.deepcopy(student).requires_grad_(False)
-        kept |= _cut(student, "bottleneck", level / 9, partial(slimsam.feature_maps, slimmed), images, seed)
-        learn(workdir / "bottleneck", steps - steps // 2, lr_align, loss_of=lambda clips, targets, progress: (
-            embedding_aligning(student, slimmed, teacher, clips.flatten(0, 1), embedding_share(progress)), {}))
+        kept |= _cut(student, "bottleneck", level / 9, slimmed, images, seed)
+        aligning = _aligning(partial(embedding_aligning, student, slimmed, teacher), embedding_share)
+        learn(workdir / "bottleneck", steps - steps // 2, aligning, lr_align)
         slimsam.fuse_attention(student)
-        learn(workdir / "tune", steps, lr_encoder, lr_head, loss_of=lambda clips, targets, progress: (
-            _tracking(student, clips, targets)))
+        learn(workdir / "tune", steps, partial(_tracking, student), lr_encoder, lr_head)
         if join_processes()[0] == 0:
             slimsam.save_slim(out, student, kept)
         return out
@@ -90,32 +86,36 @@ def _cut(student, phase, keep, reference, images, seed):
     """Prune one phase; under ``torchrun`` all processes see the same images and cut alike."""
     if keep == 1:
         return {}
-    slimsam.disturbed_taylor(student, reference, images, generator=torch.Generator().manual_seed(seed))
+    features, generator = partial(slimsam.feature_maps, reference), torch.Generator().manual_seed(seed)
+    slimsam.disturbed_taylor(student, features, images, generator=generator)
     return slimsam.prune(student, phase, keep)
 
 
-def _learn(student, setup, workdir, steps, lr, lr_head=0.0, *, loss_of):
+def _learn(student, setup, workdir, steps, loss_of, lr, lr_head=0.0):
     """One part of the training; ``loss_of(clips, targets, progress)`` gives a loss and numbers for the log."""
     rank, world = join_processes()
-    encoder = list(student.image_encoder.parameters())
+    encoder, schedule = list(student.image_encoder.parameters()), setup.schedule
     own, device = {id(p) for p in encoder}, encoder[0].device
-    groups = [{"params": encoder, "peak": lr},
-              {"params": [p for p in student.parameters() if id(p) not in own], "peak": lr_head}]
+    rest = [p for p in student.parameters() if id(p) not in own]
     student.requires_grad_(bool(lr_head)).image_encoder.requires_grad_(True)
-    optimizer = torch.optim.AdamW([group for group in groups if group["peak"]], weight_decay=0.0)
-    schedule = setup.schedule
-    run = TrainingRun(workdir, {"model": student, "optimizer": optimizer}, total=steps,
-                      save_every=schedule.save_every, writes=rank == 0)
+    groups = [{"params": group, "peak": peak} for group, peak in ((encoder, lr), (rest, lr_head)) if peak]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    parts = {"model": student, "optimizer": optimizer}
+    run = TrainingRun(workdir, parts, total=steps, save_every=schedule.save_every, writes=rank == 0)
 
     def step_loss(batch, step):
         loss, numbers = loss_of(*(tensor.to(device) for tensor in batch), step / steps)
         return loss, {"loss": round(loss.item(), 5), **numbers}
 
-    data = setup.batches(student, seed=schedule.seed * world + rank, first_step=run.step, steps=steps - run.step)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    data = setup.batches(student, schedule.seed * world + rank, run.step, steps)
+    trained = [p for group in groups for p in group["params"]]
     fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"SlimSAM {workdir.name}", world=world)
 
 
-def _tracking(model, clips, targets):
+def _aligning(loss, share):
+    return lambda clips, targets, progress: (loss(clips.flatten(0, 1), share(progress)), {})
+
+
+def _tracking(model, clips, targets, progress):
     loss, iou, _ = clip_step(model, clips, targets)
     return loss, {"iou": round(iou, 4)}

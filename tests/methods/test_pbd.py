@@ -10,9 +10,15 @@ from rds_lib.model.backbone import backbone_of
 K = (0, 2, 8, 44, 47)
 
 
-@pytest.mark.parametrize("level, dropped", [
-    (0.9, {42, 43, 45, 46}), (0.8, {*range(38, 44), 45, 46}), (0.6, {*range(30, 44), 45, 46}),
-    (0.4, {*range(22, 44), 45, 46})])
+@pytest.mark.parametrize(
+    "level, dropped",
+    [
+        (0.9, {42, 43, 45, 46}),
+        (0.8, {*range(38, 44), 45, 46}),
+        (0.6, {*range(30, 44), 45, 46}),
+        (0.4, {*range(22, 44), 45, 46}),
+    ],
+)
 def test_reading_a_drops_the_last_blocks_that_may_go(level, dropped):
     assert set(dropped_blocks(level, depth=48, always_on=K)) == dropped
 

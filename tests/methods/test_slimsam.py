@@ -194,8 +194,9 @@ def test_files_that_do_not_fit_are_refused(slimmed, tmp_path):
         load_slim(fresh(), tmp_path / "split.safetensors")
 
 
-@pytest.mark.parametrize("phase, keep, message", [
-    ("both", 0.5, "'both' is unknown"), ("width", 0, "keep is 0"), ("width", 1.5, "1.5")])
+@pytest.mark.parametrize(
+    "phase, keep, message", [("both", 0.5, "'both' is unknown"), ("width", 0, "keep is 0"), ("width", 1.5, "1.5")]
+)
 def test_bad_requests_are_refused(scored, phase, keep, message):
     with pytest.raises(RDSInputError, match=message):
         prune(scored, phase, keep)

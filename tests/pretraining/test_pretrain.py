@@ -109,10 +109,16 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path
         "    return step(optimizer, parameters, **options)\n"
         "loop.optimizer_step = seen\n"
         f"module.pretrain(workdir=folder / 'run', seed=1, phases={PHASES}, lr=1e-3, drop_path=0.1, save_every=1,\n"
-        "                device='cpu')\n")
+        "                device='cpu')\n"
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=True,
-                   capture_output=True, timeout=300)
+    subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     (losses, grads), (other_losses, other_grads) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
     assert len(losses) == 3 and not set(losses) & set(other_losses), "each process has its own clips"
     assert all(a.equal(b) for a, b in zip(grads, other_grads)), "and both step along the mean"
@@ -122,8 +128,9 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path
 
 def test_the_model_of_half_the_depth_goes_on_from_its_own_weights(monkeypatch, tmp_path):
     called = {}
-    monkeypatch.setattr(stage, "pretrain", lambda **options: called.update(
-        {options["config_file"]: options["start_from"]}))
+    monkeypatch.setattr(
+        stage, "pretrain", lambda **options: called.update({options["config_file"]: options["start_from"]})
+    )
     params = load_params("smoke")
     for name in stage.SHIPPED:
         stage.train_model(params.with_section("pretrain", start_from=str(tmp_path)), name)
@@ -168,8 +175,14 @@ def test_without_real_videos_all_batches_are_generated(real_root):
 
 def test_a_folder_without_real_videos_is_refused_before_training(tmp_path):
     with pytest.raises(RDSInputError, match="nothing-here"):
-        pretrain(workdir=tmp_path / "run", seed=1, phases=PHASES, lr=1e-3, device="cpu",
-                 davis_root=str(tmp_path / "nothing-here"))
+        pretrain(
+            workdir=tmp_path / "run",
+            seed=1,
+            phases=PHASES,
+            lr=1e-3,
+            device="cpu",
+            davis_root=str(tmp_path / "nothing-here"),
+        )
 
 
 def test_a_step_leaves_out_blocks_at_one_rate_and_keeps_those_that_must_run(mini_model):
