@@ -1,6 +1,7 @@
 """What many tests share: a mini SAM2 with random weights, a tiny generated set in the layout of DAVIS 2017, made-up products."""
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -138,3 +139,28 @@ def figure_products(davis_root, sequences, tmp_path_factory):
         {"method": ["SAM2", "full", "PBD", "RDS", "RDS"], "level": [1.0, 1.0, 0.4, 0.8, 0.4], "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0], "encoder_ms": 8.0, "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
          "active_blocks": [48, 48, 24, 39, 22], "device": "CPU", "dtype": "float32"}))
     return params, folder
+
+
+class Killed(BaseException):
+    """Stands for a process that ends in the middle."""
+
+
+@pytest.fixture(scope="session")
+def stopped_at():
+    """``with stopped_at(module, name, call):`` ends its block as a kill would, at the ``call``-th call of a function."""
+
+    @contextmanager
+    def stop(module, name, call):
+        original, calls = getattr(module, name), []
+
+        def once_too_often(*args, **options):
+            calls.append(1)
+            if len(calls) == call:
+                raise Killed
+            return original(*args, **options)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(module, name, once_too_often)
+            yield
+
+    return stop

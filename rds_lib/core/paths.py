@@ -15,6 +15,13 @@ SMOKE = ROOT / ".smoke"
 CACHE = ROOT / ".cache"
 DATA = ROOT / "data"
 
+PUBLISHED = "mini"  # the profile whose results lie in reports/ itself
+
+
+def reports(profile: str) -> Path:
+    """Return the folder of a profile's committed results."""
+    return REPORTS if profile == PUBLISHED else REPORTS / profile
+
 
 def workdir(profile: str) -> Path:
     """Return the folder that holds the products of every stage of one profile.

@@ -6,10 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import read_json, read_table, write_table, write_text
-from rds_lib.core.machine import machine_facts
-from rds_lib.core.markdown import table
-from rds_lib.core.paths import shown
-from rds_lib.pipeline.publish import MACHINE, reports_of
+from rds_lib.core.paths import reports, shown
+from rds_lib.pipeline.machine import FILE, machine_facts
+from rds_lib.pipeline.markdown import table
 from rds_lib.pipeline.stages import require
 
 KEY = ["dataset", "method", "level"]
@@ -47,13 +46,13 @@ def run(params, workdir: Path, out: Path) -> list[str]:
     Writes ``reproduction.csv``, a row per compared number, and ``reproduction.md``; returns a summary in lines.
     """
     here = Results.read(require("report", params, workdir), machine_facts())
-    folder = reports_of(params.profile)
+    folder = reports(params.profile)
     if not (folder / "table9.csv").is_file():
         lines = [NOTHING.format(profile=params.profile)]
         write_table(out / "reproduction.csv", pd.DataFrame(columns=COLUMNS))
         write_text(out / "reproduction.md", f"# Reproduction\n\n{lines[0]}\n")
         return lines
-    machine = read_json(folder / MACHINE) if (folder / MACHINE).is_file() else {}
+    machine = read_json(folder / FILE) if (folder / FILE).is_file() else {}
     committed = Results.read(folder, {name: machine[name] for name in here.machine if name in machine})
     compared = compare(committed, here)
     lines = summary(compared, committed.machine, here.machine)

@@ -27,7 +27,7 @@ Name = Annotated[str, typer.Argument(help="A notebook, such as 02_importance.")]
 
 @app.command()
 def train(
-    run: Annotated[str, typer.Option(help="A budget of the profile, 'any' (one router for all) or 'full' (none).")],
+    run: Annotated[str, typer.Argument(help="A budget of the profile, any (one router for all) or full (no router).")],
     profile: Profile = None,
 ):
     """Train one run of RDS, alone or under torchrun on several GPUs; the stage then finds it trained."""

@@ -3,22 +3,15 @@
 import datetime
 from pathlib import Path
 
-from rds_lib.core.artifacts import copy_file, require, write_json, write_text
+from rds_lib.core.artifacts import require, write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.machine import machine_facts
-from rds_lib.core.markdown import replace_parts
-from rds_lib.core.paths import REPORTS, ROOT
+from rds_lib.core.paths import PUBLISHED, ROOT, reports
+from rds_lib.pipeline.machine import FILE, machine_facts
+from rds_lib.pipeline.markdown import replace_parts
 from rds_lib.pipeline.readme import blocks
 
-DEFAULT = "mini"  # its results lie in reports/ itself, those of another profile in a folder of its name there
-MACHINE = "machine.json"
 PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
 DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
-
-
-def reports_of(profile: str) -> Path:
-    """Return the folder of a profile's committed results."""
-    return REPORTS if profile == DEFAULT else REPORTS / profile
 
 
 def publish(params, workdir: Path) -> list[Path]:
@@ -39,25 +32,20 @@ def publish(params, workdir: Path) -> list[Path]:
     """
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
-    target = reports_of(params.profile)
-    report, figures = (require(name, workdir, stage=name) for name in ("report", "figures"))
-    machine = machine_facts() | {"date": datetime.date.today().isoformat()}
-    files = {target / file.name: file for file in sorted(report.iterdir())}
-    files |= {target / "figures" / file.name: file for file in sorted(figures.iterdir()) if file.name != PAGE}
-    documents = {}
-    if params.profile == DEFAULT:  # the page and the README tell of the default profile
-        files |= {target / PAGE: figures / PAGE}
+    target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
+    report, figures, page = (require(name, workdir, stage=name.partition("/")[0])
+                             for name in ("report", "figures", f"figures/{PAGE}"))
+    contents = {target / file.name: file.read_bytes() for file in report.iterdir()}
+    contents |= {target / "figures" / file.name: file.read_bytes() for file in figures.iterdir() if file != page}
+    if params.profile == PUBLISHED:  # the page and the README tell of this one
         texts = blocks(report, machine)
-        documents = {path: replace_parts(path.read_text(encoding="utf-8"), texts) for path in DOCUMENTS}
-    changed = [path for path, file in files.items() if not path.is_file() or path.read_bytes() != file.read_bytes()]
+        contents |= {target / PAGE: page.read_bytes()}
+        contents |= {path: replace_parts(path.read_text(encoding="utf-8"), texts).encode() for path in DOCUMENTS}
+    stale = set((target / "figures").glob("figure_*")) - contents.keys()
+    changed = [path for path, content in contents.items() if not path.is_file() or path.read_bytes() != content]
     for path in changed:
-        copy_file(files[path], path)
-    for path in set((target / "figures").glob("figure_*")) - files.keys():
+        write_bytes(path, contents[path])
+    for path in stale:
         path.unlink()
-        changed.append(path)
-    write_json(target / MACHINE, machine)
-    for path, text in documents.items():
-        if path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
-    return sorted(changed)
+    write_json(target / FILE, machine)
+    return sorted([*changed, *stale])

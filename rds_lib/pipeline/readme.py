@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import read_table
-from rds_lib.core.markdown import table
 from rds_lib.core.paths import REPORTS
+from rds_lib.pipeline.markdown import table
 from rds_lib.report.claims import VERDICTS
 
 UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}

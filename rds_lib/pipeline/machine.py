@@ -4,6 +4,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+FILE = "machine.json"  # beside committed results
 PACKAGES = {"torch": "torch", "numpy": "numpy", "sam2": "sam2", "opencv": "opencv-python-headless"}
 _VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}  # the widest first
 

@@ -5,7 +5,7 @@ import platform
 import numpy
 import pytest
 
-from rds_lib.core.machine import PACKAGES, machine_facts
+from rds_lib.pipeline.machine import PACKAGES, machine_facts
 
 
 @pytest.mark.parametrize(("flags", "vectors"), [

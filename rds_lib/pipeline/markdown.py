@@ -33,7 +33,8 @@ def replace_between(text: str, name: str, content: str) -> str:
         raise RDSInputError(f"no part {name}; put it between <!-- begin {name} --> and <!-- end {name} -->")
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
     before, _, rest = text.partition(begin)
-    return before + begin + content.rstrip("\n") + "\n" + end + rest.partition(end)[2]
+    body = content.rstrip("\n")
+    return before + begin + (f"{body}\n" if body else "") + end + rest.partition(end)[2]
 
 
 def replace_parts(text: str, contents: Mapping[str, str]) -> str:
