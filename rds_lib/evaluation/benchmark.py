@@ -1,9 +1,9 @@
-"""The timing protocol: stock SAM2, the full encoder, RDS at every budget and the baselines, frame by frame in turn, in one run.
+"""The timing protocol: all arms in one run, a frame at a time.
 
-All arms take the same step before any takes the next, in an order that rotates, so that whatever else the machine does
-meets all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
-where that is free; on a GPU on every other frame, whose own time is then not counted. ``SAM2`` and ``full`` run the same
-code: how far ``speedup_vs_stock`` of ``full`` is from 1 tells how quiet the machine was, and how far to trust the rest.
+All arms take a step before any takes the next, in an order that rotates, so that whatever else the machine does slows
+all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
+where that is free; on a GPU on every other frame, whose own time then does not count. ``SAM2`` and ``full`` run the
+same code: how far ``speedup_vs_stock`` of ``full`` is from 1 tells how far to trust the rest.
 """
 
 import datetime
@@ -26,7 +26,7 @@ from rds_lib.evaluation.probes import HostReads, Stopwatch
 from rds_lib.methods.activity import activity, watch_gates
 from rds_lib.model.backbone import backbone_of
 
-SKIPPING = ("none", "learned", "forced", "blocks")  # kinds of arms that run whole blocks of the full encoder, or skip them
+SKIPPING = ("none", "learned", "forced", "blocks")  # kinds that run the full encoder's blocks, or skip them whole
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -77,10 +77,10 @@ class _Runner:
     def finish(self, timed: range):
         """Note what ran on the timed frames; gates that were seen last are those of the last frame."""
         backbone, is_routed = backbone_of(self.predictor), self.arm.kind in ("learned", "forced")
-        routes = self.predictor.route_table(self.state).pivot(index="frame_idx", columns="block", values="active") if is_routed else None
+        table = self.predictor.route_table(self.state) if is_routed else None
         for t in timed:
             if is_routed:
-                active, kept = routes.loc[t].to_numpy(float), None
+                active, kept = table.loc[table["frame_idx"] == t, "active"].to_numpy(float), None
             else:
                 active, kept = activity(self.predictor, self.gates[t - timed.stop])
             self.active.append(active)
@@ -92,7 +92,13 @@ class _Runner:
 
 
 def benchmark_predictors(
-    arms: Sequence[Arm], video: str | Path, prompts: Mapping[int, np.ndarray], *, warmup: int, frames: int, repeats: int,
+    arms: Sequence[Arm],
+    video: str | Path,
+    prompts: Mapping[int, np.ndarray],
+    *,
+    warmup: int,
+    frames: int,
+    repeats: int,
     dtype: str = "float32",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Time predictors on one video, interleaved.
@@ -114,19 +120,23 @@ def benchmark_predictors(
     -------
     table : DataFrame, one row per arm: ``method, level, kind`` and
         ``frame_ms`` and ``frame_p99_ms`` over counted frames; ``encoder_ms`` (routing included) and ``router_ms``
-        (router, copy and decision); ``speedup`` S = T / t, ``speedup_ideal`` and ``eta`` =
-        (T - t) / sum over i not in K of (1 - a_i) c_i, with the times c_i of the full arm's own blocks, where whole blocks
-        of the same encoder are skipped; ``gmacs`` of what ran; ``copies_per_frame`` that routing causes.
+        (router, copy and decision); ``speedup`` S = T / t; where whole blocks of the same encoder are skipped,
+        ``speedup_ideal`` and ``eta`` = (T - t) / sum over i not in K of (1 - a_i) c_i, with the times c_i of the full
+        arm's own blocks; ``gmacs`` of what ran; ``copies_per_frame`` that routing causes.
     blocks : DataFrame, one row per arm and block
-        ``activation`` a_i, and of the full arm's block ``block_ms`` c_i and ``gmacs``, where the arm has the same blocks.
+        ``activation`` a_i, and the full arm's ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
     """
     predictors = [arm.build() for arm in arms]
     device = predictors[0].device
-    runners = [_Runner(arm, predictor, predictor.init_state(str(video)), Stopwatch(device))
-               for arm, predictor in zip(arms, predictors, strict=True)]
+    runners = [
+        _Runner(arm, predictor, predictor.init_state(str(video)), Stopwatch(device))
+        for arm, predictor in zip(arms, predictors, strict=True)
+    ]
     length = runners[0].state["num_frames"]
     if length < warmup + frames + 2:
-        raise RDSInputError(f"{video}: {length} frames; {warmup} to warm up and {frames} to time need {warmup + frames + 2}")
+        raise RDSInputError(
+            f"{video}: {length} frames; {warmup} to warm up and {frames} to time need {warmup + frames + 2}"
+        )
     for runner in runners:
         if runner.predictor.image_size == runners[0].predictor.image_size:
             runner.state["images"] = runners[0].state["images"]
@@ -143,7 +153,7 @@ def benchmark_predictors(
 
 @contextmanager
 def _no_garbage_collection():
-    """Keep collections, which take tens of ms with PyTorch loaded, from falling into one arm's frame."""
+    """Keep garbage collections, tens of ms with PyTorch loaded, out of any arm's frame."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -156,13 +166,15 @@ def _no_garbage_collection():
 def _watch(runner, stack):
     predictor = runner.predictor
     runner.gates = stack.enter_context(watch_gates(predictor))
-    parts = predictor.timed_parts() if hasattr(predictor, "timed_parts") else {"encoder": (predictor, "_get_image_feature")}
-    for name, (owner, attribute) in parts.items():  # SAM2's own predictor is asked for its encoder alone
+    stock = {"encoder": (predictor, "_get_image_feature")}  # SAM2's own predictor does not name its parts
+    parts = predictor.timed_parts() if hasattr(predictor, "timed_parts") else stock
+    for name, (owner, attribute) in parts.items():
         stack.enter_context(runner.watch.watching(owner, attribute, name))
     if runner.arm.method == FULL:
         for i, block in enumerate(backbone_of(predictor).blocks):
             is_compiled = getattr(block, "_compiled_call_impl", None) is not None
-            stack.enter_context(runner.watch.watching(block, "_compiled_call_impl" if is_compiled else "forward", f"block {i}"))
+            attribute = "_compiled_call_impl" if is_compiled else "forward"
+            stack.enter_context(runner.watch.watching(block, attribute, f"block {i}"))
 
 
 def _run_pass(runners, prompts, timed):
@@ -188,13 +200,13 @@ def _summarise(runners, prompts, dtype):
     block_ms, gmacs = _block_times(full, backbone.depth), np.array(backbone.block_macs()) / 1e9
     arms, blocks = [], []
     for runner in runners:
-        name = {"method": runner.arm.method, "level": runner.arm.level}
-        activation = np.mean(runner.active, axis=0)
-        arms.append({**name, "kind": runner.arm.kind, "objects": len(prompts), **_times(runner, full, stock, activation, block_ms),
-                     **_machine(runner.predictor.device, dtype)})
+        arm, activation = runner.arm, np.mean(runner.active, axis=0)
+        facts = {"method": arm.method, "level": arm.level, "kind": arm.kind, "objects": len(prompts)}
+        times = _times(runner, full, stock, activation, block_ms)
+        arms.append({**facts, **times, **_machine(runner.predictor.device, dtype)})
         if len(activation) == backbone.depth:
-            blocks.append(pd.DataFrame({**name, "block": range(backbone.depth), "activation": activation,
-                                        "block_ms": block_ms, "gmacs": gmacs}))
+            columns = {"block": range(backbone.depth), "activation": activation, "block_ms": block_ms, "gmacs": gmacs}
+            blocks.append(pd.DataFrame({"method": arm.method, "level": arm.level, **columns}))
     return pd.DataFrame(arms), pd.concat(blocks, ignore_index=True)
 
 
@@ -203,17 +215,26 @@ def _times(runner, full, stock, activation, block_ms):
     full_ms, frame_ms = np.median(full.plain), np.median(runner.plain)
     saved = float((1 - activation) @ block_ms) if skips else 0.0  # blocks of K always run and so add nothing
     return {
-        "frame_ms": frame_ms, "frame_p99_ms": np.percentile(runner.plain, 99), "encoder_ms": runner.part("encoder"),
-        "fps": 1e3 / frame_ms, "router_ms": runner.part("router"), "router_share": runner.part("router") / frame_ms,
-        "active_blocks": activation.sum(), "gmacs": np.mean(runner.gmacs),
-        "speedup": full_ms / frame_ms, "speedup_ideal": full_ms / (full_ms - saved) if skips else np.nan,
+        "frame_ms": frame_ms,
+        "frame_p99_ms": np.percentile(runner.plain, 99),
+        "encoder_ms": runner.part("encoder"),
+        "fps": 1e3 / frame_ms,
+        "router_ms": runner.part("router"),
+        "router_share": runner.part("router") / frame_ms,
+        "active_blocks": activation.sum(),
+        "gmacs": np.mean(runner.gmacs),
+        "speedup": full_ms / frame_ms,
+        "speedup_ideal": full_ms / (full_ms - saved) if skips else np.nan,
         "eta": (full_ms - frame_ms) / saved if saved else np.nan,
-        "speedup_vs_stock": np.median(stock.plain) / frame_ms, "copies_per_frame": runner.copies - full.copies,
-        "image_size": runner.predictor.image_size, "counted_frames": len(runner.plain)}
+        "speedup_vs_stock": np.median(stock.plain) / frame_ms,
+        "copies_per_frame": runner.copies - full.copies,
+        "image_size": runner.predictor.image_size,
+        "counted_frames": len(runner.plain),
+    }
 
 
 def _block_times(full, depth):
-    """Median ms of every block, scaled to add up to the median of their sum: medians of skewed times fall short of it."""
+    """Median ms of every block, scaled to the median of their sum, which medians of skewed times fall short of."""
     times = np.array([[frame[f"block {i}"] for i in range(depth)] for frame in full.probed])  # (frames, L)
     medians = np.median(times, axis=0)
     return medians * np.median(times.sum(1)) / medians.sum()
@@ -221,5 +242,10 @@ def _block_times(full, depth):
 
 def _machine(device, dtype):
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "date": datetime.date.today().isoformat()}
+    return {
+        "device": name,
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+    }

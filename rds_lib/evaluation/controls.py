@@ -39,6 +39,7 @@ def control(name: str) -> Callable:
 
     The route is L flags, or a function of a sequence that returns L flags or a function of frame_idx.
     """
+
     def add(make):
         CONTROLS[name] = make
         return make
@@ -51,13 +52,15 @@ def random_routes(given: Situation):
     """A fresh random route on every frame."""
     shape = given.shape
     return lambda sequence: static.random_routes(
-        sequence.name, depth=shape.depth, always_on=shape.always_on, n_active=given.n_active, seed=given.seed)
+        sequence.name, depth=shape.depth, always_on=shape.always_on, n_active=given.n_active, seed=given.seed
+    )
 
 
 @control(TOP_N)
 def most_important_blocks(given: Situation):
     """The most important blocks, by the sum of both ranks."""
-    importance = -(given.ranking["global_score"].rank(ascending=False) + given.ranking["local_score"].rank(ascending=False))
+    ranks = given.ranking[["global_score", "local_score"]].rank(ascending=False)
+    importance = -(ranks["global_score"] + ranks["local_score"])
     return static.fixed_route(importance.fillna(importance.min()), given.shape.always_on, given.n_active)
 
 
@@ -69,6 +72,7 @@ def own_mean_route(given: Situation):
 
 def published_plan(name: str) -> Callable[[Situation], object]:
     """The supplement's static plan ``A`` or ``B`` of 24 blocks; no route (None) for an encoder of another depth."""
+
     def make(given):
         return static.published_plan(name, given.shape.depth) if given.shape.depth == static.PUBLISHED_DEPTH else None
 
@@ -83,11 +87,14 @@ def random_plans(given: Situation, number: int) -> list[list[bool]]:
 
 def mean_of_plans(plans: list[Scores]) -> Scores:
     """Score each object by its mean over several plans: what to expect of a plan drawn at random."""
-    objects, boxes = (pd.concat(tables).groupby(["sequence", "object"], sort=False, as_index=False).mean(numeric_only=True)
-                      for tables in ([plan.objects for plan in plans], [plan.boxes for plan in plans]))
+    objects, boxes = (
+        pd.concat(tables).groupby(["sequence", "object"], sort=False, as_index=False).mean(numeric_only=True)
+        for tables in ([plan.objects for plan in plans], [plan.boxes for plan in plans])
+    )
     objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
-    routes = [plan.routes.assign(sequence=f"{n} " + plan.routes["sequence"]) for n, plan in enumerate(plans)]
-    return Scores(objects, pd.concat(routes), float("nan"), plans[0].frames, boxes, float(np.mean([plan.gmacs for plan in plans])))
+    routes = pd.concat([plan.routes.assign(sequence=f"{n} " + plan.routes["sequence"]) for n, plan in enumerate(plans)])
+    gmacs = float(np.mean([plan.gmacs for plan in plans]))
+    return Scores(objects, routes, float("nan"), plans[0].frames, boxes, gmacs)
 
 
 def best_plan(plans: list[Scores]) -> Scores:
@@ -102,8 +109,8 @@ def best_per_sequence(plans: list[Scores]) -> Scores:
 
     def gather(name):
         tables = [(getattr(plans[n], name), sequence) for sequence, n in winner.items()]
-        return pd.concat([pd.DataFrame(), *(table[table["sequence"] == sequence] for table, sequence in tables if len(table))],
-                         ignore_index=True)
+        rows = [table[table["sequence"] == sequence] for table, sequence in tables if len(table)]
+        return pd.concat([pd.DataFrame(), *rows], ignore_index=True)
 
     objects = gather("objects")
     objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
@@ -111,4 +118,8 @@ def best_per_sequence(plans: list[Scores]) -> Scores:
     return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), gmacs)
 
 
-OF_PLANS = {"random static plans": mean_of_plans, "best fixed route": best_plan, "oracle of fixed routes": best_per_sequence}
+OF_PLANS = {
+    "random static plans": mean_of_plans,
+    "best fixed route": best_plan,
+    "oracle of fixed routes": best_per_sequence,
+}

@@ -21,20 +21,28 @@ from rds_lib.model.backbone import backbone_of
 
 
 def evaluate_arms(
-    arms: Iterable[Arm], sources: Iterable[Source], *, keep: Path, ranking: pd.DataFrame | None = None, seed: int = 0, plans: int = 0,
+    arms: Iterable[Arm],
+    sources: Iterable[Source],
+    *,
+    keep: Path,
+    ranking: pd.DataFrame | None = None,
+    seed: int = 0,
+    plans: int = 0,
 ) -> dict[str, dict[tuple[str, float], Scores]]:
-    """Score arms in order, each on the sequences of all data sets at once; controls on DAVIS-shaped sets only.
+    """Score arms in order, each on the sequences of all data sets at once.
 
     Parameters
     ----------
     arms : iterable of Arm
-        A control comes after the ``RDS`` arm of its level, whose ``build`` it shares.
+        A control comes after the arm ``RDS`` of its level and shares its ``build``.
     keep : Path
         Receives the masks of the arms that keep them, ``<data set>/<folder>/<sequence>``, and ``<data set>/runs.csv``.
     ranking : DataFrame, optional
-        ``importance.csv``, for the control that takes the most important blocks.
-    seed, plans : int
-        Of the controls that draw at random, and how many fixed routes they draw.
+        ``importance.csv``, for the control with the most important blocks.
+    seed : int
+        Of the controls that draw at random.
+    plans : int
+        How many random fixed routes to draw at each level.
 
     Returns
     -------
@@ -63,18 +71,15 @@ class _Run:
 
     def __call__(self, arm):
         predictor = self._predictor(arm)
-        shaped = [source for source in self.sequences if source.layout == "davis2017"]
+        sources = [source for source in self.sequences if source.layout == "davis2017" or not arm.davis_only]
         if arm.route is None and arm.combine is None:
-            self._score(arm, predictor, shaped if arm.davis_only else list(self.sequences))
-        for source in shaped if arm.route or arm.combine else ():
-            results = self.results[source.name]
-            given = Situation(results[RDS, arm.level], backbone_of(predictor).shape, self.ranking, self.seed)
-            if arm.combine:
-                plans = self._scores_of_plans(arm, predictor, source, given)
-                if plans:
-                    results[arm.method, arm.level] = arm.combine(plans)
-            elif (route := arm.route(given)) is not None:
-                results[arm.method, arm.level] = self._follow(arm, predictor, source, route)
+            for source, scores in zip(sources, self._track(arm, predictor, arm.track(predictor), sources), strict=True):
+                self.results[source.name][arm.method, arm.level] = scores
+        else:
+            for source in sources:
+                scores = self._control(arm, predictor, source)
+                if scores is not None:
+                    self.results[source.name][arm.method, arm.level] = scores
         self._turns[arm.build] -= 1
         if not self._turns[arm.build]:
             self._predictors.pop(arm.build, None)
@@ -84,14 +89,22 @@ class _Run:
             self._predictors[arm.build] = arm.build()
         return self._predictors.get(arm.build)
 
-    def _scores_of_plans(self, arm, predictor, source, given):
+    def _control(self, arm, predictor, source) -> Scores | None:
+        """Scores of a control, which follows from what RDS did; None where it does not apply."""
+        rds = self.results[source.name][RDS, arm.level]
+        given = Situation(rds, backbone_of(predictor).shape, self.ranking, self.seed)
+        if arm.combine is None:
+            route = arm.route(given)
+            return None if route is None else self._follow(arm, predictor, source, route)
         key = arm.level, source.name
         if key not in self._plans:
-            self._plans[key] = [self._follow(arm, predictor, source, route) for route in random_plans(given, self.n_plans)]
-        return self._plans[key]
+            routes = random_plans(given, self.n_plans)
+            self._plans[key] = [self._follow(arm, predictor, source, route) for route in routes]
+        return arm.combine(self._plans[key]) if self._plans[key] else None
 
     def _follow(self, arm, predictor, source, route) -> Scores:
-        """Scores under a fixed route: L flags, or a function of a sequence."""
+        """Scores under a fixed route."""
+
         def track(sequence):
             predictor.set_fixed_route(route(sequence) if callable(route) else route)
             return arm.track(predictor)(sequence)
@@ -100,16 +113,15 @@ class _Run:
         predictor.set_fixed_route(None)
         return scores
 
-    def _score(self, arm, predictor, sources):
-        for source, scores in zip(sources, self._track(arm, predictor, arm.track(predictor), sources), strict=True):
-            self.results[source.name][arm.method, arm.level] = scores
-
     def _track(self, arm, predictor, track, sources) -> list[Scores]:
         folder = self.keep if arm.keep_masks else self.temporary
         name = run_name(arm.method, arm.level, "_") if arm.keep_masks else ""
-        jobs = [Job(sequence, source.root, source.layout, source.split, folder / source.name / name)
-                for source in sources for sequence in self.sequences[source]]
-        for job in jobs if predictor is not None else ():  # before workers are forked, so that they find the frames
+        jobs = [
+            Job(sequence, source.root, source.layout, source.split, folder / source.name / name)
+            for source in sources
+            for sequence in self.sequences[source]
+        ]
+        for job in jobs if predictor is not None else ():  # decode before workers are forked, so that they share it
             self.frames.fill(job.sequence.frame_paths[0].parent, predictor.image_size)
         results = iter(score_jobs(track, jobs, workers=cpu_workers(), label=run_name(arm.method, arm.level)))
         scores = [collect_scores([next(results) for _ in self.sequences[source]], source.layout) for source in sources]
@@ -124,7 +136,8 @@ def realised_gmacs(predictor, routes: pd.DataFrame, *, by_share: bool = False) -
 
     ``by_share``: ``keep_prob`` is the share of the tokens that went through each block's MLP, as gates report it.
     """
-    means = routes[routes["reason"] == "routed"].astype({"active": float}).groupby("block")[["active", "keep_prob"]].mean()
+    routed = routes[routes["reason"] == "routed"].astype({"active": float})
+    means = routed.groupby("block")[["active", "keep_prob"]].mean()
     if means.empty:
         return float("nan")
     ran = means["active"].to_numpy()

@@ -5,7 +5,11 @@ ADAPTED = "SAM2 + I-LoRA"  # every block on, adapters trained without a router
 ONE_FOR_ALL = "RDS, one for all"  # one router for all budgets
 STILL = "copy first mask"
 PLACES = {  # where adapters go instead of I-LoRA's blocks, by the placement's name in methods.placement
-    "all": "on all blocks", "random": "on random blocks", "active": "on the most active blocks", "none": "nowhere"}
+    "all": "on all blocks",
+    "random": "on random blocks",
+    "active": "on the most active blocks",
+    "none": "nowhere",
+}
 ADAPTERS = {kind: f"RDS, adapters {place}" for kind, place in PLACES.items()}
 PLANS = {"A": "plan A", "B": "plan B"}  # the supplement's static plans
 RANDOM, TOP_N, OWN_MEAN = "random routes", "static top-n", "own mean w"  # controls; see `controls`

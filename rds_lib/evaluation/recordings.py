@@ -1,9 +1,10 @@
-"""What predictors left behind on one video, frame by frame: masks, routes and quality; from an evaluation's products or made on the spot."""
+"""Recorded runs: masks, routes and quality of every frame, read from an evaluation's products or made on the spot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -101,20 +102,22 @@ class Recording:
         raise RDSInputError(f"{self.name}: no run {name!r}; it has: {', '.join(run.name for run in self.runs)}")
 
     def run_at(self, method: str, level: float) -> Run:
-        """The run of a method at a level, as tables have them."""
+        """The run of a method at a level, as in tables."""
         for run in self.runs:
             if (run.method, run.level) == (method, level):
                 return run
-        raise RDSInputError(f"{self.name}: no run of {run_name(method, level)}; it has: {', '.join(run.name for run in self.runs)}")
+        raise RDSInputError(
+            f"{self.name}: no run of {run_name(method, level)}; it has: {', '.join(run.name for run in self.runs)}"
+        )
 
     def with_run(self, run: Run) -> "Recording":
-        """A copy with a run more, or with another in place of the one of its name."""
+        """A copy with one run more, or with another in place of the one of that name."""
         others = tuple(old for old in self.runs if old.name != run.name)
         return replace(self, runs=(*others, run))
 
 
 def recorded_runs(folder: Path, source: Source) -> pd.DataFrame:
-    """The runs whose masks an evaluation kept for a data set: ``folder, method, level``, in the order they were made."""
+    """The runs of a data set whose masks an evaluation kept: ``folder, method, level``, in the order they were made."""
     index = folder / "predictions" / source.name / RUNS
     if not index.is_file():
         return pd.DataFrame(columns=["folder", "method", "level"])
@@ -132,9 +135,9 @@ def read_shape(folder: Path) -> EncoderShape:
 
 
 def read_recordings(
-    folder: Path, source: Source, *, names: Sequence[str] | None = None, shape: EncoderShape | None = None,
+    folder: Path, source: Source, *, names: Sequence[str] | None = None, shape: EncoderShape | None = None
 ) -> list[Recording]:
-    """The videos of a DAVIS-shaped data set with the runs that stage ``evaluation`` kept masks and routes of.
+    """The videos of a DAVIS-shaped data set with the runs whose masks stage ``evaluation`` kept.
 
     Parameters
     ----------
@@ -143,12 +146,12 @@ def read_recordings(
     names : sequence of str, optional
         Which videos, in this order; all by default.
     shape : EncoderShape, optional
-        Of the encoder that the runs were made with; by default the one in ``folder``.
+        Layout of the encoder that ran; by default what ``folder`` says.
 
     Raises
     ------
     RDSInputError
-        If a video is not in the data set, or the folder holds no masks of it.
+        If a video is not in the data set, or the folder lacks its masks.
     """
     if source.layout != "davis2017":
         raise RDSInputError(f"{source.name}: a data set of layout {source.layout}; recordings are read from davis2017")
@@ -161,29 +164,30 @@ def read_recordings(
     routes = read_table(folder / "routes.csv")
     routes = dict(list(routes[routes["dataset"] == source.name].groupby(["sequence", "method", "level"])))
     recordings = []
-    for name in wanted:
-        sequence, runs = by_name[name], []
-        truth = _truth(sequence)
+    for sequence in (by_name[name] for name in wanted):
+        truth, runs = _truth(sequence), []
         for row in kept:
-            masks = folder / "predictions" / source.name / row.folder / name
+            masks = folder / "predictions" / source.name / row.folder / sequence.name
             labels = np.stack([read_labels(masks / f"{stem}.png") for stem in sequence.frame_names])
-            run = make_run(run_name(row.method, row.level), labels, routes.get((name, row.method, row.level)),
-                           depth=shape.depth, truth=truth, starts=sequence.prompt_frame)
+            name, table = run_name(row.method, row.level), routes.get((sequence.name, row.method, row.level))
+            run = make_run(name, labels, table, depth=shape.depth, truth=truth, starts=sequence.prompt_frame)
             runs.append(replace(run, method=row.method, level=row.level))
-        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
+        recordings.append(Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
     return recordings
 
 
 def record(name: str, predictor, sequence: VideoSequence) -> Recording:
     """Track a sequence of a data set and keep what happened, as a recording of one run."""
-    truth = _truth(sequence)
-    run = run_of(name, track_sequence(predictor, sequence), sequence.size, depth=predictor.depth, length=len(sequence), truth=truth,
-                 starts=sequence.prompt_frame)
-    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, backbone_of(predictor).shape, (run,), truth)
+    truth, shape, tracked = _truth(sequence), backbone_of(predictor).shape, track_sequence(predictor, sequence)
+    about = {"depth": shape.depth, "length": len(sequence), "truth": truth, "starts": sequence.prompt_frame}
+    run = run_of(name, tracked, sequence.size, **about)
+    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, (run,), truth)
 
 
-def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]) -> Run:
-    """A run from what ``evaluate.track_sequence`` gives."""
+def run_of(
+    name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]
+) -> Run:
+    """A run from what `track_sequence` gives."""
     labels = np.zeros((length, *size), np.uint8)
     for t, masks in tracked.masks.items():
         for obj_id, mask in masks.items():
@@ -191,18 +195,22 @@ def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, le
     return make_run(name, labels, tracked.routes, depth=depth, truth=truth, starts=starts)
 
 
-def make_run(name: str, labels: np.ndarray, routes: pd.DataFrame | None, *, depth: int, truth=None, starts: Mapping[int, int] = {}) -> Run:
+def make_run(
+    name: str, labels: np.ndarray, routes: pd.DataFrame | None, *, depth: int, truth=None, starts=MappingProxyType({})
+) -> Run:
     """A run from label maps (T, H, W) and a route table; frames without a route ran all blocks.
 
-    ``truth`` is (T, H, W) uint8 with 255 where nothing is known; ``starts`` has the frame that each object was prompted on.
+    ``truth`` is (T, H, W) uint8, 255 where nothing is known; ``starts`` has each object's prompted frame.
     """
-    active, keep_prob, reasons = np.ones((len(labels), depth), bool), np.ones((len(labels), depth)), [FULL] * len(labels)
+    active, keep_prob = np.ones((len(labels), depth), bool), np.ones((len(labels), depth))
+    reasons = [FULL] * len(labels)
     if routes is not None and len(routes):
         t, block = routes["frame_idx"].to_numpy(), routes["block"].to_numpy()
         active[t, block], keep_prob[t, block] = routes["active"].to_numpy(bool), routes["keep_prob"].to_numpy(float)
         for frame_idx, reason in routes.groupby("frame_idx")["reason"].first().items():
             reasons[frame_idx] = reason
-    quality = {obj_id: _quality(labels, truth, obj_id, start) for obj_id, start in starts.items()} if truth is not None else {}
+    objects = starts.items() if truth is not None else ()
+    quality = {obj_id: _quality(labels, truth, obj_id, start) for obj_id, start in objects}
     return Run(name, labels, active, keep_prob, tuple(reasons), quality)
 
 
@@ -216,6 +224,9 @@ def _truth(sequence):
 
 
 def _quality(labels, truth, obj_id, start):
-    """J of one object per frame, after its prompt."""
-    return np.array([region_similarity(labels[t] == obj_id, truth[t] == obj_id) if t > start and (truth[t] != 255).any() else np.nan
-                     for t in range(len(labels))])
+    """J of one object per frame, after its prompt; NaN where nothing is annotated."""
+    quality = np.full(len(labels), np.nan)
+    for t in range(start + 1, len(labels)):
+        if (truth[t] != 255).any():
+            quality[t] = region_similarity(labels[t] == obj_id, truth[t] == obj_id)
+    return quality

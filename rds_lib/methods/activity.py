@@ -1,4 +1,4 @@
-"""What a baseline does while it tracks: which blocks run, on which share of the tokens, and what that costs."""
+"""What a baseline does while it tracks: which blocks run, and on which share of the tokens."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 
-from rds_lib.methods.gates import GatedModule, gated, multiplied_gates
-from rds_lib.model.macs import block_macs
+from rds_lib.methods.gates import GatedModule, gated
 from rds_lib.model.track import Tracked, track_sequence
 
 
@@ -44,42 +42,15 @@ def tracker(predictor) -> Callable:
 
     ``keep_prob`` is the share of the tokens that went through the block's MLP.
     """
+
     def track(sequence) -> Tracked:
         with watch_gates(predictor) as seen:
             tracked = track_sequence(predictor, sequence)
         frames = [activity(predictor, gates) for gates in seen]
-        tables = [pd.DataFrame({"frame_idx": t, "block": range(len(ran)), "active": ran > 0, "keep_prob": kept,
-                                "reason": "routed"}) for t, (ran, kept) in enumerate(frames)]
-        return replace(tracked, routes=pd.concat(tables, ignore_index=True))
+        tables = [
+            pd.DataFrame({"frame_idx": t, "block": range(len(ran)), "active": ran > 0, "keep_prob": kept})
+            for t, (ran, kept) in enumerate(frames)
+        ]
+        return replace(tracked, routes=pd.concat(tables, ignore_index=True).assign(reason="routed"))
 
     return track
-
-
-@torch.inference_mode()
-def describe(model, images) -> tuple[dict, np.ndarray, np.ndarray]:
-    """What is left of a baseline's encoder, a mean over images (1, 3, S, S).
-
-    Returns
-    -------
-    facts : dict
-        ``active_blocks``; ``kept_tokens``, the share that goes through the MLPs; ``gmacs`` of the blocks;
-        ``encoder_params``; ``disagreement``, the largest absolute difference of the features between gates that
-        multiply, as in training, and gates that skip (0 without gates).
-    ran, kept : ndarray, shape (blocks left,)
-        Share of the images on which each block ran, and of the tokens that went through its MLP.
-    """
-    encoder, ran, kept, macs, apart = model.image_encoder, [], [], [], 0.0
-    for image in images:
-        with watch_gates(model) as seen:
-            skipped = model.forward_image(image)["backbone_fpn"]
-        ran_now, kept_now = activity(model, seen[0])
-        with multiplied_gates(model, seen[0]):
-            masked = model.forward_image(image)["backbone_fpn"]
-        apart = max([apart, *((a - b).abs().max().item() for a, b in zip(skipped, masked, strict=True))])
-        ran.append(ran_now)
-        kept.append(kept_now)
-        macs.append(float(ran_now @ np.array(block_macs(encoder.trunk, model.image_size, kept=kept_now))))
-    facts = {"active_blocks": round(float(np.sum(ran) / len(ran)), 2), "kept_tokens": round(float(np.mean(kept)), 4),
-             "gmacs": round(float(np.mean(macs)) / 1e9, 4),
-             "encoder_params": sum(p.numel() for p in encoder.parameters()), "disagreement": apart}
-    return facts, np.mean(ran, axis=0), np.mean(kept, axis=0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.base import Method, register
 from rds_lib.methods.gates import GatedModule, gated
-from rds_lib.model.encoder import always_on_blocks, changes_shape
+from rds_lib.model.backbone import backbone_of, changes_shape
 
 START_BIAS = 3.0
 USAGE_WEIGHT = 2.0
@@ -31,14 +31,8 @@ class DecidedBlock(GatedModule):
         nn.init.normal_(self.policy[1].weight, std=1e-3)
         nn.init.constant_(self.policy[1].bias, START_BIAS)
 
-    @property
-    def decider(self) -> nn.Module:
-        """What learns at the gates' rate."""
-        return self.policy
-
-    @property
-    def window_size(self):
-        return self.block.window_size
+    decider = property(lambda self: self.policy)
+    window_size = property(lambda self: self.block.window_size)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.decide(self.policy(x.mean((1, 2)))[:, 0])
@@ -61,8 +55,7 @@ def add_policies(model, always_on) -> list[DecidedBlock]:
         raise RDSInputError("the model already has policies")
     entries = {i for i, block in enumerate(trunk.blocks) if changes_shape(block)}
     if not entries <= set(always_on):
-        raise RDSInputError(
-            f"always_on is {sorted(always_on)}; add {sorted(entries)}, which change the shape of the tokens")
+        raise RDSInputError(f"always_on is {sorted(always_on)}; add {sorted(entries)}, which change the tokens' shape")
     for i, block in enumerate(trunk.blocks):
         if i not in always_on:
             trunk.blocks[i] = DecidedBlock(block).to(block.norm1.weight).train(block.training)
@@ -81,27 +74,23 @@ def target_rate(level: float, *, depth: int, n_always_on: int) -> float:
 
 
 class AdaViT(Method):
-    """Policies before the blocks outside K, and low-rank adapters; a level is the share of the blocks that run."""
+    """Policies before the blocks outside K, and low-rank adapters. A level says how many blocks run: `target_rate`."""
 
     name, label, kind = "adavit", "AdaViT", "blocks"
 
     def recipe(self, section) -> dict:
-        """The policies look at normalised tokens, hence a rate of their own."""
         return {"lr_gate": section.lr_policy}
 
     def prepare(self, model, level, *, blocks, rank, **_) -> None:
-        """Low-rank adapters on ``blocks``, and a policy before every block outside K."""
         super().prepare(model, level, blocks=blocks, rank=rank)
-        for block in add_policies(model, always_on_blocks(model.image_encoder.trunk)):
+        for block in add_policies(model, backbone_of(model).always_on):
             block.policy.requires_grad_(True)
 
     def gate_rate(self, model, level) -> float:
-        """See `target_rate`."""
-        depth = len(model.image_encoder.trunk.blocks)
+        depth = backbone_of(model).depth
         return target_rate(level, depth=depth, n_always_on=depth - len(gated(model)))
 
     def step_loss(self, model, images, targets, rate):
-        """The task's loss and the usage loss."""
         loss, row = super().step_loss(model, images, targets, rate)
         return loss + usage_loss(model, rate), row
 

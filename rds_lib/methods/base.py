@@ -15,15 +15,15 @@ from rds_lib.data.batches import SequenceBatches, loader
 from rds_lib.data.video import load_video
 from rds_lib.methods.gates import calibrate_gates, gated, open_share, set_threshold
 from rds_lib.model.adapters import add_lora, merge_lora
-from rds_lib.model.clip_tracking import frame_by_frame
+from rds_lib.model.clip_tracking import SAM2Clips, frame_by_frame
 from rds_lib.model.sam2 import build_model
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes, local_device
-from rds_lib.training.tasks import clip_loss
+from rds_lib.training.tasks import tracking_loss
 
 METHODS: dict[str, "Method"] = {}
 FORMAT = "baseline/1"
-HEADER = ("format", "method", "level", "blocks", "rank", "threshold", "config_file")  # the rest are a method's options
+HEADER = ("format", "method", "threshold", "config_file")  # of a file, beside what `prepare` was given
 CALIBRATION_IMAGES = 24
 
 
@@ -41,12 +41,14 @@ class Setup:
     checkpoint: Path | None = None
     device: str | None = None
 
+    def batches(self, model, seed: int, first: int, stop: int) -> SequenceBatches:
+        """The clips of steps ``first`` to ``stop`` - 1, at a model's size."""
+        options = {"batch": self.schedule.batch, "frames": self.schedule.frames, "size": model.image_size}
+        return SequenceBatches(self.sequences, seed=seed, first_step=first, steps=stop - first, **options)
+
 
 class Method:
-    """A way to make SAM2's encoder cheaper. Subclass it, set the attributes, override what differs.
-
-    As it stands it trains low-rank adapters on the whole encoder.
-    """
+    """A way to make SAM2's encoder cheaper: subclass it, set the attributes, override what differs."""
 
     name: str  # key on disk: baselines/<name>/<level:g>.safetensors
     label: str  # in tables and figures
@@ -85,29 +87,23 @@ class Method:
         loss, iou, _ = clip_step(model, images, targets)
         return loss, {"iou": round(iou, 4), "kept": open_share(model)}
 
-    def train(self, level: float, setup: Setup, *, out: Path, workdir: Path, lr_gate: float = 0.0,
-              rate: float | None = None, **options) -> Path:
+    def train(self, level: float, setup: Setup, *, out: Path, workdir: Path, lr_gate=0.0, rate=None, **options) -> Path:
         """Train at one level, resuming from ``workdir``, set the gates' threshold, and write the result to ``out``.
 
-        Parameters
-        ----------
-        lr_gate : float
-            Peak rate of what decides. Gates that start nearly open do not move at the adapters' rate.
-        rate : float, optional
-            Share of the gates to keep open; that of `gate_rate` by default.
-        **options
-            Of `prepare`.
+        What decides learns at the peak rate ``lr_gate``: gates that start nearly open do not move at the adapters'
+        rate. ``rate`` is the share of the gates to keep open, by default `gate_rate`; ``options`` are of `prepare`.
         """
         process, world = join_processes()
         device, schedule = setup.device or local_device(), setup.schedule
+        header = {"level": level, "blocks": list(setup.blocks), "rank": setup.rank, **options}
         model = build_model(setup.config_file, setup.checkpoint, device=device).requires_grad_(False)
         torch.manual_seed(schedule.seed)
-        self.prepare(model, level, blocks=setup.blocks, rank=setup.rank, **options)
+        self.prepare(model, **header)
         gates, trained = self.gates(model), [p for p in model.parameters() if p.requires_grad]
         rate = self.gate_rate(model, level) if rate is None else rate
-        optimizer = torch.optim.AdamW(_groups(trained, gates, setup.lr, lr_gate))
-        run = TrainingRun(workdir, {"trained": torch.nn.ParameterList(trained), "optimizer": optimizer},
-                          total=schedule.steps, save_every=schedule.save_every, writes=process == 0)
+        optimizer = torch.optim.AdamW(_groups(trained, gates, setup.lr, lr_gate), weight_decay=0.0)
+        parts = {"trained": torch.nn.ParameterList(trained), "optimizer": optimizer}
+        run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=process == 0)
 
         def step_loss(batch, step):
             number = step * world + process
@@ -118,15 +114,12 @@ class Method:
             loss, row = self.step_loss(model, *(tensor.to(device) for tensor in batch), rate)
             return loss, {"loss": round(loss.item(), 4), **row}
 
-        data = SequenceBatches(setup.sequences, seed=schedule.seed * world + process, batch=schedule.batch,
-                               frames=schedule.frames, size=model.image_size, first_step=run.step,
-                               steps=schedule.steps - run.step)
+        data = setup.batches(model, schedule.seed * world + process, run.step, run.total)
         fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"{self.label} {level}", world=world)
         images = calibration_images(setup.calibration, model.image_size) if gates else ()
         threshold = calibrate_gates(model.eval(), rate, [image.to(device) for image in images])
         if process == 0:
-            self.save(out, model, level=level, blocks=list(setup.blocks), rank=setup.rank, threshold=threshold,
-                      config_file=str(setup.config_file), **options)
+            self.save(out, model, threshold=threshold, config_file=str(setup.config_file), **header)
         return out
 
     def save(self, path, model, **header) -> None:
@@ -134,8 +127,7 @@ class Method:
         tensors = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
         broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
         if broken:
-            raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} "
-                                f"({len(broken)}); train with lower learning rates")
+            raise RDSInputError(f"{path}: not written, {len(broken)} tensors with NaN or infinity, such as {broken[0]}")
         write_tensors(path, tensors, format=FORMAT, method=self.name, **header)
 
     def load(self, model, path: Path):
@@ -148,11 +140,12 @@ class Method:
         """
         tensors, header = read_tensors(path)
         if (header.get("format"), header.get("method")) != (FORMAT, self.name):
-            raise RDSInputError(f"{path}: holds {header.get('method')!r} in format {header.get('format')!r}, expected "
-                                f"{self.name!r} in {FORMAT!r}; train this baseline anew")
+            found = f"{header.get('method')!r} in format {header.get('format')!r}"
+            raise RDSInputError(
+                f"{path}: holds {found}, expected {self.name!r} in {FORMAT!r}; train this baseline anew"
+            )
         options = {name: value for name, value in header.items() if name not in HEADER}
-        model.requires_grad_(False)
-        self.prepare(model, header["level"], blocks=header["blocks"], rank=header["rank"], **options)
+        self.prepare(model.requires_grad_(False), **options)
         own = {name: p for name, p in model.named_parameters() if p.requires_grad}
         check_tensors(tensors, {name: p.shape for name, p in own.items()}, str(path))
         with torch.no_grad():
@@ -183,7 +176,7 @@ def clip_step(model, images, targets) -> tuple[torch.Tensor, float, dict]:
     """Loss and IoU of clips whose frames are encoded at once, and their features; bfloat16 on a GPU."""
     with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
         features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
-    return *clip_loss(model, frame_by_frame(features, len(images)), targets), features
+    return *tracking_loss(SAM2Clips(model), frame_by_frame(features, len(images)), targets), features
 
 
 def calibration_images(sequences, size: int, n: int = CALIBRATION_IMAGES) -> list[torch.Tensor]:
@@ -196,6 +189,5 @@ def calibration_images(sequences, size: int, n: int = CALIBRATION_IMAGES) -> lis
 def _groups(trained, gates, lr, lr_gate):
     """What decides learns at its own rate."""
     own = {id(p) for module in gates for p in module.decider.parameters()}
-    groups = [{"params": [p for p in trained if (id(p) in own) == decides], "peak": peak, "weight_decay": 0.0}
-              for decides, peak in ((False, lr), (True, lr_gate))]
-    return [group for group in groups if group["params"]]
+    deciding, others = [p for p in trained if id(p) in own], [p for p in trained if id(p) not in own]
+    return [{"params": group, "peak": peak} for group, peak in ((others, lr), (deciding, lr_gate)) if group]

@@ -8,7 +8,6 @@ no keep rate brings the encoder below 42 %.
 import logging
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,8 +15,7 @@ from torch.nn import functional as F
 from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.base import Method, clip_step, register
 from rds_lib.methods.gates import GatedModule, gated, open_share
-from rds_lib.model.encoder import always_on_blocks
-from rds_lib.model.macs import block_macs
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import target_active
 
@@ -49,10 +47,7 @@ class DispatchedMLP(GatedModule):
         nn.init.zeros_(self.adapter[3].bias)
         self.is_complete = False  # the complete model runs every token
 
-    @property
-    def decider(self) -> nn.Module:
-        """What learns at the gates' rate."""
-        return self.dispatcher
+    decider = property(lambda self: self.dispatcher)
 
     def forward(self, x: Tensor) -> Tensor:
         beside = ADAPTER_SCALE * self.adapter(x)
@@ -68,9 +63,9 @@ class DispatchedMLP(GatedModule):
 
 
 def add_dispatchers(model, *, width: int = 64) -> list[DispatchedMLP]:
-    """Give every block of a model's image encoder a dispatcher and an adapter, in place; at first they do next to nothing.
+    """Give every block a dispatcher and an adapter, in place, that do next to nothing at first; return the modules.
 
-    The adapters are ``width`` wide, 64 in the original at ViT-B's 768 channels. Returns one module per block.
+    The adapters are ``width`` wide; 64 in the original at ViT-B's 768 channels.
     """
     if gated(model):
         raise RDSInputError("the model already has dispatchers")
@@ -84,8 +79,7 @@ def add_dispatchers(model, *, width: int = 64) -> list[DispatchedMLP]:
 def rate_loss(model, rate: float) -> Tensor:
     """``2 (mean gate - rate)^2`` of the last call, one mean over all blocks: blocks may differ.
 
-    Every block counts alike, as in the original, where all have the same number of tokens. Hiera's first stages have
-    more and narrower ones, so a block's MLP costs about the same everywhere.
+    Blocks weigh the same, as in the original: Hiera's first stages have more but narrower tokens.
     """
     gates = torch.stack([module.gate.mean() for module in gated(model)])
     return RATE_WEIGHT * (gates.mean() - rate) ** 2
@@ -105,41 +99,35 @@ def complete_model(model):
 
 
 def matching_rate(model, level: float, *, width: int) -> float:
-    """Share of tokens at which DyT does the work of RDS at a level; warns where no share does.
-
-    Gives ``model``, a plain one, its dispatchers.
-    """
-    trunk, size = model.image_encoder.trunk, model.image_size
-    depth, plain = len(trunk.blocks), np.array(block_macs(trunk, size))
-    goal = plain.sum() * target_active(level, depth, always_on_blocks(trunk)) / depth
+    """Share of tokens at which DyT does the work of RDS at a level; a plain ``model`` gets dispatchers on the way."""
+    backbone = backbone_of(model)
+    plain, depth = sum(backbone.block_macs()), backbone.depth
+    goal = plain * target_active(level, depth, backbone.always_on) / depth
     add_dispatchers(model, width=width)
-    none, all_tokens = (sum(block_macs(trunk, size, kept=[share] * depth)) for share in (0.0, 1.0))
-    rate = (goal - none) / (all_tokens - none)
+    none, whole = (sum(backbone.block_macs([share] * depth)) for share in (0.0, 1.0))
+    rate = (goal - none) / (whole - none)
     if rate < SMALLEST_RATE:
-        log.warning("DyT cannot do as little as RDS %s: its attention and adapters alone are %.0f %% of the encoder, "
-                    "%.0f %% are asked for; it keeps %s of the tokens", level, 100 * none / plain.sum(),
-                    100 * goal / plain.sum(), SMALLEST_RATE)
-    return float(np.clip(rate, SMALLEST_RATE, 1.0))
+        shares = f"{none / plain:.0%} of the encoder's work without any MLP, {goal / plain:.0%} are asked for"
+        log.warning("DyT cannot do as little as RDS %s: %s; it keeps %s of the tokens", level, shares, SMALLEST_RATE)
+    return min(max(rate, SMALLEST_RATE), 1.0)
 
 
 class DyT(Method):
-    """Dispatchers, their adapters and low-rank adapters; a level is the share of the tokens that the MLPs see."""
+    """Dispatchers with their adapters, and low-rank adapters. A level is the share of the tokens that the MLPs see."""
 
     name, label, kind = "dyt", "DyT", "tokens"
 
     def recipe(self, section) -> dict:
-        """The dispatchers look at raw tokens, hence a rate of their own."""
         return {"lr_gate": section.lr_dispatcher, "match_macs": section.match_macs}
 
     def prepare(self, model, level, *, blocks, rank, width=64, **_) -> None:
-        """Low-rank adapters on ``blocks``, a dispatcher and an adapter in every block."""
         super().prepare(model, level, blocks=blocks, rank=rank)
         for module in add_dispatchers(model, width=width):
             module.dispatcher.requires_grad_(True)
             module.adapter.requires_grad_(True)
 
     def train(self, level, setup, *, match_macs=False, width=64, **rest):
-        """As every method's; with ``match_macs`` it keeps the tokens that give it the work of RDS at the level."""
+        """As `Method.train`; with ``match_macs`` it keeps as many tokens as give it the work of RDS at the level."""
         rate = None
         if match_macs:
             rate = matching_rate(build_model(setup.config_file, setup.checkpoint), level, width=width)

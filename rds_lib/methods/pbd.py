@@ -9,25 +9,17 @@ from torch import nn
 from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.base import Method, register
 from rds_lib.model.adapters import add_lora
-from rds_lib.model.encoder import always_on_blocks, changes_shape
+from rds_lib.model.backbone import backbone_of, changes_shape
 
 READINGS = ("A", "B", "C")
 
 
 def dropped_blocks(level: float, *, depth: int, always_on, reading: str = "A") -> list[int]:
-    """Blocks that PBD removes at a level.
+    """Blocks that PBD removes at a level of Table 9, 0.4 to 1, from an encoder of L blocks with K always on.
 
     The paper gives the number at level 0.4 only, 24 of 48; its times in Table 9 fit ``n = 40 (1 - level)`` of 48.
-
-    Parameters
-    ----------
-    level : float
-        0.4 to 1, the label of the row in Table 9.
-    depth, always_on : int, sequence of int
-        L and K of the encoder.
-    reading : {"A", "B", "C"}
-        A: the last n blocks outside K. B: the last n blocks, except those of K. C: the last n blocks, all of them; the
-        stage that this empties is cut off the neck.
+    Reading A drops the last n blocks outside K; B the last n blocks, except those of K; C the last n blocks, all of
+    them: the stage that this empties is cut off the neck.
     """
     if reading not in READINGS:
         raise RDSInputError(f"reading {reading!r} is unknown; choose one of {READINGS}")
@@ -56,18 +48,16 @@ def drop_blocks(model, dropped) -> list[int]:
     RDSInputError
         If another stage than the last would lose its first block, or all; nothing is changed then.
     """
-    encoder, dropped = model.image_encoder, set(dropped)
+    encoder, starts, dropped = model.image_encoder, backbone_of(model).stage_starts, set(dropped)
     trunk = encoder.trunk
-    starts = [0, *(end + 1 for end in trunk.stage_ends[:-1])]
     stages = [[i for i in range(start, end + 1) if i not in dropped] for start, end in zip(starts, trunk.stage_ends)]
     is_cut = not stages[-1]
     if is_cut:
         stages.pop()
-    broken = [start for start, stage in zip(starts, stages)
-              if start not in stage and (not stage or changes_shape(trunk.blocks[start]))]
+    lost = [(start, stage) for start, stage in zip(starts, stages) if start not in stage]
+    broken = [start for start, stage in lost if not stage or changes_shape(trunk.blocks[start])]
     if broken or not stages or not dropped < set(range(len(trunk.blocks))):
-        raise RDSInputError(f"blocks {sorted(dropped)} cannot be dropped: {broken} begin stages that go on; "
-                            "keep these, or drop the whole last stage")
+        raise RDSInputError(f"blocks {sorted(dropped)} cannot be dropped; keep {broken}, or drop the whole last stage")
     kept = [i for stage in stages for i in stage]
     trunk.blocks = nn.ModuleList(trunk.blocks[i] for i in kept)
     trunk.stage_ends = [kept.index(stage[-1]) for stage in stages]
@@ -80,16 +70,14 @@ def drop_blocks(model, dropped) -> list[int]:
 
 
 class PBD(Method):
-    """The last blocks dropped, low-rank adapters on all that are left ("the remaining blocks", supplement)."""
+    """The last blocks dropped, low-rank adapters on "the remaining blocks" (supplement), not on I-LoRA's."""
 
     name, label = "pbd", "PBD"
 
     def prepare(self, model, level, *, blocks, rank, reading="A", **_) -> None:
-        """Adapt and keep what `dropped_blocks` leaves, whatever ``blocks`` says."""
-        trunk = model.image_encoder.trunk
-        depth = len(trunk.blocks)
-        dropped = dropped_blocks(level, depth=depth, always_on=always_on_blocks(trunk), reading=reading)
-        add_lora(model, [i for i in range(depth) if i not in dropped], rank=rank)
+        backbone = backbone_of(model)
+        dropped = dropped_blocks(level, depth=backbone.depth, always_on=backbone.always_on, reading=reading)
+        add_lora(model, [i for i in range(backbone.depth) if i not in dropped], rank=rank)
         drop_blocks(model, dropped)
 
 

@@ -61,14 +61,9 @@ def fuse_attention(model) -> None:
 def disturbed_taylor(model, reference: Callable, batches: Iterable[Tensor], *, generator: torch.Generator) -> None:
     """Sum up the gradients for the importance in ``model``'s parameters, over all batches.
 
-    Loss: MSE between the model's features and the reference's, with noise N(0, 0.01^2) on the reference's map at
-    stride 16. Without noise there is no gradient where the model still equals its reference.
-
-    Parameters
-    ----------
-    reference : callable ``images -> list of feature maps``
-        The original encoder in phase 1, the pruned and aligned one in phase 2.
-    batches : iterable of Tensor, shape (B, 3, S, S)
+    Loss: MSE between the model's features on images (B, 3, S, S) and those of ``reference``, the original encoder in
+    phase 1, the pruned and aligned one in phase 2; with noise N(0, 0.01^2) on the reference's map at stride 16. Without
+    noise there is no gradient where the model still equals its reference.
     """
     encoder = model.image_encoder.requires_grad_(True)
     encoder.zero_grad(set_to_none=False)
@@ -93,16 +88,8 @@ def prune(model, phase: str, keep: float) -> dict[str, list[int]]:
     channels is the mean over its layers. Width is ranked within each of the four groups, one per stage. In phase 2,
     heads and hidden units are each ranked over all blocks at once, by standard scores.
 
-    Parameters
-    ----------
-    phase : {"width", "bottleneck"}
-    keep : float
-        Share of the channels that stay, such as 8/9.
-
-    Returns
-    -------
-    dict
-        Former numbers of the channels left, by ``<layer>.in`` or ``<layer>.out``, for layers that lost some.
+    ``phase`` is "width" or "bottleneck", ``keep`` the share of the channels that stay, such as 8/9. Returns the former
+    numbers of the channels left, by ``<layer>.in`` or ``<layer>.out``, for layers that lost some.
     """
     if phase not in PHASES:
         raise RDSInputError(f"phase {phase!r} is unknown; choose one of {PHASES}")
@@ -117,8 +104,8 @@ def prune(model, phase: str, keep: float) -> dict[str, list[int]]:
     if phase == "width":
         return _prune(encoder, keep, ignored=[*qkv, *hidden, *neck], everywhere=False, heads={})
     heads = {layer: block.attn.num_heads for block in blocks for layer in (block.attn.q, block.attn.k, block.attn.v)}
-    stream = [encoder.trunk.patch_embed.proj, *(block.attn.proj for block in blocks),
-              *(block.mlp.layers[1] for block in blocks), *(block.proj for block in blocks if hasattr(block, "proj")), *neck]
+    stream = [layer for block in blocks for layer in (block.attn.proj, block.mlp.layers[1])]
+    stream += [block.proj for block in blocks if hasattr(block, "proj")] + [encoder.trunk.patch_embed.proj, *neck]
     kept = _prune(encoder, keep, ignored=[*stream, *hidden], everywhere=True, heads=heads)
     return kept | _prune(encoder, keep, ignored=[*stream, *qkv], everywhere=True, heads=heads)
 
@@ -128,15 +115,22 @@ def _prune(encoder, keep, *, ignored, everywhere, heads):
 
     trunk = encoder.trunk
     size = trunk.patch_embed.proj.stride[0] * 8 * 2 ** (len(trunk.stage_ends) - 1)
-    importance = tp.importance.GroupTaylorImportance(
-        group_reduction="mean", normalizer="gaussian" if everywhere else "mean",
-        target_types=[nn.modules.conv._ConvNd, nn.Linear])
+    kinds, normalizer = [nn.modules.conv._ConvNd, nn.Linear], "gaussian" if everywhere else "mean"
+    taylor = tp.importance.GroupTaylorImportance(group_reduction="mean", normalizer=normalizer, target_types=kinds)
     pruner = tp.pruner.BasePruner(
-        encoder, torch.zeros(1, 3, size, size, device=trunk.pos_embed.device), importance=importance,
-        global_pruning=everywhere, pruning_ratio=1 - keep, max_pruning_ratio=MAX_PRUNED if everywhere else 1.0,
-        ignored_layers=ignored, num_heads=dict(heads), prune_head_dims=True, prune_num_heads=False,
-        in_channel_groups={}, out_channel_groups={}, output_transform=lambda out: out["backbone_fpn"],
-        unwrapped_parameters=[(trunk.pos_embed, 1), (trunk.pos_embed_window, 1)])
+        encoder,
+        torch.zeros(1, 3, size, size, device=trunk.pos_embed.device),
+        importance=taylor,
+        global_pruning=everywhere,
+        pruning_ratio=1 - keep,
+        max_pruning_ratio=MAX_PRUNED if everywhere else 1.0,
+        ignored_layers=ignored,
+        num_heads=dict(heads),
+        in_channel_groups={},
+        out_channel_groups={},
+        output_transform=lambda out: out["backbone_fpn"],
+        unwrapped_parameters=[(trunk.pos_embed, 1), (trunk.pos_embed_window, 1)],
+    )
     names, kept = {module: name for name, module in encoder.named_modules()}, {}
     for group in pruner.step(interactive=True):
         for dependency, removed in group:

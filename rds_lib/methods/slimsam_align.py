@@ -17,7 +17,7 @@ def bottleneck_aligning(student, teacher, images: Tensor, share: float) -> Tenso
     """Loss of phase 1: ``(1 - a) MSE(features) + a (MSE(qkv, windows) + MSE(qkv, global) + MSE(hidden))``.
 
     Only the width was pruned: q, k, v and the hidden units still have the teacher's size. Both models have split
-    attention. ``share`` is a, 0.5 in the first half of the phase and 0 afterwards.
+    attention. ``share`` is a, see `bottleneck_share`.
     """
     with _watch(student, _bottlenecks) as ours:
         features = feature_maps(student, images)
@@ -45,6 +45,11 @@ def embedding_aligning(student, slimmed, teacher, images: Tensor, share: float) 
     with torch.no_grad(), _watch(slimmed, _streams) as theirs:
         targets = feature_maps(slimmed, images)
     return (1 - share) * loss + share * (_distance(ours["stream"], theirs["stream"]) + _distance(features, targets))
+
+
+def bottleneck_share(progress: float) -> float:
+    """Half in the first half of the phase, nothing afterwards."""
+    return 0.5 if progress < 0.5 else 0.0
 
 
 def embedding_share(progress: float) -> float:

@@ -11,27 +11,17 @@ from pathlib import Path
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.batches import SequenceBatches, loader
-from rds_lib.methods.base import Method, Setup, clip_step, register
-from rds_lib.methods.slimsam import (
-    disturbed_taylor,
-    feature_maps,
-    fuse_attention,
-    load_slim,
-    prune,
-    save_slim,
-    split_attention,
-)
-from rds_lib.methods.slimsam_align import bottleneck_aligning, embedding_aligning, embedding_share
+from rds_lib.data.batches import loader
+from rds_lib.methods import slimsam
+from rds_lib.methods.base import Method, clip_step, register
+from rds_lib.methods.slimsam_align import bottleneck_aligning, bottleneck_share, embedding_aligning, embedding_share
 from rds_lib.model.sam2 import build_model
 from rds_lib.training.loop import fit
 from rds_lib.training.run import TrainingRun, join_processes, local_device
 
-ALIGNING = 0.5  # share of the inner terms in the first half of phase 1
-
 
 class SlimSAM(Method):
-    """A narrower encoder, all of it trained. A level is a number of ninths, so 6 is the row 6/9.
+    """A narrower encoder in a model that is trained as a whole. A level is a number of ninths, so 6 is the row 6/9.
 
     Of the width and of the bottlenecks ``level`` / 9 stay, so some (level / 9)^2 of the work does.
     """
@@ -39,34 +29,23 @@ class SlimSAM(Method):
     name, label = "slimsam", "SlimSAM"
 
     def levels(self, section) -> tuple[float, ...]:
-        """The ninths of the profile."""
         return section.ninths
 
     def table_level(self, level: float) -> float:
-        """Ninths as a share."""
         return round(level / 9, 3)
 
     def options(self, section) -> dict:
-        """None: the file holds the whole model and the channels that were kept."""
-        return {}
+        return {}  # the file holds the whole model, and the channels that were kept
 
     def recipe(self, section) -> dict:
-        """Batches of the importance, and a rate for each part."""
         return {name: getattr(section, name) for name in ("importance_steps", "lr_align", "lr_encoder", "lr_head")}
 
-    def train(self, level: int, setup: Setup, *, out: Path, workdir: Path, importance_steps: int, lr_align: float,
-              lr_encoder: float, lr_head: float) -> Path:
+    def train(self, level, setup, *, out, workdir, importance_steps, lr_align, lr_encoder, lr_head) -> Path:
         """Make and train one SlimSAM, resuming from ``workdir``, and write it to ``out``.
 
-        The schedule's steps are those of the fine-tuning, and of both alignments together. Each part logs into
-        ``workdir/<part>``.
-
-        Parameters
-        ----------
-        importance_steps : int
-            Batches over which the disturbed Taylor importance is summed, before each pruning.
-        lr_align, lr_encoder, lr_head : float
-            Peak rates of the alignments, and of the fine-tuning for the image encoder and for everything else.
+        Both alignments together take as many steps as the fine-tuning; each part logs into ``workdir/<part>``. The
+        importance is summed over ``importance_steps`` batches before each pruning. ``lr_align`` is the alignments' peak
+        rate, ``lr_encoder`` and ``lr_head`` are those of the fine-tuning, for the image encoder and for the rest.
         """
         if level not in range(4, 10):
             raise RDSInputError(f"SlimSAM's level is {level}/9; give 4 to 9 ninths, as in the paper's Table 9")
@@ -74,32 +53,29 @@ class SlimSAM(Method):
         build = partial(build_model, setup.config_file, setup.checkpoint, device=device)
         teacher, student = build().requires_grad_(False), build()
         for model in (teacher, student):
-            split_attention(model)
-        batches = _batches(setup, student, seed=seed + 1, first_step=0, steps=importance_steps)
+            slimsam.split_attention(model)
+        batches = setup.batches(student, seed + 1, 0, importance_steps)
         images = [batches[i][0].flatten(0, 1).to(device) for i in range(importance_steps)]
         learn = partial(_learn, student, setup)
 
-        kept = _cut(student, "width", level / 9, partial(feature_maps, teacher), images, seed)
-        learn(workdir / "width", steps // 2, lr_align, loss_of=lambda clips, targets, progress: (
-            bottleneck_aligning(student, teacher, clips.flatten(0, 1), ALIGNING if progress < 0.5 else 0.0), {}))
+        kept = _cut(student, "width", level / 9, teacher, images, seed)
+        aligning = _aligning(partial(bottleneck_aligning, student, teacher), bottleneck_share)
+        learn(workdir / "width", steps // 2, aligning, lr_align)
         slimmed = copy.deepcopy(student).requires_grad_(False)
-        kept |= _cut(student, "bottleneck", level / 9, partial(feature_maps, slimmed), images, seed)
-        learn(workdir / "bottleneck", steps - steps // 2, lr_align, loss_of=lambda clips, targets, progress: (
-            embedding_aligning(student, slimmed, teacher, clips.flatten(0, 1), embedding_share(progress)), {}))
-        fuse_attention(student)
-        learn(workdir / "tune", steps, lr_encoder, lr_head, loss_of=lambda clips, targets, progress: (
-            _tracking(student, clips, targets)))
+        kept |= _cut(student, "bottleneck", level / 9, slimmed, images, seed)
+        aligning = _aligning(partial(embedding_aligning, student, slimmed, teacher), embedding_share)
+        learn(workdir / "bottleneck", steps - steps // 2, aligning, lr_align)
+        slimsam.fuse_attention(student)
+        learn(workdir / "tune", steps, partial(_tracking, student), lr_encoder, lr_head)
         if join_processes()[0] == 0:
-            save_slim(out, student, kept)
+            slimsam.save_slim(out, student, kept)
         return out
 
     def load(self, model, path: Path):
-        """Give a model the shapes and weights of a file, in place, and return it for tracking."""
-        load_slim(model, path)
+        slimsam.load_slim(model, path)
         return model.eval()
 
     def trained_parameters(self, model, path: Path) -> int:
-        """All: the fine-tuning moves the whole model."""
         return sum(p.numel() for p in model.parameters())
 
 
@@ -110,38 +86,36 @@ def _cut(student, phase, keep, reference, images, seed):
     """Prune one phase; under ``torchrun`` all processes see the same images and cut alike."""
     if keep == 1:
         return {}
-    disturbed_taylor(student, reference, images, generator=torch.Generator().manual_seed(seed))
-    return prune(student, phase, keep)
+    features, generator = partial(slimsam.feature_maps, reference), torch.Generator().manual_seed(seed)
+    slimsam.disturbed_taylor(student, features, images, generator=generator)
+    return slimsam.prune(student, phase, keep)
 
 
-def _learn(student, setup, workdir, steps, lr, lr_head=0.0, *, loss_of):
+def _learn(student, setup, workdir, steps, loss_of, lr, lr_head=0.0):
     """One part of the training; ``loss_of(clips, targets, progress)`` gives a loss and numbers for the log."""
     rank, world = join_processes()
-    encoder = list(student.image_encoder.parameters())
+    encoder, schedule = list(student.image_encoder.parameters()), setup.schedule
     own, device = {id(p) for p in encoder}, encoder[0].device
-    groups = [{"params": encoder, "peak": lr},
-              {"params": [p for p in student.parameters() if id(p) not in own], "peak": lr_head}]
+    rest = [p for p in student.parameters() if id(p) not in own]
     student.requires_grad_(bool(lr_head)).image_encoder.requires_grad_(True)
-    optimizer = torch.optim.AdamW([group for group in groups if group["peak"]], weight_decay=0.0)
-    run = TrainingRun(workdir, {"model": student, "optimizer": optimizer}, total=steps,
-                      save_every=setup.schedule.save_every, writes=rank == 0)
+    groups = [{"params": group, "peak": peak} for group, peak in ((encoder, lr), (rest, lr_head)) if peak]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    parts = {"model": student, "optimizer": optimizer}
+    run = TrainingRun(workdir, parts, total=steps, save_every=schedule.save_every, writes=rank == 0)
 
     def step_loss(batch, step):
         loss, numbers = loss_of(*(tensor.to(device) for tensor in batch), step / steps)
         return loss, {"loss": round(loss.item(), 5), **numbers}
 
-    batches = _batches(setup, student, seed=setup.schedule.seed * world + rank, first_step=run.step,
-                       steps=steps - run.step)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    fit(step_loss, loader(batches, device=device), run, optimizer, trained, label=f"SlimSAM {workdir.name}", world=world)
+    data = setup.batches(student, schedule.seed * world + rank, run.step, steps)
+    trained = [p for group in groups for p in group["params"]]
+    fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"SlimSAM {workdir.name}", world=world)
 
 
-def _batches(setup, student, **options):
-    schedule = setup.schedule
-    size = student.image_size
-    return SequenceBatches(setup.sequences, batch=schedule.batch, frames=schedule.frames, size=size, **options)
+def _aligning(loss, share):
+    return lambda clips, targets, progress: (loss(clips.flatten(0, 1), share(progress)), {})
 
 
-def _tracking(model, clips, targets):
+def _tracking(model, clips, targets, progress):
     loss, iou, _ = clip_step(model, clips, targets)
     return loss, {"iou": round(iou, 4)}

@@ -22,8 +22,9 @@ def published_plan(name: str, depth: int) -> list[bool]:
     if name not in PLANS:
         raise RDSInputError(f"static plan {name!r} is unknown; choose one of {sorted(PLANS)}")
     if depth != PUBLISHED_DEPTH:
-        raise RDSInputError(f"the published plans are for {PUBLISHED_DEPTH} blocks, this encoder has {depth}; "
-                            "use random_plan")
+        raise RDSInputError(
+            f"published plans are for {PUBLISHED_DEPTH} blocks; this encoder has {depth}: use random_plan"
+        )
     return [i in PLANS[name] for i in range(depth)]
 
 
@@ -37,8 +38,8 @@ def random_plan(n_active: int, depth: int, always_on, rng: np.random.Generator) 
     return [i in chosen for i in range(depth)]
 
 
-def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, seed: int) -> Callable[[int], list[bool]]:
-    """A fresh random route of ``n_active`` blocks for every frame; it follows from seed, sequence and frame."""
+def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, seed: int) -> Callable:
+    """``frame_idx -> route``: a fresh one of ``n_active`` blocks per frame, given by seed, sequence and frame."""
 
     def route(frame_idx: int) -> list[bool]:
         rng = np.random.default_rng([seed, zlib.crc32(sequence_name.encode()), frame_idx])
@@ -48,6 +49,6 @@ def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, s
 
 
 def fixed_route(scores, always_on, n_active: int) -> list[bool]:
-    """The route of ``n_active`` blocks: the always-on ones, then those with the highest scores (any numbers)."""
+    """The route of ``n_active`` blocks: the always-on ones, then those with the highest scores."""
     ranks = pd.Series(scores).rank(pct=True)
     return top_n_route(torch.from_numpy(ranks.to_numpy(copy=True)), always_on, n_active).bool().tolist()

@@ -38,11 +38,7 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
         For missing, unreadable, wrongly sized or wrongly coded masks.
     """
     clips, notes = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
-    rows = [
-        _object_row(clip, obj, track, protocol)
-        for clip in clips
-        for obj, track in _score_clip(clip).items()
-    ]
+    rows = [_object_row(clip, obj, track, protocol) for clip in clips for obj, track in _score_clip(clip).items()]
     table = pd.DataFrame(rows)
     table.attrs["summary"] = {"protocol": protocol, **notes, **summarise(table, protocol)}
     return table

@@ -69,7 +69,7 @@ def paired(a, b, *, groups, seed: int, n: int = RESAMPLES, level: float = LEVEL)
 
 
 def difference(
-    objects: pd.DataFrame, arm: tuple[str, float], other: tuple[str, float], *, seed: int, n: int = RESAMPLES,
+    objects: pd.DataFrame, arm: tuple[str, float], other: tuple[str, float], *, seed: int, n: int = RESAMPLES
 ) -> Interval:
     """J&F of one arm minus another's in points, paired object by object.
 

@@ -22,17 +22,13 @@ def add_lora(model, blocks: Sequence[int], *, rank: int, alpha: float | None = N
     Parameters
     ----------
     model : SAM2Base or ClipTracker
+        Also returned.
     blocks : sequence of int
         The paper adapts 24 of 48 (supplement B.2); see ``importance.rank_blocks``.
-    rank : int
     alpha : float, optional
         The update is scaled by ``alpha / rank``; ``rank`` by default.
     dropout : float
         On the adapter's input, in training.
-
-    Returns
-    -------
-    The model.
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only training needs it
 

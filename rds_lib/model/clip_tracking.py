@@ -20,19 +20,10 @@ class ClipTracker(Protocol):
     backbone: Backbone
 
     def track(self, targets: Tensor, encode: Callable) -> Sequence:
-        """Track B clips of T frames, each prompted with its true mask on frame 0.
+        """Track B clips of T frames, prompted on frame 0 with ``targets`` (B, T, S, S), 0/1 float.
 
-        Parameters
-        ----------
-        targets : Tensor, shape (B, T, S, S), float
-            Ground truth, 0 or 1.
-        encode : callable ``(t, previous) -> features``
-            What ``backbone.run`` returns for frame t; ``previous`` is the output of frame t-1, None on frame 0.
-
-        Returns
-        -------
-        sequence of T outputs
-            Each with ``mask_logits`` (B, 1, S, S), and ``low_res_logits`` (B, 1, s, s) for the router.
+        ``encode(t, previous)`` gives frame t's features, as ``backbone.run`` does; ``previous`` is the output of frame
+        t-1, None on frame 0. An output has ``mask_logits`` (B, 1, S, S), and ``low_res_logits`` for the router.
         """
 
     def loss(self, outputs: Sequence, targets: Tensor) -> tuple[Tensor, float]:
@@ -83,8 +74,7 @@ class Prompt:
 def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[FrameOutput]:
     """Track one object per clip through ``n_frames`` frames, forward in time, prompted on frame 0.
 
-    ``encode(t, previous)`` returns what ``model.forward_image`` would for frame t; ``previous`` is the output of frame
-    t-1, None on frame 0. Gradients flow through the memories of all frames.
+    ``encode`` is that of `ClipTracker.track`. Gradients flow through the memories of all frames.
     """
     memory = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     outputs = []

@@ -13,18 +13,8 @@ def block_macs(trunk, image_size: int, kept: Sequence[float] | None = None) -> l
     keys and of weights with values, and nothing else. Tools that miss fused attention count the global blocks at about
     half. For Hiera-L at 1024 px the sum is 904.7 G.
 
-    Parameters
-    ----------
-    trunk : sam2 Hiera
-    image_size : int
-        Side of the encoder's input in px.
-    kept : sequence of L floats, optional
-        Share of the tokens that go through each block's MLP, where a dispatcher precedes it; all by default.
-
-    Returns
-    -------
-    list of float
-        One number per block; without patch embedding, neck, and a policy that decides over a whole block.
+    Patch embedding and neck are not in it, nor a policy that decides over a whole block. ``kept`` is the share of the
+    tokens that go through each block's MLP, where a dispatcher precedes it; all by default.
     """
     side, counts = image_size // trunk.patch_embed.proj.stride[0], []
     for block, share in zip(trunk.blocks, kept if kept is not None else [1.0] * len(trunk.blocks), strict=True):

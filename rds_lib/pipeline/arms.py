@@ -31,34 +31,40 @@ _logger = logging.getLogger(__name__)
 
 
 def arms(params, workdir: Path) -> list[Arm]:
-    """The rows of the evaluation, in order; RDS is followed by its controls at each budget.
+    """The rows of the evaluation, in order. At each budget RDS is followed by its controls.
 
     Parameters
     ----------
     workdir : Path
         Holds the products of the stages ``train`` and ``baselines``.
     """
-    train = Path(workdir) / "train"
-    adapted = partial(_adapted, params, weights_file(train, CONTROL))
+    train, placed = Path(workdir) / "train", Path(workdir) / "baselines" / "placement"
     found = [
-        Arm(STILL, 0.0, track=lambda _: copy_first_mask), Arm(SAM2, 1.0, partial(predictor_for, params, routing="full"), keep_masks=True),
-        Arm(ADAPTED, 1.0, adapted), *_smaller(params), *_methods(params, workdir)]
+        Arm(STILL, 0.0, track=lambda _: copy_first_mask),
+        Arm(SAM2, 1.0, partial(predictor_for, params, routing="full"), keep_masks=True),
+        Arm(ADAPTED, 1.0, partial(_adapted, params, weights_file(train, CONTROL))),
+        *_smaller(params),
+        *_methods(params, workdir),
+    ]
     for budget in params.evaluation.budgets:
-        build = partial(predictor_for, params, weights_file(train, str(budget)), budget=budget)
-        found.append(Arm(RDS, budget, build, kind="learned", keep_masks=True))
-        found.append(Arm(ONE_FOR_ALL, budget, partial(predictor_for, params, weights_file(train, ANY), budget=budget), kind="learned"))
-        found += _controls(budget, build, with_plans=budget == min(params.evaluation.budgets))
-    budget, folder = params.baselines.placement_budget, Path(workdir) / "baselines" / "placement"
-    found += [Arm(label, budget, partial(predictor_for, params, weights_file(folder, kind), budget=budget), kind="learned", davis_only=True)
-              for kind, label in ADAPTERS.items()]
+        build = _routed(params, weights_file(train, str(budget)), budget)
+        found += [
+            Arm(RDS, budget, build, kind="learned", keep_masks=True),
+            Arm(ONE_FOR_ALL, budget, _routed(params, weights_file(train, ANY), budget), kind="learned"),
+            *_controls(budget, build, with_plans=budget == min(params.evaluation.budgets)),
+        ]
+    budget = params.baselines.placement_budget
+    for kind, label in ADAPTERS.items():
+        build = _routed(params, weights_file(placed, kind), budget)
+        found.append(Arm(label, budget, build, kind="learned", davis_only=True))
     return found
 
 
 def timed_arms(params, workdir: Path | None = None, *, device: str | None = None, compiled: bool = False) -> list[Arm]:
     """The rows of the benchmark: stock SAM2, the full encoder, RDS at its budgets, baselines and smaller models.
 
-    Without trained weights the shipped ones of "mini" serve, or random ones, which are as fast; baselines without a file
-    are left out. ``compiled`` builds SAM2 and RDS as ``vos_optimized``, which takes minutes on its first frames.
+    Without trained weights the shipped ones of "mini" serve, or random ones, which are as fast. Baselines without a
+    file are left out. ``compiled`` builds SAM2 and RDS as ``vos_optimized``, which takes minutes on its first frames.
     """
     found = [*_timed_rds(params, workdir, device, compiled)]
     if workdir is not None and (Path(workdir) / "baselines").is_dir():
@@ -67,9 +73,9 @@ def timed_arms(params, workdir: Path | None = None, *, device: str | None = None
 
 
 def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
-    """Parameters that each training moved, by method and level, as the stages' tables tell them.
+    """Parameters that each training moved, by method and level.
 
-    ``trained.csv`` of stage ``train``, and of stage ``baselines`` ``placements.csv`` and each method's ``levels.csv``.
+    From ``trained.csv`` of stage ``train``, and ``placements.csv`` and each method's ``levels.csv`` of ``baselines``.
     """
     baselines, budgets = Path(workdir) / "baselines", params.evaluation.budgets
     of_run = read_table(Path(workdir) / "train" / "trained.csv").astype({"run": str}).set_index("run")["parameters"]
@@ -83,10 +89,15 @@ def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
     return {arm: int(count) for arm, count in found.items()}
 
 
+def _routed(params, path: Path, budget: float) -> Callable:
+    return partial(predictor_for, params, path, budget=budget)
+
+
 def _smaller(params, **options) -> Iterator[Arm]:
+    options |= {"routing": "full", "apply_postprocessing": False}
     for config, checkpoint in params.evaluation.smaller:
-        yield Arm(config, 1.0, partial(build_rds_video_predictor, config, resolve_or_none(checkpoint), routing="full",
-                                       apply_postprocessing=False, **options), kind="smaller")
+        build = partial(build_rds_video_predictor, config, resolve_or_none(checkpoint), **options)
+        yield Arm(config, 1.0, build, kind="smaller")
 
 
 def _methods(params, workdir, *, only_present: bool = False, **options) -> Iterator[Arm]:
@@ -94,7 +105,8 @@ def _methods(params, workdir, *, only_present: bool = False, **options) -> Itera
         for level in method.levels(params.baselines):
             path = Path(workdir) / "baselines" / name / f"{level:g}.safetensors"
             if path.is_file() or not only_present:
-                yield Arm(method.label, method.table_level(level), partial(_baseline, params, method, path, **options), tracker, method.kind)
+                build = partial(_baseline, params, method, path, **options)
+                yield Arm(method.label, method.table_level(level), build, tracker, method.kind)
 
 
 def _controls(budget: float, build: Callable, *, with_plans: bool) -> Iterator[Arm]:
@@ -128,7 +140,8 @@ def _timed_rds(params, workdir, device, compiled) -> Iterator[Arm]:
 
     def build(**options):
         predictor = build_rds_video_predictor(
-            config, checkpoint, apply_postprocessing=False, device=device, vos_optimized=compiled, **options)
+            config, checkpoint, apply_postprocessing=False, device=device, vos_optimized=compiled, **options
+        )
         return _see_something(predictor) if is_random else predictor
 
     yield Arm(SAM2, 1.0, stock)

@@ -13,11 +13,11 @@ from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.methods import METHODS, method_of
-from rds_lib.methods.activity import describe
+from rds_lib.methods.activity import activity, watch_gates
 from rds_lib.methods.base import Setup, calibration_images
+from rds_lib.methods.gates import multiplied_gates
 from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
-from rds_lib.model.adapters import TARGETS
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, train_blocks
@@ -34,23 +34,23 @@ def run(params, workdir: Path, out: Path) -> None:
     Writes for each method ``<method>/<level>.safetensors``, ``log.csv`` (all steps of all levels), ``levels.csv`` and
     ``blocks.csv`` (see `describe_level`); and ``placement/rds_<placement>.safetensors`` with ``placements.csv``.
     """
-    train = require("train", params, workdir)
+    train, budget = require("train", params, workdir), params.baselines.placement_budget
+    placed = place(params, workdir, train)
     rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
-    placed, budget = place(params, workdir, train), params.baselines.placement_budget
     jobs = [partial(train_level, params, workdir, *row) for row in rows]
     jobs += [partial(train_blocks, params, workdir, kind, (budget,), *placed[kind]) for kind in PLACEMENTS]
-    trained = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines")
-    weights = dict(zip(rows, trained))
-    for (name, level), path in weights.items():
-        copy_file(path, out / name / f"{level:g}.safetensors")
-    described = dict(zip(rows, map_items(lambda row: describe_level(params, workdir, *row, weights[row]), rows,
-                                         workers=cpu_workers(), label="what is left of the encoder")))
+    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines")
+    trained, placements = done[: len(rows)], dict(zip(PLACEMENTS, done[len(rows) :]))
+    jobs = [partial(describe_level, params, workdir, *row, path) for row, path in zip(rows, trained)]
+    described = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="what is left of the encoder")
     for name in METHODS:
-        own = [row for row in rows if row[0] == name]
-        write_table(out / name / "log.csv", pd.concat([_log(weights[row], row[1]) for row in own], ignore_index=True))
-        write_table(out / name / "levels.csv", pd.DataFrame([described[row][0] for row in own]))
-        write_table(out / name / "blocks.csv", pd.concat([described[row][1] for row in own], ignore_index=True))
-    placements = dict(zip(PLACEMENTS, trained[len(rows):], strict=True))
+        own = [i for i, row in enumerate(rows) if row[0] == name]
+        for i in own:
+            copy_file(trained[i], out / name / f"{rows[i][1]:g}.safetensors")
+        logs = [log.assign(level=rows[i][1], part=part) for i in own for part, log in _logs(trained[i])]
+        write_table(out / name / "log.csv", pd.concat(logs, ignore_index=True))
+        write_table(out / name / "levels.csv", pd.DataFrame([described[i][0] for i in own]))
+        write_table(out / name / "blocks.csv", pd.concat([described[i][1] for i in own], ignore_index=True))
     _write_placements(params, workdir, train, out / "placement", placements)
 
 
@@ -61,18 +61,19 @@ def train_level(params, workdir: Path, name: str, level: float) -> Path:
     """
     method, own, section = method_of(name), params.baselines, params.train
     if level not in method.levels(own):
-        raise RDSInputError(f"{method.label} has no level {level:g} in profile {params.profile}; choose one of "
-                            + ", ".join(f"{known:g}" for known in method.levels(own)))
+        known = ", ".join(f"{known:g}" for known in method.levels(own))
+        raise RDSInputError(f"{method.label} has no level {level:g} in profile {params.profile}; choose one of {known}")
     blocks = adapted_blocks(params, workdir)
-    mark = fingerprint(params, own.model_dump(exclude={"levels", "ninths", "placement_budget"}), section.lora_rank,
-                       blocks, rooms=(*ROOMS, "methods"))
+    settings = own.model_dump(exclude={"levels", "ninths", "placement_budget"})
+    mark = fingerprint(params, settings, section.lora_rank, blocks, rooms=(*ROOMS, "methods"))
     scratch = CACHE / "train" / f"{name}-{level:g}-{mark}"
     out = scratch / "weights.safetensors"
     if out.is_file():
         return out
     sequences, calibration = training_sequences(params, workdir)
-    setup = Setup(Schedule(section.steps, section.batch, section.frames, section.seed), sequences, calibration, blocks,
-                  section.lora_rank, section.lr_lora, params.model.config, resolve_or_none(params.model.checkpoint))
+    schedule = Schedule(section.steps, section.batch, section.frames, section.seed)
+    base = {"config_file": params.model.config, "checkpoint": resolve_or_none(params.model.checkpoint)}
+    setup = Setup(schedule, sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
     try:
         return method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
     except Exception as error:
@@ -80,52 +81,74 @@ def train_level(params, workdir: Path, name: str, level: float) -> Path:
         raise kind(f"{method.label} at level {level:g}: {error}") from error
 
 
+@torch.inference_mode()
 def describe_level(params, workdir: Path, name: str, level: float, path: Path) -> tuple[dict, pd.DataFrame]:
     """What is left of the encoder at one level, on frames of the calibration split.
 
-    A row of facts (see `activity.describe`, and ``trained_params``), and a table with a row per block that is left,
-    under its number in the whole model: ``ran``, the share of frames on which it ran, and ``kept``, the share of the
-    tokens that went through its MLP.
+    Returns
+    -------
+    facts : dict
+        Means over frames: ``active_blocks``, ``kept_tokens`` (share that goes through the MLPs), ``gmacs`` of the
+        blocks; also ``encoder_params``, ``trained_params``, and ``disagreement``, the largest absolute difference of
+        the features between gates that multiply, as in training, and gates that skip (0 without gates).
+    blocks : DataFrame
+        A row per block that is left, under its number in the whole model: ``ran``, the share of frames on which it
+        ran, and ``kept``, the share of the tokens that went through its MLP.
     """
     device, method = local_device(), method_of(name)
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
-    numbers = {block: i for i, block in enumerate(model.image_encoder.trunk.blocks)}
+    numbers = {block: i for i, block in enumerate(backbone_of(model).blocks)}
     model = method.load(model, path)
-    left = [next(numbers[part] for part in block.modules() if part in numbers)  # a gate may be wrapped around a block
-            for block in model.image_encoder.trunk.blocks]
+    left = [next(numbers[part] for part in block.modules() if part in numbers) for block in backbone_of(model).blocks]
     _, calibration = training_sequences(params, workdir)
-    images = [image.to(device) for image in calibration_images(calibration, model.image_size)]
-    facts, ran, kept = describe(model, images)
-    apart = facts.pop("disagreement")
-    row = {"level": level, **facts, "trained_params": method.trained_parameters(model, path), "disagreement": apart}
-    return row, pd.DataFrame({"level": level, "block": left, "ran": ran, "kept": kept}).round(4)
-
-
-def _log(weights: Path, level: float) -> pd.DataFrame:
-    """All steps of one training; parts that log into folders of their own are named after them."""
-    return pd.concat([
-        read_table(file).assign(level=level, part="train" if file.parent == weights.parent else file.parent.name)
-        for file in sorted(weights.parent.rglob("log.csv"))], ignore_index=True)
+    ran, kept, gmacs, apart = [], [], [], 0.0
+    for image in calibration_images(calibration, model.image_size):
+        image = image.to(device)
+        with watch_gates(model) as seen:
+            skipped = model.forward_image(image)["backbone_fpn"]
+        with multiplied_gates(model, seen[0]):
+            masked = model.forward_image(image)["backbone_fpn"]
+        apart = max([apart, *((a - b).abs().max().item() for a, b in zip(skipped, masked, strict=True))])
+        for values, value in zip((ran, kept), activity(model, seen[0])):
+            values.append(value)
+        gmacs.append(backbone_of(model).gmacs(ran[-1], kept[-1]))
+    facts = {
+        "level": level,
+        "active_blocks": round(float(np.sum(ran) / len(ran)), 2),
+        "kept_tokens": round(float(np.mean(kept)), 4),
+        "gmacs": round(float(np.mean(gmacs)), 4),
+        "encoder_params": sum(p.numel() for p in model.image_encoder.parameters()),
+        "trained_params": method.trained_parameters(model, path),
+        "disagreement": apart,
+    }
+    blocks = {"level": level, "block": left, "ran": np.mean(ran, axis=0), "kept": np.mean(kept, axis=0)}
+    return facts, pd.DataFrame(blocks).round(4)
 
 
 def place(params, workdir: Path, train: Path) -> dict[str, tuple[list[int], int]]:
     """Blocks and rank of every placement."""
-    trunk = build_model(params.model.config, resolve_or_none(params.model.checkpoint)).image_encoder.trunk
-    selected, always_on, section = adapted_blocks(params, workdir), always_on_blocks(trunk), params.train
-    budget = params.baselines.placement_budget
+    backbone = backbone_of(build_model(params.model.config, resolve_or_none(params.model.checkpoint)))
+    selected, section, budget = adapted_blocks(params, workdir), params.train, params.baselines.placement_budget
     w = torch.from_numpy(read_npz(train / "calibration_w.npz")[f"{budget}/{budget}"])
-    activity = threshold_route(w, always_on, _calibration(train).loc[str(budget), "tau"]).mean(0).numpy()
-    stages = [sum(i > end for end in trunk.stage_ends) for i in range(len(trunk.blocks))]
-    rng = np.random.default_rng(section.seed)
-    blocks = {kind: place_adapters(kind, selected=selected, always_on=always_on, stages=stages, activity=activity,
-                                   rng=rng) for kind in PLACEMENTS}
+    ran = threshold_route(w, backbone.always_on, _calibration(train).loc[str(budget), "tau"]).mean(0).numpy()
+    stages, rng = [backbone.shape.stage_of(i) for i in range(backbone.depth)], np.random.default_rng(section.seed)
+    choose = partial(
+        place_adapters, selected=selected, always_on=backbone.always_on, stages=stages, activity=ran, rng=rng
+    )
 
     def size(chosen):
-        layers = [trunk.blocks[i].get_submodule(target) for i in chosen for target in TARGETS]
+        layers = [backbone.blocks[i].get_submodule(name) for i in chosen for name in backbone.lora_targets]
         return sum(layer.in_features + layer.out_features for layer in layers)
 
-    return {kind: (chosen, equal_rank(section.lora_rank, size(selected), size(chosen)) if chosen else 0)
-            for kind, chosen in blocks.items()}
+    placed = {kind: choose(kind) for kind in PLACEMENTS}
+    ranks = {kind: equal_rank(section.lora_rank, size(selected), size(placed[kind]) or 1) for kind in PLACEMENTS}
+    return {kind: (blocks, ranks[kind] if blocks else 0) for kind, blocks in placed.items()}
+
+
+def _logs(weights: Path):
+    """The logs of one training with the names of its parts; one that is not in parts is called train."""
+    for file in sorted(weights.parent.rglob("log.csv")):
+        yield "train" if file.parent == weights.parent else file.parent.name, read_table(file)
 
 
 def _write_placements(params, workdir, train, out, trained):
@@ -145,11 +168,10 @@ def _write_placements(params, workdir, train, out, trained):
     selected, rows = set(adapted_blocks(params, workdir)), []
     for kind, path in files.items():
         weights = load_rds(path)
-        rows.append({"placement": kind, "blocks": len(weights.blocks), "rank": weights.rank,
-                     "parameters": sum(tensor.numel() for tensor in weights.lora.values()),
-                     "trained_params": moved_parameters(path),
-                     "shared": len(selected & set(weights.blocks)), "calibration_active": round(active[kind], 2),
-                     "which": " ".join(map(str, weights.blocks))})
+        row = {"placement": kind, "blocks": len(weights.blocks), "rank": weights.rank}
+        row |= {"parameters": sum(tensor.numel() for tensor in weights.lora.values())}
+        row |= {"trained_params": moved_parameters(path), "shared": len(selected & set(weights.blocks))}
+        rows.append(row | {"calibration_active": round(active[kind], 2), "which": " ".join(map(str, weights.blocks))})
     write_table(out / "placements.csv", pd.DataFrame(rows))
 
 

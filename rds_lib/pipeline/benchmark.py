@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rds_lib.core.artifacts import write_json, write_table
-from rds_lib.data.clips import Clip, generate_clip
+from rds_lib.data.clips import generate_clip
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.names import FULL, RDS, SAM2, run_name
 from rds_lib.pipeline.arms import timed_arms
@@ -17,8 +17,8 @@ from rds_lib.pipeline.stages import require
 
 CLIP_INDEX = 4001  # of the validation split; no data set uses it
 METRICS = (
-    "frame_ms", "encoder_ms", "fps", "router_ms", "router_share", "active_blocks", "gmacs", "speedup", "speedup_ideal",
-    "eta", "speedup_vs_stock", "copies_per_frame",
+    "frame_ms encoder_ms fps router_ms router_share active_blocks gmacs speedup speedup_ideal eta speedup_vs_stock "
+    "copies_per_frame".split()
 )
 
 
@@ -30,7 +30,7 @@ def run(params, workdir: Path, out: Path) -> None:
 
 
 def time_profile(
-    params, out: Path, *, workdir: Path | None = None, device: str | None = None, compiled: bool = False,
+    params, out: Path, *, workdir: Path | None = None, device: str | None = None, compiled: bool = False
 ) -> pd.DataFrame:
     """Time what there is of a profile, and return the table; see `arms.timed_arms` for what takes part.
 
@@ -51,13 +51,11 @@ def time_profile(
     torch.set_num_threads(section.threads)
     try:
         arms = timed_arms(params, workdir, device=device, compiled=compiled)
-        clip = generate_clip(params.clips.seed, CLIP_INDEX, split="val", frames=section.warmup + section.frames + 2,
-                             height=params.clips.height, width=params.clips.width, difficulty="plain", n_objects=1)
         with tempfile.TemporaryDirectory() as folder:
-            _write_frames(clip, Path(folder))
-            table, blocks = benchmark_predictors(
-                arms, folder, {1: clip.masks[0] == 1}, warmup=section.warmup, frames=section.frames,
-                repeats=section.repeats, dtype="bfloat16" if device.startswith("cuda") else "float32")
+            mask = _write_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
+            protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+            table, blocks = benchmark_predictors(arms, folder, {1: mask}, dtype=dtype, **protocol)
     finally:
         torch.set_num_threads(threads)
     write_table(out / "table.csv", table.round(4))
@@ -68,10 +66,18 @@ def time_profile(
 
 def _metrics(table):
     numbers = table.round(4).to_dict("records")
-    return {f"{run_name(row['method'], row['level'], '_')}_{name}": float(row[name]) for row in numbers for name in METRICS
-            if np.isfinite(row[name]) and (name in ("fps", "gmacs") or row["method"] in (SAM2, FULL, RDS))}
+    return {
+        f"{run_name(row['method'], row['level'], '_')}_{name}": float(row[name])
+        for row in numbers
+        for name in METRICS
+        if np.isfinite(row[name]) and (name in ("fps", "gmacs") or row["method"] in (SAM2, FULL, RDS))
+    }
 
 
-def _write_frames(clip: Clip, folder: Path):
+def _write_clip(folder: Path, section, *, frames: int) -> np.ndarray:
+    """Write the frames of the benchmark's clip, and return its one object's mask on the first."""
+    size, look = {"height": section.height, "width": section.width}, {"difficulty": "plain", "n_objects": 1}
+    clip = generate_clip(section.seed, CLIP_INDEX, split="val", frames=frames, **size, **look)
     for t, frame in enumerate(clip.frames):
         Image.fromarray(frame).save(folder / f"{t:05d}.jpg", quality=95)
+    return clip.masks[0] == 1

@@ -26,10 +26,17 @@ def run(params, workdir: Path, out: Path) -> None:
     for stage in ("train", "baselines"):
         require(stage, params, workdir)
     section, ranking = params.evaluation, read_table(require("importance/importance.csv", params, workdir))
-    results = evaluate_arms(arms(params, workdir), validation_sources(params, workdir), keep=out / "predictions",
-                            ranking=ranking, seed=section.seed, plans=section.fixed_routes)
+    trained = trained_parameters(params, workdir)
+    results = evaluate_arms(
+        arms(params, workdir),
+        validation_sources(params, workdir),
+        keep=out / "predictions",
+        ranking=ranking,
+        seed=section.seed,
+        plans=section.fixed_routes,
+    )
     objects = objects_table(results)
-    table = score_table(results, seed=section.seed, n=section.bootstrap, trained=trained_parameters(params, workdir))
+    table = score_table(results, seed=section.seed, n=section.bootstrap, trained=trained)
     write_table(out / "table.csv", table)
     write_table(out / "boxes.csv", box_scores(results))
     write_table(out / "comparisons.csv", compare_arms(objects, seed=section.seed, n=section.bootstrap))

@@ -10,8 +10,12 @@ from rds_lib.report import claims, table9
 from rds_lib.report.evidence import Evidence
 
 TABLES = {
-    "scores": "evaluation/table.csv", "objects": "evaluation/objects.csv", "routes": "evaluation/routes.csv",
-    "importance": "importance/importance.csv", "speed": "benchmark/table.csv"}
+    "scores": "evaluation/table.csv",
+    "objects": "evaluation/objects.csv",
+    "routes": "evaluation/routes.csv",
+    "importance": "importance/importance.csv",
+    "speed": "benchmark/table.csv",
+}
 
 
 def run(params, workdir: Path, out: Path) -> pd.DataFrame:

@@ -28,10 +28,19 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     sequences, _ = training_sequences(params, workdir)
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
     return train_rds(
-        SAM2Clips(model.requires_grad_(False)), sequences=sequences, blocks=blocks, budgets=budgets,
+        SAM2Clips(model.requires_grad_(False)),
+        sequences=sequences,
+        blocks=blocks,
+        budgets=budgets,
         schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-        out=scratch / "rds.safetensors", workdir=scratch, lr_router=section.lr_router, lr_lora=section.lr_lora,
-        lora_rank=rank, router_hidden=section.router_hidden, config_file=params.model.config)
+        out=scratch / "rds.safetensors",
+        workdir=scratch,
+        lr_router=section.lr_router,
+        lr_lora=section.lr_lora,
+        lora_rank=rank,
+        router_hidden=section.router_hidden,
+        config_file=params.model.config,
+    )
 
 
 def adapted_blocks(params, workdir: Path) -> list[int]:
@@ -48,8 +57,9 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
         frames = params.train.calibration_frames
         tau, w = calibrate(predictor, sequences, target_active=goal, frames=frames, workers=cpu_workers())
         active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
-        rows.append({"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active,
-                     "active_at_half": half})
+        rows.append(
+            {"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half}
+        )
         seen_w[budget] = w
     if rows:
         set_taus(path, {row["budget"]: row["tau"] for row in rows})

@@ -30,4 +30,5 @@ def moved_parameters(path: Path) -> int:
 def predictor_for(params, rds_path=None, **options):
     """The profile's predictor; options go to `build_rds_video_predictor`. No post-processing, as VOS numbers need."""
     return build_rds_video_predictor(
-        params.model.config, resolve_or_none(params.model.checkpoint), rds_path, apply_postprocessing=False, **options)
+        params.model.config, resolve_or_none(params.model.checkpoint), rds_path, apply_postprocessing=False, **options
+    )

@@ -7,14 +7,16 @@ left out costs nothing, and the model learns to be right under many routes. Ever
 """
 
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from rds_lib.core.artifacts import write_tensors
 from rds_lib.data.batches import GeneratedBatches, loader
+from rds_lib.model.backbone import Backbone, backbone_of
 from rds_lib.model.clip_tracking import frame_by_frame, make_prompt, track_clip
-from rds_lib.model.encoder import always_on_blocks, encode_image
 from rds_lib.model.losses import clip_iou, sam2_loss
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pretraining.batches import PretrainBatches
@@ -29,9 +31,20 @@ EMA_DECAY = 0.999
 
 
 def pretrain(
-    *, workdir: Path, seed: int, phases, lr: float, drop_path: float = 0.3, weight_decay: float = 0.05,
-    bsds_root: str = "", davis_root: str = "", start_from: Path | None = None, compile_blocks: bool = False,
-    save_every: int = 100, config_file: str = "mini", device: str | None = None,
+    *,
+    workdir: Path,
+    seed: int,
+    phases,
+    lr: float,
+    drop_path: float = 0.3,
+    weight_decay: float = 0.05,
+    bsds_root: str = "",
+    davis_root: str = "",
+    start_from: Path | None = None,
+    compile_blocks: bool = False,
+    save_every: int = 100,
+    config_file: str = "mini",
+    device: str | None = None,
 ) -> Path:
     """Train, resuming from ``workdir`` if it holds a state, and return the path of the averaged weights.
 
@@ -57,39 +70,51 @@ def pretrain(
     device = device or local_device()
     torch.set_flush_denormal(True)
     model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
-    total = sum(phase[3] for phase in phases)
     optimizer = torch.optim.AdamW(parameter_groups(model, lr, weight_decay))
     average = Averaged(model, EMA_DECAY)
-    run = TrainingRun(workdir, {"model": model, "optimizer": optimizer, "average": average}, total=total,
-                      save_every=save_every, writes=rank == 0)
-    own_seed, end = seed * world + rank, 0
-
-    def step_loss(batch, step):
-        row = {"image_size": size, "frames": frames, "started": time.perf_counter()}
-        torch.manual_seed((own_seed << 20) + step)
-        generator = torch.Generator().manual_seed((own_seed << 20) + step)
-        shares = PROMPT_SHARES if step >= MASKS_ONLY * total else {"mask": 1.0}
-        route = draw_route(model.image_encoder.trunk, drop_path, generator)
-        images, targets = (tensor.to(device) for tensor in batch)
-        loss, iou = prompted_loss(model, images, targets, generator, shares=shares, route=route)
-        return loss, row | {"loss": round(loss.item(), 4), "iou": round(iou, 4)}
-
-    def after_step(row):
-        average.update(model)
-        row["seconds"] = round(time.perf_counter() - row.pop("started"), 3)
-
+    parts, total = {"model": model, "optimizer": optimizer, "average": average}, sum(phase[3] for phase in phases)
+    run = TrainingRun(workdir, parts, total=total, save_every=save_every, writes=rank == 0)
+    own_seed, parameters, end = seed * world + rank, list(model.parameters()), 0
+    learning = _Learning(model, average, own_seed, total, drop_path)
+    learn = partial(fit, run=run, optimizer=optimizer, parameters=parameters, warm_up=WARM_UP, world=world)
     for size, frames, batch, steps in phases:
         end += steps
         todo = min(end - run.step, steps)
         if todo <= 0:
             continue
         set_image_size(model, size)
-        data = PretrainBatches(seed=own_seed, batch=batch, frames=frames, size=size, first_step=run.step, steps=todo,
-                               bsds_root=bsds_root, davis_root=davis_root)
-        fit(step_loss, loader(data, device=device), run, optimizer, list(model.parameters()), warm_up=WARM_UP,
-            world=world, after_step=after_step, label=f"{size} px, {frames} frames")
+        options = {"batch": batch, "frames": frames, "size": size, "bsds_root": bsds_root, "davis_root": davis_root}
+        data = loader(PretrainBatches(seed=own_seed, first_step=run.step, steps=todo, **options), device=device)
+        learn(learning.step_loss, data, after_step=learning.after_step, label=f"{size} px, {frames} frames")
     weights = workdir / "weights.safetensors"
     return export_weights(average.tensors, weights) if rank == 0 else weights
+
+
+@dataclass
+class _Learning:
+    """What happens in a step beside the optimiser's part; all its draws follow from seed and step."""
+
+    model: torch.nn.Module
+    average: Averaged
+    seed: int
+    total: int
+    drop_path: float
+    started: float = 0.0
+
+    def step_loss(self, batch, step):
+        self.started = time.perf_counter()
+        torch.manual_seed((self.seed << 20) + step)
+        generator = torch.Generator().manual_seed((self.seed << 20) + step)
+        shares = PROMPT_SHARES if step >= MASKS_ONLY * self.total else {"mask": 1.0}
+        route = draw_route(backbone_of(self.model), self.drop_path, generator)
+        images, targets = (tensor.to(self.model.device) for tensor in batch)
+        loss, iou = prompted_loss(self.model, images, targets, generator, shares=shares, route=route)
+        row = {"image_size": self.model.image_size, "frames": targets.shape[1]}
+        return loss, row | {"loss": round(loss.item(), 4), "iou": round(iou, 4)}
+
+    def after_step(self, row):
+        self.average.update(self.model)
+        row["seconds"] = round(time.perf_counter() - self.started, 3)
 
 
 def export_weights(state, path: Path) -> Path:
@@ -98,11 +123,10 @@ def export_weights(state, path: Path) -> Path:
     return path
 
 
-def draw_route(trunk, drop_path: float, generator) -> list[bool]:
+def draw_route(backbone: Backbone, drop_path: float, generator) -> list[bool]:
     """Flags of the blocks that run in one step: one rate from [0, ``drop_path``) for all blocks that may be skipped."""
-    rate, *draws = torch.rand(1 + len(trunk.blocks), generator=generator).tolist()
-    always_on = always_on_blocks(trunk)
-    return [i in always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
+    rate, *draws = torch.rand(1 + backbone.depth, generator=generator).tolist()
+    return [i in backbone.always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
 
 
 def _build(seed, config_file, start_from, compile_blocks):
@@ -135,7 +159,9 @@ def prompted_loss(model, images, targets, generator, *, shares=PROMPT_SHARES, ro
     batch, frames = images.shape[:2]
     kind = _draw(shares, generator)
     prompt = make_prompt(kind, targets[:, 0].cpu(), generator).to(images.device)
-    encode = frame_by_frame(encode_image(model, images.transpose(0, 1).flatten(0, 1), route), batch)
+    backbone = backbone_of(model)
+    features = backbone.run(backbone.embed(images.transpose(0, 1).flatten(0, 1)), route)
+    encode = frame_by_frame(features, batch)
     outputs = track_clip(model, frames, prompt, encode)
     scored = range(1 if kind == "mask" else 0, frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)
@@ -155,12 +181,12 @@ def held_out_iou(
     model, *, seed: int, clips: int, frames: int, split: str = "calibration", bsds_root: str = "", kind: str = "mask"
 ) -> float:
     """Mean IoU of unseen clips at the model's own size, with one kind of prompt; for model selection."""
-    data = GeneratedBatches(seed=seed, split=split, batch=1, frames=frames, size=model.image_size,
-                            first_step=0, steps=clips, bsds_root=bsds_root)
+    options = {"batch": 1, "frames": frames, "size": model.image_size, "bsds_root": bsds_root}
+    data = GeneratedBatches(seed=seed, split=split, first_step=0, steps=clips, **options)
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for images, targets in (data[i] for i in range(clips)):
         prompt = make_prompt(kind, targets[:, 0], generator)
-        outputs = track_clip(model, frames, prompt, lambda t, previous: model.forward_image(images[:, t]))
+        outputs = track_clip(model, frames, prompt, lambda t, _, images=images: model.forward_image(images[:, t]))
         scores.append(clip_iou(outputs, targets))
     return sum(scores) / len(scores)

@@ -35,13 +35,27 @@ class Evidence:
 
     @classmethod
     def of_dataset(
-        cls, dataset: str, section, *, scores: pd.DataFrame, objects: pd.DataFrame, routes: pd.DataFrame,
-        importance: pd.DataFrame, speed: pd.DataFrame,
+        cls,
+        dataset: str,
+        section,
+        *,
+        scores: pd.DataFrame,
+        objects: pd.DataFrame,
+        routes: pd.DataFrame,
+        importance: pd.DataFrame,
+        speed: pd.DataFrame,
     ) -> "Evidence":
         """Evidence on one data set, from the stages' tables of all; ``section`` is a profile's ``evaluation``."""
         own = scores[scores["dataset"] == dataset].dropna(subset="active_blocks")
-        return cls(objects[objects["dataset"] == dataset], routes[routes["dataset"] == dataset], importance, speed,
-                   own.set_index(["method", "level"])["active_blocks"], resamples=section.bootstrap, seed=section.seed)
+        return cls(
+            objects[objects["dataset"] == dataset],
+            routes[routes["dataset"] == dataset],
+            importance,
+            speed,
+            own.set_index(["method", "level"])["active_blocks"],
+            resamples=section.bootstrap,
+            seed=section.seed,
+        )
 
     def budgets(self) -> list[float]:
         """Budgets that RDS was evaluated at, rising."""
@@ -75,7 +89,7 @@ class Evidence:
         return 1e3 / (full["frame_ms"] - saved * (wanted / skipped if skipped else 1.0))
 
     def sums(self, method: str, level: float) -> pd.DataFrame:
-        """``sum`` of J&F in points and ``count`` of objects per sequence, so that means over objects can be resampled."""
+        """``sum`` of J&F in points and ``count`` of objects by sequence: what means over objects are resampled from."""
         rows = self.objects[(self.objects["method"] == method) & (self.objects["level"] == level)]
         if rows.empty:
             raise LookupError(method)
@@ -104,7 +118,8 @@ def difference(method: str, level: float, other: str, other_level: float | None 
     """J&F of one arm minus another's, in points: the mean over objects, sequences resampled."""
     other_level = level if other_level is None else other_level
     return lambda evidence: statistics.difference(
-        evidence.objects, (method, level), (other, other_level), seed=evidence.seed, n=evidence.resamples)
+        evidence.objects, (method, level), (other, other_level), seed=evidence.seed, n=evidence.resamples
+    )
 
 
 def speed_at_equal_quality(rival: str) -> Measure:
@@ -113,11 +128,14 @@ def speed_at_equal_quality(rival: str) -> Measure:
     For each level of the rival, RDS's fastest budget whose J&F is at least the rival's; levels that no budget reaches
     are left out. Sequences are resampled, speeds are not; see `Evidence.fps`.
     """
+
     def measure(evidence):
         levels, budgets = evidence.timed_levels(rival), evidence.timed_levels(RDS)
         if not levels or not budgets:
             raise LookupError(rival)
-        speeds = {arm: evidence.fps(*arm) for arm in [*((rival, each) for each in levels), *((RDS, each) for each in budgets)]}
+        speeds = {
+            arm: evidence.fps(*arm) for arm in [*((rival, each) for each in levels), *((RDS, each) for each in budgets)]
+        }
         theirs = {level: evidence.sums(rival, level) for level in levels}
         ours = {level: evidence.sums(RDS, level) for level in budgets}
 
@@ -140,6 +158,7 @@ def _mean(sums, names):
 
 def realisation(rival: str, level: float) -> Measure:
     """The share of the skipped blocks' time that RDS really saves, minus the rival's (``eta`` of the benchmark)."""
+
     def measure(evidence):
         etas = []
         for method in (RDS, rival):
@@ -152,18 +171,22 @@ def realisation(rival: str, level: float) -> Measure:
 
 
 def extra_variation(plans, level: float) -> Measure:
-    """How much more the fixed plans' loss against SAM2 varies over sequences than RDS's: difference of standard deviations."""
+    """Standard deviation over sequences of the loss against SAM2: the mean of fixed plans' minus RDS's."""
+
     def measure(evidence):
         full = evidence.by_sequence(SAM2, 1.0)
         losses = [evidence.by_sequence(method, level) - full for method in plans]
         own = evidence.by_sequence(RDS, level) - full
-        return evidence.resample(full.index, lambda names: np.mean([loss[names].std() for loss in losses]) - own[names].std())
+        return evidence.resample(
+            full.index, lambda names: np.mean([loss[names].std() for loss in losses]) - own[names].std()
+        )
 
     return measure
 
 
 def beyond_the_prefix(level: float) -> Measure:
     """Blocks that run on most frames although an earlier one does not: 0 for a contiguous prefix."""
+
     def measure(evidence):
         activity = evidence.activity(level)
 
@@ -200,7 +223,9 @@ def frequency_against_importance(evidence: Evidence) -> Interval:
 
     def correlation(names):
         activity = sum(table.loc[names].mean() for table in tables)
-        return float(activity.corr(ranks[activity.index], method="spearman")) if activity.nunique() > 1 else float("nan")
+        return (
+            float(activity.corr(ranks[activity.index], method="spearman")) if activity.nunique() > 1 else float("nan")
+        )
 
     return evidence.resample(tables[0].index, correlation)
 

@@ -62,16 +62,11 @@ def threshold_route(w: Tensor, always_on, tau: float = 0.5) -> Tensor:
     Parameters
     ----------
     w : Tensor, shape (..., L)
-        Keep probabilities in [0, 1].
+        Keep probabilities in [0, 1]. The route has their shape and dtype.
     always_on : sequence of int
         Blocks that always run (the paper's K).
     tau : float
-        Threshold, at least 0. The paper's default 0.5 turns nearly uniform ``w`` all on or all off: calibrate it.
-
-    Returns
-    -------
-    Tensor, shape (..., L)
-        0 or 1, in the dtype of ``w``.
+        Threshold, at least 0. The paper's 0.5 turns nearly uniform ``w`` all on or all off: calibrate it.
     """
     w = _as_probabilities(w, "w")
     check_tau(tau)
@@ -82,15 +77,7 @@ def sample_route(w: Tensor, always_on, generator: torch.Generator | None = None)
     """Bernoulli route with a straight-through gradient, lines 10-12 of Algorithm 1.
 
     Forward: ``r ~ Bernoulli(w)``, exactly 0 or 1, and 1 on ``always_on``. Backward: ``d r / d w`` is 1 off
-    ``always_on`` and 0 on it.
-
-    Parameters
-    ----------
-    w : Tensor, shape (..., L)
-        Keep probabilities in [0, 1].
-    always_on : sequence of int
-    generator : torch.Generator, optional
-        On the device of ``w``.
+    ``always_on`` and 0 on it. A ``generator`` has to be on the device of ``w``.
     """
     w = _as_probabilities(w, "w")
     drawn = torch.bernoulli(w.detach(), generator=generator)
@@ -98,13 +85,7 @@ def sample_route(w: Tensor, always_on, generator: torch.Generator | None = None)
 
 
 def top_n_route(w: Tensor, always_on, n_active: int) -> Tensor:
-    """Route with exactly ``n_active`` blocks: ``always_on`` and the largest others; of equals the shallower wins.
-
-    Raises
-    ------
-    RDSInputError
-        If ``n_active`` is below the size of ``always_on`` or above the depth.
-    """
+    """Route with exactly ``n_active`` blocks: ``always_on`` and the largest others; of equals the shallower wins."""
     w = _as_probabilities(w, "w")
     depth = w.shape[-1]
     fixed = len(set(check_always_on(always_on, depth)))
@@ -133,7 +114,7 @@ def calibrate_threshold(w_val: Tensor, always_on, target_active: float) -> float
     Returns
     -------
     float
-        ``tau`` for :func:`threshold_route`; midway between two neighbouring values of ``w_val``.
+        ``tau`` for `threshold_route`; midway between two neighbouring values of ``w_val``.
     """
     w_val = _as_probabilities(w_val, "w_val")
     depth = w_val.shape[-1]

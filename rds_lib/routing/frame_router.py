@@ -15,24 +15,12 @@ _logger = logging.getLogger(__name__)
 
 
 class FrameRouter:
-    """Route a tracker's frames: by a policy, by fixed routes, or not at all.
-
-    Parameters
-    ----------
-    backbone : Backbone
-
-    Attributes
-    ----------
-    policy : RoutingPolicy or None
-        Holds the router; None routes nothing.
-    fixed_route : tuple of L flags, callable of frame_idx, or None
-        Goes before the policy.
-    """
+    """Route a tracker's frames by fixed routes, by a policy, or not at all. Knows nothing of the tracker's state."""
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        self.policy: RoutingPolicy | None = None
-        self.fixed_route: Sequence[bool] | Callable | None = None
+        self.policy: RoutingPolicy | None = None  # holds the router
+        self.fixed_route: Sequence[bool] | Callable | None = None  # goes before the policy
 
     @property
     def is_active(self) -> bool:

@@ -79,13 +79,10 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         self.frame_router.set_fixed_route(route)
 
     def route_table(self, inference_state) -> pd.DataFrame:
-        """Return the routes of all frames encoded so far, one row per frame and block.
+        """Return the latest routes of all frames encoded so far, one row per frame and block.
 
-        Returns
-        -------
-        DataFrame
-            ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run) and ``reason``. A
-            frame that was encoded again shows its latest route. ``attrs["invalid_frames"]`` counts frames with NaN.
+        Columns: ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run), ``reason``.
+        ``attrs["invalid_frames"]`` counts frames with NaN.
         """
         return self._log_of(inference_state).table()
 

@@ -56,11 +56,5 @@ def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
 def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation of each block's keep probability over routed frames, and the share of them on which it ran."""
     routed = routes[routes["reason"] == "routed"]
-    groups = routed.groupby("block")
-    return pd.DataFrame(
-        {
-            "mean_keep_prob": groups["keep_prob"].mean(),
-            "std_keep_prob": groups["keep_prob"].std(),
-            "active_share": groups["active"].mean(),
-        }
-    ).reset_index()
+    columns = {"mean_keep_prob": ("keep_prob", "mean"), "std_keep_prob": ("keep_prob", "std")}
+    return routed.groupby("block").agg(**columns, active_share=("active", "mean")).reset_index()

@@ -18,16 +18,23 @@ from rds_lib.routing.predictor import build_rds_video_predictor
 @pytest.fixture(scope="module")
 def arms(mini_weights, rds_file, baselines_folder):
     """Stock SAM2, the full encoder, RDS, and a baseline of every kind, built when asked for."""
+
     def build(**options):
         return build_rds_video_predictor("mini", mini_weights, apply_postprocessing=False, device="cpu", **options)
 
     def baseline(name):
         return METHODS[name].load(build(routing="full"), baselines_folder / name / "0.5.safetensors")
 
-    return [Arm("SAM2", 1.0, partial(build_model, "mini", mini_weights)), Arm("full", 1.0, partial(build, routing="full")),
-            Arm("RDS", 0.5, partial(build, rds_path=rds_file, budget=0.5), kind="learned"),
-            *(Arm(METHODS[name].label, 0.5, partial(baseline, name), kind=METHODS[name].kind) for name in ("pbd", "dyt", "adavit")),
-            Arm("half", 1.0, partial(build_rds_video_predictor, "mini_half", routing="full", device="cpu"), kind="smaller")]
+    return [
+        Arm("SAM2", 1.0, partial(build_model, "mini", mini_weights)),
+        Arm("full", 1.0, partial(build, routing="full")),
+        Arm("RDS", 0.5, partial(build, rds_path=rds_file, budget=0.5), kind="learned"),
+        *(
+            Arm(METHODS[name].label, 0.5, partial(baseline, name), kind=METHODS[name].kind)
+            for name in ("pbd", "dyt", "adavit")
+        ),
+        Arm("half", 1.0, partial(build_rds_video_predictor, "mini_half", routing="full", device="cpu"), kind="smaller"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +42,17 @@ def timed(arms, sequences):
     """Table and blocks of a short run on a clip of five frames, by method."""
     sequence = sequences[0]
     table, blocks = benchmark.benchmark_predictors(
-        arms, sequence.frame_paths[0].parent, {1: sequence.prompt(1)}, warmup=1, frames=2, repeats=2)
+        arms, sequence.frame_paths[0].parent, {1: sequence.prompt(1)}, warmup=1, frames=2, repeats=2
+    )
     return table, blocks
 
 
 def test_the_columns_name_method_level_and_kind(timed, arms):
     table, blocks = timed
     assert list(table.columns[:4]) == ["method", "level", "kind", "objects"]
-    assert list(zip(table["method"], table["level"], table["kind"])) == [(arm.method, arm.level, arm.kind) for arm in arms]
+    assert list(zip(table["method"], table["level"], table["kind"])) == [
+        (arm.method, arm.level, arm.kind) for arm in arms
+    ]
     assert set(blocks["method"]) == {"SAM2", "full", "RDS", "DyT", "AdaViT"}, "the others have other blocks"
     assert (table[["device", "dtype", "objects", "counted_frames"]] == ["CPU", "float32", 1, 4]).all(axis=None)
     assert table["date"].str.fullmatch(r"\d{4}-\d\d-\d\d").all() and (table["torch"] == torch.__version__).all()
@@ -79,7 +89,14 @@ def test_ratios_follow_from_the_times_of_the_same_run(timed):
     assert rds["speedup_ideal"] == pytest.approx(full["frame_ms"] / (full["frame_ms"] - saved))
     assert rds["router_share"] == pytest.approx(rds["router_ms"] / rds["frame_ms"])
     assert table["eta"].notna().to_dict() == {
-        "SAM2": False, "full": False, "RDS": True, "PBD": False, "DyT": False, "AdaViT": True, "half": False}
+        "SAM2": False,
+        "full": False,
+        "RDS": True,
+        "PBD": False,
+        "DyT": False,
+        "AdaViT": True,
+        "half": False,
+    }
 
 
 def test_block_times_add_up_to_the_median_of_their_sum():
@@ -89,7 +106,7 @@ def test_block_times_add_up_to_the_median_of_their_sum():
 
 
 def test_every_timed_frame_is_read_with_its_own_gates(mini_model, monkeypatch):
-    """Six frames were encoded since the prompt, the last three are timed; stock SAM2 does not encode the prompted frame again."""
+    """Six frames were encoded since the prompt and the last three are timed; SAM2 encodes no prompted frame again."""
     runner = benchmark._Runner(Arm("AdaViT", 0.5, kind="blocks"), mini_model, {}, None, gates=list(range(1, 7)))
     monkeypatch.setattr(benchmark, "activity", lambda _, gate: (np.full(48, gate), np.ones(48)))
     runner.finish(range(4, 7))

@@ -44,8 +44,16 @@ FIXED = [
 def given():
     """RDS ran 20 blocks of 48 and is surest of the first ones; the last ones are the most important."""
     block = np.arange(48)
-    routes = pd.DataFrame({"sequence": "a", "frame_idx": 1, "block": block, "active": block < 20, "reason": "routed",
-                           "keep_prob": 1 - block / 100})
+    routes = pd.DataFrame(
+        {
+            "sequence": "a",
+            "frame_idx": 1,
+            "block": block,
+            "active": block < 20,
+            "reason": "routed",
+            "keep_prob": 1 - block / 100,
+        }
+    )
     ranking = pd.DataFrame({"global_score": block.astype(float), "local_score": block.astype(float)})
     ranking.loc[list(K)] = np.nan
     return Situation(Scores(pd.DataFrame(), routes, 1.0, 1), EncoderShape(48, K[:-1], K), ranking, seed=3)
@@ -77,7 +85,10 @@ def test_the_first_random_plans_stay_when_more_are_drawn(given):
 def test_the_oracle_takes_the_best_plan_of_every_sequence():
     best = best_per_sequence(FIXED)
     assert dict(zip(zip(best.objects["sequence"], best.objects["object"]), best.objects["JF"])) == {
-        ("a", 1): 0.8, ("a", 2): 0.4, ("b", 1): 0.8}
+        ("a", 1): 0.8,
+        ("a", 2): 0.4,
+        ("b", 1): 0.8,
+    }
     assert best.objects.attrs["summary"]["JF"] == pytest.approx(2 / 3)
     assert best.routes.groupby("sequence")["active"].sum().to_dict() == {"a": 3, "b": 2}
     assert best.frames == 7 and best.gmacs == 2.5
@@ -93,6 +104,7 @@ def test_the_oracle_is_at_least_as_good_as_the_best_plan():
 def test_random_static_plans_are_scored_by_their_mean():
     mean = mean_of_plans(FIXED)
     assert mean.objects.set_index(["sequence", "object"])["JF"].to_dict() == pytest.approx(
-        {("a", 1): 0.7, ("a", 2): 1 / 3, ("b", 1): 0.4})
+        {("a", 1): 0.7, ("a", 2): 1 / 3, ("b", 1): 0.4}
+    )
     assert mean.objects.attrs["summary"]["JF"] == pytest.approx((0.7 + 1 / 3 + 0.4) / 3)
     assert mean.active == 2 and mean.gmacs == 2 and (mean.boxes["success"] == 2).all()

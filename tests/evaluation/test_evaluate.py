@@ -20,9 +20,12 @@ from rds_lib.routing.predictor import build_rds_video_predictor
 @pytest.fixture(scope="module")
 def build(mini_weights, rds_file):
     """A predictor with a router, and how often it was asked for."""
+
     def make():
         make.calls += 1
-        return build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+        return build_rds_video_predictor(
+            "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False
+        )
 
     make.calls = 0
     return make
@@ -33,9 +36,13 @@ def run(build, davis_root, sequences, tmp_path_factory):
     """RDS, a control and RDS again, with one predictor, and the loads of frames that this took."""
     keep, loads, load = tmp_path_factory.mktemp("kept"), [], video._load
     rds, source = Arm("RDS", 0.5, build, kind="learned", keep_masks=True), Source("clips", davis_root, "davis2017")
-    arms = [rds, replace(rds, method=TOP_N, route=CONTROLS[TOP_N], keep_masks=False), replace(rds, method="again"),
-            Arm("still", 0.0, track=lambda _: copy_first_mask),
-            replace(rds, method="best", combine=best_plan, keep_masks=False)]
+    arms = [
+        rds,
+        replace(rds, method=TOP_N, route=CONTROLS[TOP_N], keep_masks=False),
+        replace(rds, method="again"),
+        Arm("still", 0.0, track=lambda _: copy_first_mask),
+        replace(rds, method="best", combine=best_plan, keep_masks=False),
+    ]
     ranking = pd.DataFrame({"global_score": np.arange(48.0), "local_score": np.arange(48.0)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video, "_load", lambda *args: loads.append(args[0]) or load(*args))
@@ -67,7 +74,9 @@ def test_masks_are_kept_of_the_arms_that_ask_for_it(run, sequences):
 
 def test_work_follows_from_the_blocks_that_ran(build):
     predictor = build()
-    rows = [("routed", block, block < 24, 0.5) for block in range(48)] + [("first_frame", block, True, 1.0) for block in range(48)]
+    rows = [("routed", block, block < 24, 0.5) for block in range(48)] + [
+        ("first_frame", block, True, 1.0) for block in range(48)
+    ]
     routes = pd.DataFrame(rows, columns=["reason", "block", "active", "keep_prob"])
     macs = np.array(predictor.backbone.block_macs()) / 1e9
     assert realised_gmacs(predictor, routes) == pytest.approx(macs[:24].sum())

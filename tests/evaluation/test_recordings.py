@@ -31,14 +31,25 @@ def evaluation(sequences, tmp_path_factory):
     for sequence in sequences:
         tracked = copy_first_mask(sequence)
         write_masks(folder / "predictions" / "clips" / "SAM2", sequence, tracked.masks, layout="davis2017")
-        worse = {t: {i: mask & (np.arange(mask.shape[1]) != 60) for i, mask in masks.items()} for t, masks in tracked.masks.items()}
+        worse = {
+            t: {i: mask & (np.arange(mask.shape[1]) != 60) for i, mask in masks.items()}
+            for t, masks in tracked.masks.items()
+        }
         write_masks(folder / "predictions" / "clips" / "routed", sequence, worse, layout="davis2017")
         for t in range(1, 4):
-            rows = {"frame_idx": t, "block": range(48), "active": [i in K or i < 10 for i in range(48)], "keep_prob": 0.25, "reason": "routed"}
+            rows = {
+                "frame_idx": t,
+                "block": range(48),
+                "active": [i in K or i < 10 for i in range(48)],
+                "keep_prob": 0.25,
+                "reason": "routed",
+            }
             routes.append(pd.DataFrame(rows).assign(dataset="clips", sequence=sequence.name, method="RDS", level=0.5))
     write_table(folder / "routes.csv", pd.concat(routes))
-    write_table(folder / "predictions" / "clips" / "runs.csv", pd.DataFrame(
-        [("SAM2", "SAM2", 1.0), ("routed", "RDS", 0.5)], columns=["folder", "method", "level"]))
+    write_table(
+        folder / "predictions" / "clips" / "runs.csv",
+        pd.DataFrame([("SAM2", "SAM2", 1.0), ("routed", "RDS", 0.5)], columns=["folder", "method", "level"]),
+    )
     write_json(folder / "encoder.json", SHAPE.as_dict())
     return folder
 
@@ -95,11 +106,18 @@ def test_a_data_set_without_kept_masks_has_no_runs(evaluation, davis_root):
 
 
 def test_recording_on_the_spot_scores_what_the_tracker_gave(mini_weights, rds_file, sequences):
-    predictor = build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+    predictor = build_rds_video_predictor(
+        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False
+    )
     recording = record("RDS 0.5", predictor, sequences[2])
     (run,) = recording.runs
     assert recording.always_on == K and recording.stage_starts == (0, 2, 8, 44) and recording.obj_ids == (1, 2)
-    assert run.reasons == ("first_frame", *4 * ["routed"]) and run.active[0].all() and run.active[:, K].all() and not run.active[1:].all()
+    assert (
+        run.reasons == ("first_frame", *4 * ["routed"])
+        and run.active[0].all()
+        and run.active[:, K].all()
+        and not run.active[1:].all()
+    )
     both, either = (run.labels[3] == 1) & (recording.truth[3] == 1), (run.labels[3] == 1) | (recording.truth[3] == 1)
     assert run.quality[1][3] == pytest.approx(both.sum() / either.sum())
 

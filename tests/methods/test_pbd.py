@@ -5,14 +5,20 @@ import torch
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.pbd import drop_blocks, dropped_blocks
-from rds_lib.model.encoder import encode_image
+from rds_lib.model.backbone import backbone_of
 
 K = (0, 2, 8, 44, 47)
 
 
-@pytest.mark.parametrize("level, dropped", [
-    (0.9, {42, 43, 45, 46}), (0.8, {*range(38, 44), 45, 46}), (0.6, {*range(30, 44), 45, 46}),
-    (0.4, {*range(22, 44), 45, 46})])
+@pytest.mark.parametrize(
+    "level, dropped",
+    [
+        (0.9, {42, 43, 45, 46}),
+        (0.8, {*range(38, 44), 45, 46}),
+        (0.6, {*range(30, 44), 45, 46}),
+        (0.4, {*range(22, 44), 45, 46}),
+    ],
+)
 def test_reading_a_drops_the_last_blocks_that_may_go(level, dropped):
     assert set(dropped_blocks(level, depth=48, always_on=K)) == dropped
 
@@ -30,8 +36,9 @@ def test_readings_b_and_c_take_the_last_24_blocks_at_their_word():
 @pytest.mark.parametrize("reading", ["A", "B"])
 def test_a_model_without_the_blocks_does_what_skipping_them_does(mini_model, image, features, apart, reading):
     dropped = dropped_blocks(0.4, depth=48, always_on=K, reading=reading)
+    backbone = backbone_of(mini_model)
     with torch.inference_mode():
-        skipped = encode_image(mini_model, image, [i not in dropped for i in range(48)])["backbone_fpn"]
+        skipped = backbone.run(backbone.embed(image), [i not in dropped for i in range(48)])["backbone_fpn"]
     assert apart(skipped, features(mini_model, image)) > 1e-3
     weights = sum(p.numel() for p in mini_model.parameters())
     kept = drop_blocks(mini_model, dropped)

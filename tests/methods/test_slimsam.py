@@ -67,7 +67,8 @@ def slimmed(scored):
 
 @torch.inference_mode()
 def difference(a, b, images):
-    return max((x - y).abs().max().item() for x, y in zip(feature_maps(a, images), feature_maps(b, images), strict=True))
+    pairs = zip(feature_maps(a, images), feature_maps(b, images), strict=True)
+    return max((x - y).abs().max().item() for x, y in pairs)
 
 
 def test_splitting_q_k_and_v_is_exact_and_fusing_undoes_it(images):
@@ -106,13 +107,15 @@ def taylor(layer, axis):
 def test_width_is_kept_by_the_mean_score_of_the_layers_that_share_the_stream(scored):
     model = twin(scored)
     trunk, neck = model.image_encoder.trunk, model.image_encoder.neck
-    outs = [(trunk.patch_embed.proj, 0)] + [(layer, 0) for b in trunk.blocks[:2] for layer in (b.attn.proj, b.mlp.layers[1])]
+    writers = [layer for b in trunk.blocks[:2] for layer in (b.attn.proj, b.mlp.layers[1])]
+    outs = [(layer, 0) for layer in (trunk.patch_embed.proj, *writers)]
     ins = [(layer, 1) for b in trunk.blocks[:3] for layer in (b.attn.q, b.attn.k, b.attn.v)]
     ins += [(b.mlp.layers[0], 1) for b in trunk.blocks[:2]] + [(trunk.blocks[2].proj, 1), (neck.convs[3].conv, 1)]
     score = np.mean([taylor(layer, axis) for layer, axis in outs + ins], axis=0)
     kept = prune(model, "width", 6 / 9)
     best = sorted(np.argsort(score)[-10:].tolist())  # int(16 * 6 / 9)
-    assert kept["trunk.patch_embed.proj.out"] == kept["trunk.blocks.1.attn.q.in"] == kept["neck.convs.3.conv.in"] == best
+    for name in ("trunk.patch_embed.proj.out", "trunk.blocks.1.attn.q.in", "neck.convs.3.conv.in"):
+        assert kept[name] == best
     assert trunk.pos_embed.shape[1] == trunk.pos_embed_window.shape[1] == 10
     assert [conv.conv.in_channels for conv in neck.convs] == [85, 42, 21, 10]
     assert {conv.conv.out_channels for conv in neck.convs} == {96}, "what SAM2's other parts see keeps its size"
@@ -191,8 +194,9 @@ def test_files_that_do_not_fit_are_refused(slimmed, tmp_path):
         load_slim(fresh(), tmp_path / "split.safetensors")
 
 
-@pytest.mark.parametrize("phase, keep, message", [
-    ("both", 0.5, "'both' is unknown"), ("width", 0, "keep is 0"), ("width", 1.5, "1.5")])
+@pytest.mark.parametrize(
+    "phase, keep, message", [("both", 0.5, "'both' is unknown"), ("width", 0, "keep is 0"), ("width", 1.5, "1.5")]
+)
 def test_bad_requests_are_refused(scored, phase, keep, message):
     with pytest.raises(RDSInputError, match=message):
         prune(scored, phase, keep)

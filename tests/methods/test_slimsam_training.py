@@ -15,6 +15,7 @@ RATES = {"importance_steps": 1, "lr_align": 1e-3, "lr_encoder": 1e-3, "lr_head":
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """Training happens at 64 px here."""
+
     def build(*args, **options):
         model = build_model(*args, **options)
         set_image_size(model, 64)
@@ -48,8 +49,9 @@ def test_the_result_is_narrower_and_fine_tuned_as_a_whole(whole):
     assert METHODS["slimsam"].trained_parameters(model, whole) == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("part, header", [
-    ("width", "step,loss"), ("bottleneck", "step,loss"), ("tune", "step,loss,iou")])
+@pytest.mark.parametrize(
+    "part, header", [("width", "step,loss"), ("bottleneck", "step,loss"), ("tune", "step,loss,iou")]
+)
 def test_each_part_logs_its_steps(part, header, whole):
     lines = (whole.parent / "run" / part / "log.csv").read_text().splitlines()
     assert lines[0] == header and len(lines) == (5 if part == "tune" else 3)

@@ -285,7 +285,10 @@ def jpeg(path):
 BROKEN = {
     "frame missing": (os.remove, "00002.png is missing"),
     "sequence missing": (lambda path: shutil.rmtree(path.parent), "sequence 'a' has no predictions"),
-    "grey 0/255": (lambda path: Image.fromarray(box(5, 5, 9, 9) * np.uint8(255)).save(path), "holds label 255 .*0 to 2"),
+    "grey 0/255": (
+        lambda path: Image.fromarray(box(5, 5, 9, 9) * np.uint8(255)).save(path),
+        "holds label 255 .*0 to 2",
+    ),
     "RGB": (rgb, "RGB"),
     "JPEG": (jpeg, "JPEG"),
     "other size": (lambda path: save(path, np.zeros((H // 2, W // 2))), "30x20 px.*60x40 px"),

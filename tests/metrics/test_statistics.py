@@ -47,8 +47,17 @@ def objects(scores):
 
 
 def test_differences_are_paired_by_object_and_resampled_by_sequence():
-    table = objects({("x", 0.4, "a", 1): 0.9, ("x", 0.4, "a", 2): 0.7, ("x", 0.4, "b", 1): 0.5,
-                     ("y", 1.0, "b", 1): 0.4, ("y", 1.0, "a", 2): 0.7, ("y", 1.0, "a", 1): 0.8, ("y", 1.0, "c", 1): 0.1})
+    table = objects(
+        {
+            ("x", 0.4, "a", 1): 0.9,
+            ("x", 0.4, "a", 2): 0.7,
+            ("x", 0.4, "b", 1): 0.5,
+            ("y", 1.0, "b", 1): 0.4,
+            ("y", 1.0, "a", 2): 0.7,
+            ("y", 1.0, "a", 1): 0.8,
+            ("y", 1.0, "c", 1): 0.1,
+        }
+    )
     found = difference(table, ("x", 0.4), ("y", 1.0), seed=0, n=500)
     assert found.effect == pytest.approx(100 * 0.2 / 3)
     assert found[1:] == pytest.approx((5, 10)), "sequence means are 5 and 10"

@@ -13,7 +13,9 @@ from rds_lib.routing.predictor import build_rds_video_predictor
 
 @pytest.fixture(scope="module")
 def predictor(mini_weights, rds_file):
-    return build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+    return build_rds_video_predictor(
+        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False
+    )
 
 
 def test_boxes_and_clicks_are_made_from_the_mask():
@@ -78,8 +80,18 @@ def test_objects_are_added_when_they_appear(predictor, sequences, monkeypatch):
     monkeypatch.setattr(predictor, "propagate_in_video", spy)
     tracked = track_sequence(predictor, late)
     assert visited == [0, 1, 2, 3, 4], "every frame once"
-    assert {t: sorted(objects) for t, objects in tracked.masks.items()} == {0: [1], 1: [1], 2: [1, 2], 3: [1, 2], 4: [1, 2]}
-    assert all(mask.shape == late.size and mask.dtype == bool for objects in tracked.masks.values() for mask in objects.values())
+    assert {t: sorted(objects) for t, objects in tracked.masks.items()} == {
+        0: [1],
+        1: [1],
+        2: [1, 2],
+        3: [1, 2],
+        4: [1, 2],
+    }
+    assert all(
+        mask.shape == late.size and mask.dtype == bool
+        for objects in tracked.masks.values()
+        for mask in objects.values()
+    )
     blocks = tracked.routes.groupby("frame_idx")["active"].sum()
     assert blocks[0] == blocks[2] == 48, "frames with a prompt run everything"
     assert (tracked.routes[tracked.routes["frame_idx"].isin([1, 3, 4])]["reason"] == "routed").all()

@@ -18,8 +18,12 @@ from rds_lib.routing.weights import save_rds
 
 def profile(checkpoint=""):
     """The smoke profile with numbers that these tests know."""
-    return (load_params("smoke").with_section("benchmark", budgets=[0.5], frames=4, warmup=1, repeats=1, threads=1)
-            .with_section("model", checkpoint=str(checkpoint)).with_section("baselines", levels=[0.5], ninths=[6]))
+    return (
+        load_params("smoke")
+        .with_section("benchmark", budgets=[0.5], frames=4, warmup=1, repeats=1, threads=1)
+        .with_section("model", checkpoint=str(checkpoint))
+        .with_section("baselines", levels=[0.5], ninths=[6])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,10 @@ def forced(tmp_path_factory):
 def test_without_weights_random_routes_keep_as_many_blocks_as_the_budget_asks_for(forced):
     table = read_table(forced / "table.csv")
     assert table[["method", "level", "kind"]].to_records(index=False).tolist() == [
-        ("SAM2", 1.0, "none"), ("full", 1.0, "none"), ("RDS", 0.5, "forced")]
+        ("SAM2", 1.0, "none"),
+        ("full", 1.0, "none"),
+        ("RDS", 0.5, "forced"),
+    ]
     assert list(table["active_blocks"]) == [48, 48, 26]  # 5 + 43 / 2 = 26.5
     assert (table[["counted_frames", "threads"]] == [4, 1]).all(axis=None)
 
@@ -64,8 +71,12 @@ def test_trained_weights_of_the_profile_are_used_where_present(tmp_path):
 def test_baselines_that_were_trained_take_part_at_their_levels(mini_weights, baselines_folder):
     found = arms.timed_arms(profile(mini_weights), baselines_folder.parent, device="cpu")
     assert [(arm.method, arm.level, arm.kind) for arm in found[3:]] == [
-        ("SlimSAM", 0.667, "smaller"), ("PBD", 0.5, "smaller"), ("DyT", 0.5, "tokens"), ("AdaViT", 0.5, "blocks"),
-        ("mini_half", 1.0, "smaller")]
+        ("SlimSAM", 0.667, "smaller"),
+        ("PBD", 0.5, "smaller"),
+        ("DyT", 0.5, "tokens"),
+        ("AdaViT", 0.5, "blocks"),
+        ("mini_half", 1.0, "smaller"),
+    ]
     other = profile(mini_weights).with_section("baselines", levels=[0.6], ninths=[6])
     assert [arm.method for arm in arms.timed_arms(other, baselines_folder.parent)[3:]] == ["SlimSAM", "mini_half"]
 

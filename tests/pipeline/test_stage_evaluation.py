@@ -26,10 +26,13 @@ def params(mini_weights, davis_root, tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "set"
     shutil.copytree(davis_root, root)
     (root / "ImageSets" / "2017" / "val.txt").write_text("val-0001-fast_motion\n", encoding="utf-8")
-    return (load_params(profile="smoke").with_section("model", checkpoint=str(mini_weights))
-            .with_section("data", generated=False, davis_root=str(root))
-            .with_section("baselines", levels=[0.5], ninths=[6], placement_budget=0.5)
-            .with_section("evaluation", budgets=[0.5], fixed_routes=2, datasets=["davis"]))
+    return (
+        load_params(profile="smoke")
+        .with_section("model", checkpoint=str(mini_weights))
+        .with_section("data", generated=False, davis_root=str(root))
+        .with_section("baselines", levels=[0.5], ninths=[6], placement_budget=0.5)
+        .with_section("evaluation", budgets=[0.5], fixed_routes=2, datasets=["davis"])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +44,13 @@ def workdir(rds_file, baselines_folder, tmp_path_factory):
         (folder / stage).mkdir()
         for name in names:
             shutil.copyfile(rds_file, folder / stage / f"rds_{name}.safetensors")
-    write_table(folder / "train" / "trained.csv", pd.DataFrame({"run": ["0.5", "any", "full"], "parameters": [10, 20, 30]}))
-    write_table(folder / "baselines" / "placement" / "placements.csv", pd.DataFrame(
-        {"placement": ["I-LoRA", *PLACEMENTS], "trained_params": [10, 41, 42, 43, 44]}))
+    write_table(
+        folder / "train" / "trained.csv", pd.DataFrame({"run": ["0.5", "any", "full"], "parameters": [10, 20, 30]})
+    )
+    write_table(
+        folder / "baselines" / "placement" / "placements.csv",
+        pd.DataFrame({"placement": ["I-LoRA", *PLACEMENTS], "trained_params": [10, 41, 42, 43, 44]}),
+    )
     for name, level in (("slimsam", 6), ("pbd", 0.5), ("dyt", 0.5), ("adavit", 0.5)):
         write_table(folder / "baselines" / name / "levels.csv", pd.DataFrame({"level": [level], "trained_params": [7]}))
     score = np.where(np.isin(np.arange(48), K), np.nan, np.arange(48.0))
@@ -56,7 +63,9 @@ def scored(params, workdir):
     """The results of all arms, and the folder that the stage wrote."""
     found, evaluate = {}, evaluation.evaluate_arms
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "evaluate_arms", lambda *args, **options: found.update(evaluate(*args, **options)) or found)
+        patch.setattr(
+            evaluation, "evaluate_arms", lambda *args, **options: found.update(evaluate(*args, **options)) or found
+        )
         evaluation.run(params, workdir, workdir / "evaluation")
     return found["davis"], workdir / "evaluation"
 
@@ -64,8 +73,15 @@ def scored(params, workdir):
 def test_every_arm_runs_in_order(params, workdir, scored):
     assert list(scored[0]) == [(arm.method, arm.level) for arm in arms(params, workdir)]
     assert list(scored[0]) == [
-        ("copy first mask", 0.0), ("SAM2", 1.0), ("SAM2 + I-LoRA", 1.0), ("mini_half", 1.0), *BASELINES.items(), ("RDS", 0.5),
-        ("RDS, one for all", 0.5), *((name, 0.5) for name in (*CONTROLS, "plan A", "plan B", *OF_PLANS, *ADAPTERS.values()))]
+        ("copy first mask", 0.0),
+        ("SAM2", 1.0),
+        ("SAM2 + I-LoRA", 1.0),
+        ("mini_half", 1.0),
+        *BASELINES.items(),
+        ("RDS", 0.5),
+        ("RDS, one for all", 0.5),
+        *((name, 0.5) for name in (*CONTROLS, "plan A", "plan B", *OF_PLANS, *ADAPTERS.values())),
+    ]
     assert list(CONTROLS) == ["random routes", "static top-n", "own mean w"]
 
 
@@ -75,7 +91,10 @@ def test_every_placement_has_a_name_in_the_tables():
 
 def test_plans_run_at_the_lowest_budget_alone(params, workdir):
     more = params.with_section("evaluation", budgets=[0.8, 0.5])
-    assert [(arm.method, arm.level) for arm in arms(more, workdir) if arm.method.startswith("plan")] == [("plan A", 0.5), ("plan B", 0.5)]
+    assert [(arm.method, arm.level) for arm in arms(more, workdir) if arm.method.startswith("plan")] == [
+        ("plan A", 0.5),
+        ("plan B", 0.5),
+    ]
 
 
 def test_controls_run_as_many_blocks_as_rds(scored):
@@ -124,7 +143,11 @@ def test_baselines_say_what_ran_and_their_work_follows_from_it(scored):
 def test_boxes_are_scored_for_every_arm(scored):
     table = read_table(scored[1] / "boxes.csv").set_index("method")
     numbers = table.drop(columns=["dataset", "level"])
-    assert len(table) == len(scored[0]) and numbers.notna().all(axis=None) and ((numbers >= 0) & (numbers <= 100)).all(axis=None)
+    assert (
+        len(table) == len(scored[0])
+        and numbers.notna().all(axis=None)
+        and ((numbers >= 0) & (numbers <= 100)).all(axis=None)
+    )
     still = scored[0]["copy first mask", 0.0].boxes.iloc[0]
     assert still["frames"] == 4 and table.loc["copy first mask", "AO"] == pytest.approx(100 * still["AO"], abs=0.01)
 
@@ -146,7 +169,8 @@ def test_the_table_says_how_much_each_training_moved(scored):
     trained = read_table(scored[1] / "table.csv").set_index(["method", "level"])["params_trained"].dropna().to_dict()
     placed = {(label, 0.5): number for label, number in zip(ADAPTERS.values(), (41, 42, 43, 44))}
     assert trained == {("RDS", 0.5): 10, ("RDS, one for all", 0.5): 20, ("SAM2 + I-LoRA", 1.0): 30} | placed | {
-        arm: 7 for arm in BASELINES.items()}
+        arm: 7 for arm in BASELINES.items()
+    }
 
 
 def test_what_is_missing_is_named_with_its_stage(params, workdir, tmp_path):

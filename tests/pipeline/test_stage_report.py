@@ -22,22 +22,64 @@ def workdir(tmp_path):
     """What the stages before leave, made up: RDS is 3 points above random routes on the first data set."""
     folder = tmp_path / "mini"
     arms = [("RDS", 0.4, 50.0), ("random routes", 0.4, 47.0), ("SlimSAM", 0.667, 41.0), ("SAM2", 1.0, 52.0)]
-    objects = pd.DataFrame([(name, 1, method, level, value / 100, "set") for name in SEQUENCES for method, level, value in arms],
-                           columns=["sequence", "object", "method", "level", "JF", "dataset"])
+    objects = pd.DataFrame(
+        [(name, 1, method, level, value / 100, "set") for name in SEQUENCES for method, level, value in arms],
+        columns=["sequence", "object", "method", "level", "JF", "dataset"],
+    )
     write_table(folder / "evaluation" / "objects.csv", pd.concat([objects, objects.assign(dataset="other", JF=0.1)]))
-    write_table(folder / "evaluation" / "routes.csv", pd.DataFrame(
-        [(name, 1, block, block < 3, "routed", 0.4, "set") for name in SEQUENCES for block in range(6)],
-        columns=["sequence", "frame_idx", "block", "active", "reason", "level", "dataset"]))
-    table = pd.DataFrame([("set", method, level, "JF", value) for method, level, value in arms],
-                         columns=["dataset", "method", "level", "metric", "value"])
-    write_table(folder / "evaluation" / "table.csv", table.assign(
-        active_blocks=20.0, gmacs=0.2, ci_low=table["value"] - 2, ci_high=table["value"] + 3, params_trained=[99, None, 77, None]))
-    write_table(folder / "evaluation" / "boxes.csv", pd.DataFrame({"dataset": ["set"], "method": ["RDS"], "level": [0.8], "success": [50.0]}))
-    write_table(folder / "importance" / "importance.csv", pd.DataFrame(
-        {"block": range(6), "global_score": np.arange(6.0), "local_score": np.arange(6.0), "always_on": [True, *[False] * 5]}))
-    write_table(folder / "benchmark" / "table.csv", pd.DataFrame({
-        "method": ["SAM2", "full", "RDS"], "level": [1.0, 1.0, 0.4], "encoder_ms": 9.0, "fps": [50.0, 50.0, 80.0], "eta": np.nan,
-        "frame_ms": [20.0, 20.0, 12.5], "active_blocks": [48, 48, 20], "speedup": [1.0, 1.0, 1.6], "device": "CPU", "dtype": "float32"}))
+    write_table(
+        folder / "evaluation" / "routes.csv",
+        pd.DataFrame(
+            [(name, 1, block, block < 3, "routed", 0.4, "set") for name in SEQUENCES for block in range(6)],
+            columns=["sequence", "frame_idx", "block", "active", "reason", "level", "dataset"],
+        ),
+    )
+    table = pd.DataFrame(
+        [("set", method, level, "JF", value) for method, level, value in arms],
+        columns=["dataset", "method", "level", "metric", "value"],
+    )
+    write_table(
+        folder / "evaluation" / "table.csv",
+        table.assign(
+            active_blocks=20.0,
+            gmacs=0.2,
+            ci_low=table["value"] - 2,
+            ci_high=table["value"] + 3,
+            params_trained=[99, None, 77, None],
+        ),
+    )
+    write_table(
+        folder / "evaluation" / "boxes.csv",
+        pd.DataFrame({"dataset": ["set"], "method": ["RDS"], "level": [0.8], "success": [50.0]}),
+    )
+    write_table(
+        folder / "importance" / "importance.csv",
+        pd.DataFrame(
+            {
+                "block": range(6),
+                "global_score": np.arange(6.0),
+                "local_score": np.arange(6.0),
+                "always_on": [True, *[False] * 5],
+            }
+        ),
+    )
+    write_table(
+        folder / "benchmark" / "table.csv",
+        pd.DataFrame(
+            {
+                "method": ["SAM2", "full", "RDS"],
+                "level": [1.0, 1.0, 0.4],
+                "encoder_ms": 9.0,
+                "fps": [50.0, 50.0, 80.0],
+                "eta": np.nan,
+                "frame_ms": [20.0, 20.0, 12.5],
+                "active_blocks": [48, 48, 20],
+                "speedup": [1.0, 1.0, 1.6],
+                "device": "CPU",
+                "dtype": "float32",
+            }
+        ),
+    )
     return folder
 
 

@@ -17,6 +17,7 @@ from rds_lib.data.batches import GeneratedBatches, SequenceBatches
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.writers import write_dataset
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pipeline import pretrain as stage
 from rds_lib.pretraining import pretrain as module
@@ -44,7 +45,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_stopped_run_ends_at_the_same_weights(whole, tmp_path, stopped_at):
-    """Killed in the third step, in its second phase; the third step draws other clips and other noise than the first."""
+    """Killed in the third step, in its second phase, which draws other clips and other noise than the first."""
     with stopped_at(module, "prompted_loss", 3):
         train(tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()
@@ -108,10 +109,16 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path
         "    return step(optimizer, parameters, **options)\n"
         "loop.optimizer_step = seen\n"
         f"module.pretrain(workdir=folder / 'run', seed=1, phases={PHASES}, lr=1e-3, drop_path=0.1, save_every=1,\n"
-        "                device='cpu')\n")
+        "                device='cpu')\n"
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=True,
-                   capture_output=True, timeout=300)
+    subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     (losses, grads), (other_losses, other_grads) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
     assert len(losses) == 3 and not set(losses) & set(other_losses), "each process has its own clips"
     assert all(a.equal(b) for a, b in zip(grads, other_grads)), "and both step along the mean"
@@ -121,8 +128,9 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path
 
 def test_the_model_of_half_the_depth_goes_on_from_its_own_weights(monkeypatch, tmp_path):
     called = {}
-    monkeypatch.setattr(stage, "pretrain", lambda **options: called.update(
-        {options["config_file"]: options["start_from"]}))
+    monkeypatch.setattr(
+        stage, "pretrain", lambda **options: called.update({options["config_file"]: options["start_from"]})
+    )
     params = load_params("smoke")
     for name in stage.SHIPPED:
         stage.train_model(params.with_section("pretrain", start_from=str(tmp_path)), name)
@@ -167,17 +175,24 @@ def test_without_real_videos_all_batches_are_generated(real_root):
 
 def test_a_folder_without_real_videos_is_refused_before_training(tmp_path):
     with pytest.raises(RDSInputError, match="nothing-here"):
-        pretrain(workdir=tmp_path / "run", seed=1, phases=PHASES, lr=1e-3, davis_root=str(tmp_path / "nothing-here"), device="cpu")
+        pretrain(
+            workdir=tmp_path / "run",
+            seed=1,
+            phases=PHASES,
+            lr=1e-3,
+            device="cpu",
+            davis_root=str(tmp_path / "nothing-here"),
+        )
 
 
 def test_a_step_leaves_out_blocks_at_one_rate_and_keeps_those_that_must_run(mini_model):
-    trunk, generator = mini_model.image_encoder.trunk, torch.Generator().manual_seed(0)
-    routes = torch.tensor([draw_route(trunk, 0.3, generator) for _ in range(400)]).float()
+    backbone, generator = backbone_of(mini_model), torch.Generator().manual_seed(0)
+    routes = torch.tensor([draw_route(backbone, 0.3, generator) for _ in range(400)]).float()
     assert routes[:, [0, 2, 8, 44, 47]].all()
     free = [i for i in range(48) if i not in (0, 2, 8, 44, 47)]
     left_out = 1 - routes[:, free].mean(1)
     assert left_out.mean() == pytest.approx(0.15, abs=0.015) and left_out.std() > 0.08  # a fixed rate gives 0.05
-    assert torch.tensor(draw_route(trunk, 0.0, generator)).all()
+    assert torch.tensor(draw_route(backbone, 0.0, generator)).all()
 
 
 def test_weights_decay_on_matrices_only(mini_model):

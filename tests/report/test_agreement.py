@@ -13,15 +13,22 @@ from rds_lib.report.claims import judge, the_claims
 from rds_lib.report.evidence import Evidence, difference
 
 SHARED = {  # claim -> RDS's level, and what it is compared with
-    "quality": (0.6, "SAM2"), "plan A": (0.4, "plan A"), "plan B": (0.4, "plan B"), "static": (0.4, "static top-n"),
-    "random": (0.4, "random routes"), "frames": (0.4, "own mean w"), "pbd": (0.4, "PBD"),
-    "adapters": (0.6, ADAPTERS["none"]), "one for all": (0.6, "RDS, one for all"),
-    **{f"placement, {kind}": (0.6, label) for kind, label in ADAPTERS.items() if kind != "none"}}
+    "quality": (0.6, "SAM2"),
+    "plan A": (0.4, "plan A"),
+    "plan B": (0.4, "plan B"),
+    "static": (0.4, "static top-n"),
+    "random": (0.4, "random routes"),
+    "frames": (0.4, "own mean w"),
+    "pbd": (0.4, "PBD"),
+    "adapters": (0.6, ADAPTERS["none"]),
+    "one for all": (0.6, "RDS, one for all"),
+    **{f"placement, {kind}": (0.6, label) for kind, label in ADAPTERS.items() if kind != "none"},
+}
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Both tables, made from random scores of 18 sequences whose names are not in order; claims from what was written."""
+    """Both tables, from random scores of 18 sequences whose names are not in order; claims from what was written."""
     rng, folder, section = np.random.default_rng(0), tmp_path_factory.mktemp("pages"), load_params("mini").evaluation
     names = [f"s{n}" for n in rng.permutation(18)]
     rivals = [other for _, other in SHARED.values() if other != "SAM2"]
@@ -35,9 +42,14 @@ def pages(tmp_path_factory):
     write_table(folder / "objects.csv", objects)
     comparisons = compare_arms(objects, seed=section.seed, n=section.bootstrap)
     evidence = Evidence.of_dataset(
-        "set", section, scores=pd.DataFrame(columns=["dataset", "method", "level", "active_blocks"]),
-        objects=read_table(folder / "objects.csv"), routes=pd.DataFrame({"dataset": [], "reason": [], "level": []}),
-        importance=pd.DataFrame({"block": [], "always_on": []}), speed=pd.DataFrame({"method": [], "level": []}))
+        "set",
+        section,
+        scores=pd.DataFrame(columns=["dataset", "method", "level", "active_blocks"]),
+        objects=read_table(folder / "objects.csv"),
+        routes=pd.DataFrame({"dataset": [], "reason": [], "level": []}),
+        importance=pd.DataFrame({"block": [], "always_on": []}),
+        speed=pd.DataFrame({"method": [], "level": []}),
+    )
     return comparisons.drop(columns="dataset").set_index(["level", "against"]), evidence
 
 

@@ -15,7 +15,9 @@ K = (0, 2, 8, 44, 47)
 
 @pytest.fixture(scope="module")
 def predictor(mini_weights, rds_file):
-    return build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+    return build_rds_video_predictor(
+        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False
+    )
 
 
 def test_calibration_looks_at_the_frames_it_is_given(predictor, sequences):

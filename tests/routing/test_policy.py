@@ -10,11 +10,14 @@ from rds_lib.routing.router import PredictionAwareRouter, probabilities_of
 ALWAYS_ON = (0, 2, 8, 44, 47)
 
 
-@pytest.mark.parametrize("mode, reference", [
-    ("threshold", lambda w, generator: threshold_route(w, ALWAYS_ON, 0.4)),
-    ("sample", lambda w, generator: sample_route(w, ALWAYS_ON, generator)),
-    ("top_n", lambda w, generator: top_n_route(w, ALWAYS_ON, 22)),
-])
+@pytest.mark.parametrize(
+    "mode, reference",
+    [
+        ("threshold", lambda w, generator: threshold_route(w, ALWAYS_ON, 0.4)),
+        ("sample", lambda w, generator: sample_route(w, ALWAYS_ON, generator)),
+        ("top_n", lambda w, generator: top_n_route(w, ALWAYS_ON, 22)),
+    ],
+)
 def test_decides_as_algorithm_1(mode, reference):
     router = FoldedRouter(PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128))
     logits = torch.randn(48, generator=torch.Generator().manual_seed(1)) ** 3

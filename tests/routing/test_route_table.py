@@ -6,6 +6,7 @@ import pytest
 
 from rds_lib.routing.route_table import keep_prob_matrix, mean_active, route_spread
 
+
 @pytest.fixture
 def routes():
     """Two frames of two sequences and three blocks; one of them ran full."""

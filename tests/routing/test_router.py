@@ -111,7 +111,12 @@ def test_folded_router_gives_the_same_logits_and_says_whether_there_was_a_mask(a
     one_pixel = torch.full((1, 1, 32, 32), -1.0)
     assert folded.logits(frames[0][:1], one_pixel)[0, 48] == 0
     for corner in ((0, 0), (0, 31), (31, 0), (31, 31), (17, 3)):
-        assert folded.logits(frames[0][:1], one_pixel.index_put(tuple(map(torch.tensor, (0, 0, *corner))), torch.tensor(1e-3)))[0, 48] > 0
+        assert (
+            folded.logits(
+                frames[0][:1], one_pixel.index_put(tuple(map(torch.tensor, (0, 0, *corner))), torch.tensor(1e-3))
+            )[0, 48]
+            > 0
+        )
     assert folded.logits(frames[0][:1], one_pixel.index_fill(2, torch.tensor(5), float("nan"))).isnan().all()
 
 
@@ -154,13 +159,16 @@ def test_router_and_adapters_of_hiera_l_have_the_size_of_the_paper():
     assert total == pytest.approx(6.7e6, rel=0.03)
 
 
-@pytest.mark.parametrize("change, match", [
-    ({"image_feature": torch.zeros(3, 32, 32, 8)}, "image_feature has shape"),
-    ({"mask_logits": torch.zeros(3, 32, 32)}, "mask_logits has shape"),
-    ({"mask_logits": torch.zeros(1, 1, 32, 32)}, "mask_logits has shape"),
-    ({"mode": "argmax"}, "mode is 'argmax'"),
-    ({"budget": 1.5}, "budget is 1.5"),
-])
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"image_feature": torch.zeros(3, 32, 32, 8)}, "image_feature has shape"),
+        ({"mask_logits": torch.zeros(3, 32, 32)}, "mask_logits has shape"),
+        ({"mask_logits": torch.zeros(1, 1, 32, 32)}, "mask_logits has shape"),
+        ({"mode": "argmax"}, "mode is 'argmax'"),
+        ({"budget": 1.5}, "budget is 1.5"),
+    ],
+)
 def test_rejects_bad_arguments(router, frames, change, match):
     with pytest.raises(RDSInputError, match=match):
         router(**{"image_feature": frames[0], "mask_logits": frames[1]} | change)
