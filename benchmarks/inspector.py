@@ -21,8 +21,10 @@ from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.paths import REPORTS
 from rds_lib.data.clips import generate_clip
 from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.model.shape import EncoderShape
 from rds_lib.show.inspector.page import inspector_page
 
+SHAPE = EncoderShape(48, (0, 2, 8, 44), (0, 2, 8, 44, 47))
 MEASURE = """async () => {
   const root = document.querySelector(".rds-inspector"), scrub = root.querySelector("input[aria-label=frame]"), drawn = [], shown = [];
   const next = () => new Promise(requestAnimationFrame);
@@ -55,7 +57,7 @@ def recording(folder, length, *, noise=False, height=480, width=854):
         run = make_run(name, np.roll(labels, n, axis=2), None, depth=48, truth=labels, starts={1: 0, 2: 0, 3: 0})
         run.active[1:, 10 : 10 + 12 * n], run.keep_prob[1:] = False, rng.random((length - 1, 48))
         runs.append(run)
-    return Recording("noise" if noise else "clip", tuple(files), (1, 2, 3), (0, 2, 8, 44, 47), tuple(runs), labels)
+    return Recording("noise" if noise else "clip", tuple(files), (1, 2, 3), SHAPE, tuple(runs), labels)
 
 
 def main():

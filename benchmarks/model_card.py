@@ -21,7 +21,9 @@ from rds_lib.data.images import read_labels
 from rds_lib.evaluation.scores import score_tracker
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.show.notebook_figures import Picture, contact_sheet, overlay
+from rds_lib.show.notebook_figures import contact_sheet
+from rds_lib.show.paint import overlay
+from rds_lib.show.picture import Picture
 
 WINDOW = 100  # steps over which the curve is averaged
 
@@ -40,7 +42,7 @@ def main():
 
 def save(picture, name, dpi):
     with atomic_write(paths.MINI_SAM2 / name) as temporary:
-        temporary.write_bytes(picture.image(dpi=dpi))
+        temporary.write_bytes(picture.image(dpi=dpi, kind="jpeg" if name.endswith("jpg") else "png"))
 
 
 def curve(logs, half) -> Picture:
@@ -87,8 +89,7 @@ def worst(scores, sequences, folder, count) -> Picture:
         labels = [read_labels(folder / name / f"{sequence.frame_names[t]}.png") for t in times]
         columns = [f"frame {t}" for t in times]
         rows[f"{kind}_truth"] = [overlay(sequence.frame(t), sequence.masks(t)) for t in times]
-        rows[f"J&F {100 * value:.0f}_tracked"] = [
-            overlay(sequence.frame(t), {i: map_ == i for i in sequence.obj_ids}) for t, map_ in zip(times, labels)]
+        rows[f"J&F {100 * value:.0f}_tracked"] = [overlay(sequence.frame(t), map_) for t, map_ in zip(times, labels)]
     return contact_sheet(rows, columns=columns)
 
 

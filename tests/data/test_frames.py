@@ -14,8 +14,8 @@ from PIL import Image
 from sam2.utils.misc import load_video_frames
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import davis_palette, save_palette_png
-from rds_lib.data.video import extract_frames, list_frames, load_video, read_frame, read_mask
+from rds_lib.data.images import list_frames, read_frame, read_mask, save_palette_png
+from rds_lib.data.video import extract_frames, load_video
 from rds_lib.show.paint import overlay, write_overlay_video
 
 H, W = 48, 66
@@ -234,14 +234,6 @@ def test_an_overlay_video_can_be_read_back(tmp_path):
     assert torch.equal(load_video(path, 32, start=1, stop=3)[0], images[1:3])
     with pytest.raises(RDSInputError, match="already there"):
         extract_frames(path, tmp_path / "frames")
-
-
-def test_overlay_blends_inside_and_draws_contours_solid():
-    drawn, labels = overlay(picture(), labels_of(0), alpha=0.25), labels_of(0)
-    red = davis_palette()[1]
-    assert np.array_equal(drawn[labels == 0], picture()[labels == 0])
-    assert np.array_equal(drawn[10, 15], red)
-    assert np.abs(drawn[20, 20] - (0.75 * picture()[20, 20] + 0.25 * red)).max() <= 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""RoutingInspector: what the front end gets, the page, the picture and tracking again; the browser's part is in tests/show/browser."""
+"""RoutingInspector: what the front end gets, the page, the picture, tracking again; tests/show/browser has the rest."""
 
 import base64
 import io
@@ -15,6 +15,7 @@ from PIL import Image
 from rds_lib import RoutingInspector
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.recordings import Recording, make_run, record
+from rds_lib.model.shape import EncoderShape
 from rds_lib.routing.predictor import build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 from rds_lib.show.inspector.data import LIVE_PIXELS, live_side, runs_data, scaled, video_data
@@ -30,13 +31,16 @@ def make_recording(folder, *, name="clip", runs=("A", "B"), length=3, size=(24, 
     rng, paths = np.random.default_rng(0), []
     labels = np.zeros((length, *size), np.uint8)
     for t in range(length):
-        frame = rng.integers(0, 256, (*size, 3), np.uint8) if noise and t < 2 else np.full((*size, 3), 10 * t % 250, np.uint8)
+        frame = np.full((*size, 3), 10 * t % 250, np.uint8)
+        if noise and t < 2:
+            frame = rng.integers(0, 256, (*size, 3), np.uint8)
         paths.append(paths[t % 2] if noise and t >= 2 else folder / f"{t:03d}<b>.png")
         if not paths[t].exists():
             Image.fromarray(frame).save(paths[t])
         labels[t, 4:12, 2 + t % 5 : 12 + t % 5] = 3
     truth = np.roll(labels, 1, axis=2)
-    return Recording(name, tuple(paths), (3,), K, tuple(make_run(run, labels, None, depth=48, truth=truth, starts={3: 0}) for run in runs), truth)
+    made = tuple(make_run(run, labels, None, depth=48, truth=truth, starts={3: 0}) for run in runs)
+    return Recording(name, tuple(paths), (3,), EncoderShape(48, K[:-1], K), made, truth)
 
 
 @pytest.fixture
@@ -47,7 +51,8 @@ def recording(tmp_path):
 @pytest.fixture(scope="module")
 def live(sequences, mini_weights, rds_file):
     """A predictor for budget 0.5, what it was built with, and its recording of a sequence."""
-    predictor = build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+    predictor = build_rds_video_predictor(
+        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
     return predictor, load_rds(rds_file), record("RDS 0.5", predictor, sequences[2])
 
 
@@ -63,7 +68,8 @@ def test_front_end_gets_frames_masks_and_numbers_that_read_back(tmp_path, record
     video, first = data["videos"]["clip"], data["runs"]["clip"]["runs"][0]
     assert (data["menu"], data["shown"], data["routing"]) == (["clip"], ["A", "B"], {})
     shape = (len(video["frames"]), video["height"], video["width"])
-    assert shape == (3, 24, 32) and video["files"][1] == "001<b>.png" and (video["starts"], video["always_on"]) == ([0, 2, 8, 44], list(K))
+    assert shape == (3, 24, 32) and video["files"][1] == "001<b>.png"
+    assert (video["starts"], video["always_on"], video["depth"]) == ([0, 2, 8, 44], list(K), 48)
     assert Image.open(io.BytesIO(base64.b64decode(video["frames"][0]))).size == (32, 24)
     for text, expected in [(first["masks"], run.labels), (video["truth"], recording.truth)]:
         assert (np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(shape) == expected).all()
@@ -74,8 +80,9 @@ def test_front_end_gets_frames_masks_and_numbers_that_read_back(tmp_path, record
 def test_page_needs_nothing_from_outside(tmp_path, recording):
     page = RoutingInspector(recording).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     shell = page.replace(page.partition('id="data">')[2].partition("</script>")[0], "")
-    assert re.findall(r"https?://[^\"'\s)]*", shell) == ["http://www.w3.org/2000/svg"]  # a name, not an address that is fetched
-    assert not re.search(r"\b(src|href)\s*=\s*[\"']|@import|url\(|\bfetch\(|\bimport\s*\(|\bfrom\s+[\"']|XMLHttpRequest|innerHTML", shell)
+    assert re.findall(r"https?://[^\"'\s)]*", shell) == ["http://www.w3.org/2000/svg"], "a name that nobody fetches"
+    loads = r"\b(src|href)\s*=\s*[\"']|@import|url\(|\bfetch\(|\bimport\s*\(|\bfrom\s+[\"']|XMLHttpRequest"
+    assert not re.search(loads, shell) and "innerHTML" not in shell
 
 
 def test_page_of_eighty_large_frames_stays_below_five_megabytes(tmp_path):
@@ -87,7 +94,8 @@ def test_page_of_eighty_large_frames_stays_below_five_megabytes(tmp_path):
 
 def test_recordings_too_large_for_a_page_are_refused_and_nothing_is_written(tmp_path, recording, monkeypatch):
     monkeypatch.setattr("rds_lib.show.inspector.page.PAGE_BYTES", 20_000)
-    with pytest.raises(RDSInputError, match=r"page.html: the page would have 0.0 MB, allowed are 0.0 MB; give fewer or shorter"):
+    words = r"page.html: with the smallest frames the page has \d\d,\d{3} bytes, 20,000 are allowed; give fewer"
+    with pytest.raises(RDSInputError, match=words):
         RoutingInspector(recording).to_html(tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
@@ -102,26 +110,30 @@ def test_names_are_text_in_the_page(tmp_path, name):
 
 
 def test_cell_output_is_a_widget_a_small_picture_and_one_line(tmp_path):
-    recordings = [make_recording(tmp_path, name=name, size=(240, 427), length=20, noise=True) for name in ("one", "two")]
+    recordings = [make_recording(tmp_path, name=n, size=(240, 427), length=20, noise=True) for n in ("one", "two")]
     data, _ = RoutingInspector(recordings, ["B"])._repr_mimebundle_()
     assert data["text/plain"] == "RoutingInspector(2 videos, one: 48 blocks x 20 frames, B)"
-    assert set(data) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
-    assert len(data["image/png"]) < 120_000 * 3 / 4 and Image.open(io.BytesIO(data["image/png"])).width > 700
+    (kind,) = {"image/png", "image/jpeg"} & set(data)
+    assert set(data) == {"text/plain", kind, "application/vnd.jupyter.widget-view+json"}
+    assert len(data[kind]) < 120_000 * 3 / 4 and Image.open(io.BytesIO(data[kind])).width > 700
 
 
 def test_picture_follows_the_view(tmp_path):
-    inspector = RoutingInspector([make_recording(tmp_path, name="one"), make_recording(tmp_path, name="two", runs=("A",))])
+    other = make_recording(tmp_path, name="two", runs=("A",))
+    inspector = RoutingInspector([make_recording(tmp_path, name="one"), other])
     before = inspector.picture().image()
     inspector.frame = 1
     assert inspector.picture().image() != before
     inspector.sequence = "two"
     assert inspector.frame == 0 and inspector.video["name"] == inspector.runs["name"] == "two"
-    assert repr(inspector) == "RoutingInspector(2 videos, two: 48 blocks x 3 frames, A)" and inspector.picture().text == repr(inspector)
+    assert repr(inspector) == "RoutingInspector(2 videos, two: 48 blocks x 3 frames, A)"
+    assert inspector.picture().text == repr(inspector)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (([],), "recordings: give one"), ((["clip.mp4"],), "recordings: give one"), (("same",), "names must differ; got clip, clip"),
-    ((None, "A"), "runs is 'A'; give one or two names"), ((None, ["A", "B", "A"]), "give one or two names"), ((None, ["A", "C"]), "no run 'C'; it has: A, B"),
+    (([],), "recordings: give one"), ((["clip.mp4"],), "recordings: give one"),
+    (("same",), "names must differ; got clip, clip"), ((None, "A"), "runs is 'A'; give one or two names"),
+    ((None, ["A", "B", "A"]), "give one or two names"), ((None, ["A", "C"]), "no run 'C'; it has: A, B"),
 ])
 def test_bad_arguments_are_refused(recording, arguments, words):
     first, *others = arguments
@@ -133,18 +145,20 @@ def test_bad_arguments_are_refused(recording, arguments, words):
 def test_predictor_without_budget_or_thresholds_is_refused(live, mini_weights):
     predictor, weights, recording = live
     full = build_rds_video_predictor("mini", mini_weights, routing="full", device="cpu")
-    for arguments in ({"predictor": full, "weights": weights}, {"predictor": predictor}, {"predictor": predictor, "weights": replace(weights, taus={})}):
+    blind = {"predictor": predictor, "weights": replace(weights, taus={})}
+    for arguments in ({"predictor": full, "weights": weights}, {"predictor": predictor}, blind):
         with pytest.raises(RDSInputError, match="a predictor with a budget and `weights`"):
             RoutingInspector(recording, **arguments)
 
 
 def test_tracking_again_adds_a_run_and_keeps_the_rest(live, sequences):
     predictor, weights, recording = live
-    inspector, policy = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences), predictor.policy
-    video = inspector.video
+    inspector = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences)
+    video, policy = inspector.video, predictor.policy
     run = inspector.reroute(0.9)
-    assert run.name == f"live 0.9, tau {weights.tau_for(0.9):.2f}" and run.active[1:].sum() > recording.runs[0].active[1:].sum()
-    assert inspector.shown == ["RDS 0.5", run.name] and [one["name"] for one in inspector.runs["runs"]] == ["RDS 0.5", run.name]
+    assert run.name == f"live 0.9, tau {weights.tau_for(0.9):.2f}"
+    assert run.active[1:].sum() > recording.runs[0].active[1:].sum()
+    assert inspector.shown == ["RDS 0.5", run.name] == [one["name"] for one in inspector.runs["runs"]]
     assert inspector.video is video and predictor.policy is policy
     assert inspector.recording.runs[0] is recording.runs[0] and len(recording.runs) == 1 and set(run.quality) == {1, 2}
     assert inspector.reroute(0.9, 1.0).active.sum() < run.active.sum()
@@ -153,13 +167,15 @@ def test_tracking_again_adds_a_run_and_keeps_the_rest(live, sequences):
 def test_sliders_start_from_the_policy_and_know_the_calibrated_thresholds(live, sequences):
     predictor, weights, recording = live
     routing = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences).routing
-    assert (routing["budget"], routing["tau"], routing["budgets"]) == (0.5, 0.5, BUDGETS) and (BUDGETS[0], BUDGETS[-1]) == (0.4, 1.0)
+    assert (routing["budget"], routing["tau"], routing["budgets"]) == (0.5, 0.5, BUDGETS)
+    assert (BUDGETS[0], BUDGETS[-1]) == (0.4, 1.0)
     assert routing["taus"] == pytest.approx([weights.tau_for(budget) for budget in BUDGETS])
 
 
 def test_front_end_request_is_answered_also_when_it_fails(live, sequences, monkeypatch):
     predictor, weights, recording = live
-    inspector, sent = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences), []
+    inspector = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences)
+    sent = []
     monkeypatch.setattr(inspector, "send", sent.append)
     inspector._handle_custom_msg({"budget": 0.5, "tau": 0.3}, [])
     assert sent == [{}] and inspector.shown[1] == "live 0.5, tau 0.30"
@@ -200,5 +216,7 @@ def test_package_data_names_the_front_end():
 
     from rds_lib.show.inspector import page as module
 
-    files = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["rds_lib.show.inspector"]
-    assert {module.FRONT.name, module.STYLE.name} == set(files) and all((module.FRONT.parent / name).is_file() for name in files)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    files = project["tool"]["setuptools"]["package-data"]["rds_lib.show.inspector"]
+    assert {module.FRONT.name, module.STYLE.name} == set(files)
+    assert all((module.FRONT.parent / name).is_file() for name in files)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from rds_lib.evaluation.recordings import Recording, Run
-from rds_lib.show.notebook_figures import OBJECTS
+from rds_lib.show.style import object_colour
 
 LIVE_PIXELS = 50_000_000  # of all frames of a video together, since a browser keeps them decoded at 4 bytes each
 SIDES = (854, 640, 480, 360, 240, 160, 96)  # px, of the longer side of a frame
@@ -15,7 +15,8 @@ SIDES = (854, 640, 480, 360, 240, 160, 96)  # px, of the longer side of a frame
 
 def live_side(recording: Recording) -> int:
     """The longest side of frames, px, with which a video of this length stays below ``LIVE_PIXELS``."""
-    return next((side for side in SIDES if len(recording) * math.prod(scaled(recording.size, side)) <= LIVE_PIXELS), SIDES[-1])
+    fitting = (side for side in SIDES if len(recording) * math.prod(scaled(recording.size, side)) <= LIVE_PIXELS)
+    return next(fitting, SIDES[-1])
 
 
 def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -39,7 +40,7 @@ def video_data(recording: Recording, side: int, *, quality: int = 80) -> dict:
         "name": recording.name, "width": width, "height": height, "depth": recording.depth,
         "frames": [_jpeg(recording.frame(t), (height, width), quality) for t in range(len(recording))],
         "files": [path.name for path in recording.frame_paths],
-        "objects": [{"id": obj_id, "colour": colour_of(obj_id)} for obj_id in recording.obj_ids],
+        "objects": [{"id": obj_id, "colour": object_colour(obj_id)} for obj_id in recording.obj_ids],
         "truth": None if recording.truth is None else _masks(recording.truth, (height, width)),
         "starts": list(recording.stage_starts), "always_on": list(recording.always_on),
     }
@@ -50,18 +51,16 @@ def runs_data(recording: Recording, side: int) -> dict:
     return {"name": recording.name, "runs": [_run(run, scaled(recording.size, side)) for run in recording.runs]}
 
 
-def colour_of(obj_id: int) -> str:
-    """The colour of an object, as ``viz.overlay`` paints it, ``#rrggbb``."""
-    return "#{:02x}{:02x}{:02x}".format(*OBJECTS[(obj_id - 1) % len(OBJECTS)])
-
-
 def _run(run: Run, size) -> dict:
+    def rounded(values):
+        return [None if np.isnan(j) else round(float(j), 3) for j in values]
+
     return {
         "name": run.name, "masks": _masks(run.labels, size),
         "active": "".join("1" if flag else "0" for flag in run.active.ravel()),
         "keep": np.rint(1000 * run.keep_prob).astype(int).ravel().tolist(),
         "reasons": list(run.reasons),
-        "quality": {str(obj_id): [None if np.isnan(j) else round(float(j), 3) for j in values] for obj_id, values in run.quality.items()},
+        "quality": {str(obj_id): rounded(values) for obj_id, values in run.quality.items()},
         "mean": round(run.active_blocks, 2) if run.is_routed.any() else None,
     }
 

@@ -183,7 +183,7 @@ function paintMasks(pixels, width, labels, truth, colours) {
   for (let y = 0, k = 0; y < height; y++) {
     for (let x = 0; x < width; x++, k++) {
       const colour = colours[labels[k]];
-      if (colour) pixels[k] = isEdge(labels, k, x, y, r) ? colour | 0xff000000 : colour | 0x66000000;
+      if (colour) pixels[k] = isEdge(labels, k, x, y, r) ? colour | 0xff000000 : colour | 0x66000000; // 0x66: ALPHA of paint.py
       if (truth && colours[truth[k]] && isEdge(truth, k, x, y, 2 * r)) pixels[k] = isEdge(truth, k, x, y, r) ? 0xffffffff : 0xff000000;
     }
   }

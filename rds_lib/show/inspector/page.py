@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.artifacts import write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.recordings import Recording
 from rds_lib.show.inspector.data import SIDES, runs_data, video_data
@@ -16,12 +16,15 @@ FRONT = Path(__file__).parent / "inspector.js"
 STYLE = Path(__file__).parent / "inspector.css"
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>
-body {{ max-width: 1400px; margin: 0 auto; padding: 16px; color: #222; background: #fff; font: 14px/1.4 system-ui, sans-serif }}
-h1 {{ margin: 0 0 4px; font-size: 20px; overflow-wrap: anywhere }} p {{ margin: 0 0 12px }}
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ max-width: 1400px; margin: 0 auto; padding: 16px; color: #222; background: #fff }}
+body {{ font: 14px/1.4 system-ui, sans-serif }} p {{ margin: 0 0 12px }}
+h1 {{ margin: 0 0 4px; font-size: 20px }} h1, p {{ max-width: 60rem; overflow-wrap: anywhere }}
 {style}</style></head><body>
 <h1>{title}</h1>
-<p>{summary} Space plays, the arrow keys step, Home and End jump; click or drag in a map or chart to go to that frame.</p>
+<p>{summary}</p>
+<p>Space plays, the arrow keys step, Home and End jump; click or drag in a map or chart to go to that frame.</p>
 <main id="inspector"></main>
 <script type="application/json" id="data">{data}</script>
 <script type="module">
@@ -31,7 +34,9 @@ openPage(JSON.parse(document.getElementById("data").textContent), document.getEl
 """
 
 
-def write_inspector_page(path: str | Path, recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "") -> None:
+def write_inspector_page(
+    path: str | Path, recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = ""
+) -> None:
     """Write the page, its frames as large as ``PAGE_BYTES`` allow; arguments as for ``inspector_page``.
 
     Raises
@@ -39,17 +44,18 @@ def write_inspector_page(path: str | Path, recordings: Sequence[Recording], show
     RDSInputError
         If it does not fit into that size even with the smallest frames.
     """
-    page = inspector_page(recordings, shown, title=title, summary=summary).encode()
-    if len(page) > PAGE_BYTES:
-        raise RDSInputError(f"{path}: the page would have {len(page) / 1e6:.1f} MB, allowed are {PAGE_BYTES / 1e6:.1f} MB; give fewer or shorter recordings")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(page)
+    page = inspector_page(recordings, shown, title=title, summary=summary, limit=PAGE_BYTES)
+    if len(page.encode()) > PAGE_BYTES:
+        raise RDSInputError(
+            f"{path}: with the smallest frames the page has {len(page.encode()):,} bytes, {PAGE_BYTES:,} are allowed; "
+            "give fewer or shorter recordings")
+    write_text(path, page)
 
 
-def inspector_page(recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "") -> str:
-    """The page as text, its frames as large as ``PAGE_BYTES`` allow.
-
-    With frames of the smallest size it may still be larger: look at its length where that matters.
+def inspector_page(
+    recordings: Sequence[Recording], shown: Sequence[str], *, title: str, summary: str = "", limit: int = PAGE_BYTES
+) -> str:
+    """The page as text, its frames as large as ``limit`` allows.
 
     Parameters
     ----------
@@ -59,16 +65,20 @@ def inspector_page(recordings: Sequence[Recording], shown: Sequence[str], *, tit
         One or two names of runs, A and B.
     title, summary : str
         Plain text.
+    limit : int
+        Bytes. With frames of the smallest size the page may still be larger: look at its length where that matters.
     """
-    shell = {"style": STYLE.read_text(encoding="utf-8"), "front": FRONT.read_text(encoding="utf-8"), "title": html.escape(title), "summary": html.escape(summary)}
-    state = {"menu": [recording.name for recording in recordings], "shown": [*shown, ""][:2], "frame": 0, "routing": {}}
+    shell = {"style": STYLE.read_text(encoding="utf-8"), "front": FRONT.read_text(encoding="utf-8"),
+             "title": html.escape(title), "summary": html.escape(summary)}
+    state = {"menu": [one.name for one in recordings], "shown": [*shown, ""][:2], "frame": 0, "routing": {}}
     for side in SIDES:
         videos = {one.name: video_data(one, side, quality=75) for one in recordings}
-        if side > SIDES[-1] and 4 / 3 * sum(len(jpeg) for video in videos.values() for jpeg in video["frames"]) > PAGE_BYTES:
+        pictures = sum(len(jpeg) for video in videos.values() for jpeg in video["frames"])
+        if side > SIDES[-1] and 4 / 3 * pictures > limit:
             continue
         data = state | {"videos": videos, "runs": {one.name: runs_data(one, side) for one in recordings}}
         page = _PAGE.format(**shell, data=_script_safe(data))
-        if len(page.encode()) <= PAGE_BYTES:
+        if len(page.encode()) <= limit:
             break
     return page
 

@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rds_lib.evaluation.recordings import Recording
-from rds_lib.show.notebook_figures import Picture, overlay
+from rds_lib.show.paint import overlay
+from rds_lib.show.picture import Picture
+from rds_lib.show.style import ACCENT, bare, block_map, plain
 
-LINES = (("#222222", "-"), ("#D55E00", "--"))  # of run A and run B, as in inspector.js
+LINES = (("#222222", "-"), (ACCENT, "--"))  # of run A and run B, as in inspector.js
 
 
 def routing_picture(recording: Recording, names: Sequence[str], frame: int, text: str = "") -> Picture:
@@ -29,39 +31,30 @@ def routing_picture(recording: Recording, names: Sequence[str], frame: int, text
     for run, panel in zip(runs, np.atleast_1d(top.subfigures(1, len(runs)))):
         _strip(panel, recording, run, shown)
     for run, axis in zip(runs, middle.subplots(1, len(runs), squeeze=False)[0]):
-        _block_map(axis, recording, run, frame)
+        block_map(axis, np.where(run.active, run.keep_prob, np.nan), recording.shape, limits=(-0.4, 1))
+        axis.axvline(frame, color=ACCENT, lw=1)
+        axis.set_title(f"{run.name}: blocks that ran, shaded by keep probability", fontsize=9)
     panels = [("active blocks", [run.active.sum(1) for run in runs], (0, recording.depth * 1.04))]
     if any(run.quality for run in runs):
         panels.insert(0, ("J, mean over objects", [run.mean_quality for run in runs], (0, 1.04)))
     for (label, values, limits), axis in zip(panels, bottom.subplots(1, len(panels), squeeze=False)[0]):
-        for run, line, (colour, style) in zip(runs, values, LINES):
-            axis.plot(range(length), line, style, color=colour, lw=1.6, label=run.name)
-        axis.axvline(frame, color="#888888", lw=0.8)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _lines(axis, runs, values, frame)
         axis.set(xlabel="frame", ylabel=label, xlim=(-0.5, length - 0.5), ylim=limits)
-        axis.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
     return Picture(figure, text or f"{recording.name}, frame {frame}: {' | '.join(names)}")
 
 
 def _strip(panel, recording, run, shown):
     panel.suptitle(run.name, fontsize=10)
     for axis, t in zip(panel.subplots(1, len(shown)), shown):
-        axis.imshow(overlay(recording.frame(t), {obj_id: run.labels[t] == obj_id for obj_id in recording.obj_ids}))
-        axis.set_xticks([]), axis.set_yticks([])
+        axis.imshow(overlay(recording.frame(t), run.labels[t]))
+        bare(axis)
         axis.set_title(f"frame {t}: {run.active[t].sum()} blocks", fontsize=8)
 
 
-def _block_map(axis, recording, run, frame):
-    length, depth = run.active.shape
-    axis.imshow(np.where(run.active, run.keep_prob, np.nan).T, aspect="auto", cmap="Blues", vmin=-0.4, vmax=1, interpolation="nearest")
-    for start in recording.stage_starts[1:]:
-        axis.axhline(start - 0.5, color="#999999", lw=0.8)
-    axis.axvline(frame, color="#D55E00", lw=1)
-    ticks = [block for block in range(depth) if block in recording.always_on or block % 8 == 0 and min(abs(block - k) for k in recording.always_on) > 2]
-    axis.set_yticks(ticks, [f"K {block}" if block in recording.always_on else str(block) for block in ticks], fontsize=8)
+def _lines(axis, runs, values, frame):
+    for run, line, (colour, style) in zip(runs, values, LINES):
+        axis.plot(range(len(line)), line, style, color=colour, lw=1.6, label=run.name)
+    axis.axvline(frame, color="#888888", lw=0.8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(xlabel="frame", ylabel="block (lines: stages)", title=f"{run.name}: blocks that ran, shaded by keep probability")
-    axis.tick_params(labelsize=8)
-    axis.title.set_fontsize(9)
+    axis.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
+    plain(axis)

@@ -1,13 +1,11 @@
 """RoutingInspector: which blocks ran on which frame and what it cost, to step through in a notebook or in a page."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import anywidget
 import numpy as np
-from PIL import Image
 from traitlets import Dict, Int, List, Unicode
 
 from rds_lib.core.errors import RDSInputError
@@ -19,7 +17,7 @@ from rds_lib.routing.weights import RDSWeights
 from rds_lib.show.inspector.data import live_side, runs_data, video_data
 from rds_lib.show.inspector.page import FRONT, STYLE, write_inspector_page
 from rds_lib.show.inspector.picture import routing_picture
-from rds_lib.show.notebook_figures import Picture
+from rds_lib.show.picture import Picture
 
 BUDGETS = [round(0.4 + 0.05 * n, 2) for n in range(13)]  # of the slider, 0.4 to 1
 
@@ -27,8 +25,8 @@ BUDGETS = [round(0.4 + 0.05 * n, 2) for n in range(13)]  # of the slider, 0.4 to
 class RoutingInspector(anywidget.AnyWidget):
     """Recordings to step through, frame by frame: masks, blocks, quality and work of one or two runs.
 
-    In JupyterLab it is live: with a predictor, sliders track the video again under another budget or threshold. A viewer
-    without a kernel shows the picture; :meth:`to_html` writes a page that does all but track again.
+    In JupyterLab it is live: with a predictor, sliders track the video again under another budget or threshold. A
+    viewer without a kernel shows the picture; :meth:`to_html` writes a page that does all but track again.
 
     Parameters
     ----------
@@ -62,7 +60,10 @@ class RoutingInspector(anywidget.AnyWidget):
     frame = Int().tag(sync=True)
     routing = Dict().tag(sync=True)
 
-    def __init__(self, recordings, runs: Sequence[str] = (), *, predictor=None, weights: RDSWeights | None = None, sequences: Sequence[VideoSequence] = ()):
+    def __init__(
+        self, recordings, runs: Sequence[str] = (), *, predictor=None, weights: RDSWeights | None = None,
+        sequences: Sequence[VideoSequence] = ()
+    ):
         recordings = [recordings] if isinstance(recordings, Recording) else list(recordings)
         _check(recordings, runs, predictor, weights)
         self._recordings = {recording.name: recording for recording in recordings}
@@ -98,7 +99,8 @@ class RoutingInspector(anywidget.AnyWidget):
         check_budget(budget)
         tau = self._tau_for(budget) if tau is None and self._weights is not None else tau
         if not self._can_track(self.sequence):
-            raise RDSInputError(f"{self.sequence} cannot be tracked again; give RoutingInspector a predictor, its weights and the video's Sequence")
+            raise RDSInputError(f"{self.sequence} cannot be tracked again; give RoutingInspector a predictor, its "
+                                "weights and the video's Sequence")
         check_tau(tau)
         recording, sequence, policy = self.recording, self._sequences[self.sequence], self._predictor.policy
         self._predictor.set_policy(replace(policy, budget=budget, tau=tau, mode="threshold"))
@@ -106,8 +108,8 @@ class RoutingInspector(anywidget.AnyWidget):
             tracked = track_sequence(self._predictor, sequence)
         finally:
             self._predictor.set_policy(policy)
-        run = run_of(f"live {budget:g}, tau {tau:.2f}", tracked, sequence.size, depth=recording.depth, length=len(sequence), truth=recording.truth,
-                     starts=sequence.prompt_frame)
+        run = run_of(f"live {budget:g}, tau {tau:.2f}", tracked, sequence.size, depth=recording.depth,
+                     length=len(sequence), truth=recording.truth, starts=sequence.prompt_frame)
         self._recordings[recording.name] = recording.with_run(run)
         with self.hold_sync():
             self.runs = runs_data(self.recording, live_side(recording))
@@ -117,7 +119,8 @@ class RoutingInspector(anywidget.AnyWidget):
 
     def picture(self) -> Picture:
         """The current view as a figure."""
-        return routing_picture(self.recording, self._names(self.recording), min(max(self.frame, 0), len(self.recording) - 1), repr(self))
+        frame = min(max(self.frame, 0), len(self.recording) - 1)
+        return routing_picture(self.recording, self._names(self.recording), frame, repr(self))
 
     def to_html(self, path: str | Path) -> Path:
         """Write all recordings as one page of at most 4.9 MB that needs no kernel and no network; returns the path.
@@ -128,25 +131,27 @@ class RoutingInspector(anywidget.AnyWidget):
             If the recordings do not fit into that size.
         """
         opened = [self.recording, *(one for name, one in self._recordings.items() if name != self.sequence)]
-        write_inspector_page(path, opened, self._names(self.recording), title="Routing inspector", summary=(
-            f"{len(opened)} {'video' if len(opened) == 1 else 'videos'}: masks, the blocks of the image encoder that ran, quality and work, frame by frame."))
+        summary = f"{_videos(len(opened))}: masks, the encoder's blocks that ran, quality and work, frame by frame."
+        write_inspector_page(path, opened, self._names(self.recording), title="Routing inspector", summary=summary)
         return Path(path)
 
     def __repr__(self):
         recording = self.recording
-        return (f"RoutingInspector({len(self._recordings)} {'video' if len(self._recordings) == 1 else 'videos'}, {_one_line(recording.name)}: "
-                f"{recording.depth} blocks x {len(recording)} frames, {' | '.join(map(_one_line, self._names(recording)))})")
+        runs = " | ".join(map(_one_line, self._names(recording)))
+        return (f"RoutingInspector({_videos(len(self._recordings))}, {_one_line(recording.name)}: "
+                f"{recording.depth} blocks x {len(recording)} frames, {runs})")
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        return data | {"image/png": _few_colours(self.picture().image())}, metadata
+        return data | self.picture()._repr_mimebundle_(), metadata
 
     def _data(self, recording):
         side = live_side(recording)
         routing = {}
         if self._can_track(recording.name):
             policy = self._predictor.policy
-            routing = {"budget": policy.budget, "tau": policy.tau, "budgets": BUDGETS, "taus": [self._tau_for(budget) for budget in BUDGETS]}
+            routing = {"budget": policy.budget, "tau": policy.tau, "budgets": BUDGETS,
+                       "taus": [self._tau_for(budget) for budget in BUDGETS]}
         return {"video": video_data(recording, side), "runs": runs_data(recording, side), "routing": routing}
 
     def _names(self, recording):
@@ -178,11 +183,8 @@ class RoutingInspector(anywidget.AnyWidget):
             self.send({"error": f"{type(error).__name__}: {error}"})
 
 
-def _few_colours(png):
-    """The same PNG with a palette of 256 colours, a third of the size, as notebooks store it."""
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
+def _videos(count):
+    return f"{count} video{'' if count == 1 else 's'}"
 
 
 def _one_line(text):
@@ -191,7 +193,8 @@ def _one_line(text):
 
 def _check(recordings, runs, predictor, weights):
     if not recordings or not all(isinstance(one, Recording) for one in recordings):
-        raise RDSInputError("recordings: give one recordings.Recording or several; read_recordings and record make them")
+        raise RDSInputError(
+            "recordings: give one recordings.Recording or several; read_recordings and record make them")
     names = [recording.name for recording in recordings]
     if len(set(names)) < len(names):
         raise RDSInputError(f"recordings: names must differ; got {', '.join(names)}")
@@ -200,4 +203,5 @@ def _check(recordings, runs, predictor, weights):
     for name in runs:
         recordings[0].run(name)
     if predictor is not None and (predictor.policy is None or weights is None or not weights.taus):
-        raise RDSInputError("tracking again needs a predictor with a budget and `weights`, what it was built with, with calibrated thresholds: lora.load_rds(file)")
+        raise RDSInputError("tracking again needs a predictor with a budget and `weights`, what it was built with, "
+                            "with calibrated thresholds: routing.weights.load_rds(file)")

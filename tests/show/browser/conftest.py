@@ -1,4 +1,4 @@
-"""Chromium for tests of what people see: the machine's own, driven by playwright; without either these tests are skipped."""
+"""Chromium for tests of what people see, driven by playwright; without either these tests are skipped."""
 
 import os
 import shutil

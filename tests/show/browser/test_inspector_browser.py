@@ -17,8 +17,10 @@ from PIL import Image
 
 from rds_lib.core import paths
 from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.model.shape import EncoderShape
 from rds_lib.pipeline import notebook
 from rds_lib.show.inspector.page import inspector_page
+from rds_lib.show.paint import overlay
 
 pytestmark = pytest.mark.browser
 ROOT = ".rds-inspector[data-frame]"
@@ -39,21 +41,24 @@ def make_recording(folder, name, run_names, length=12):
         skipped = [i for i in range(48) if i not in K and i % (3 - n) == 0]
         run.active[1:, skipped], run.keep_prob[1:, skipped] = False, 0.2
         runs.append(run)
-    return Recording(name, tuple(files), (1, 2), K, tuple(runs), labels)
+    return Recording(name, tuple(files), (1, 2), EncoderShape(48, K[:-1], K), tuple(runs), labels)
 
 
 @pytest.fixture
 def page(chromium, tmp_path):
-    """The page of two videos, one with a name that tries to be code, opened with the network cut; errors fail the test."""
-    recordings = [make_recording(tmp_path, "first", ("RDS 0.8", "RDS 0.4")), make_recording(tmp_path, EVIL, (EVIL, "second\nline \U0001F600"), length=5)]
+    """The page of two videos, one of them named like code, opened with the network cut; errors fail the test."""
+    recordings = [make_recording(tmp_path, "first", ("RDS 0.8", "RDS 0.4")),
+                  make_recording(tmp_path, EVIL, (EVIL, "second\nline \U0001F600"), length=5)]
+    content = inspector_page(recordings, ("RDS 0.8", "RDS 0.4"), title=EVIL, summary=EVIL)
     file = tmp_path / "page.html"
-    file.write_text(inspector_page(recordings, ("RDS 0.8", "RDS 0.4"), title=EVIL, summary=EVIL), encoding="utf-8")
+    file.write_text(content, encoding="utf-8")
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
     context.set_offline(True)
     errors, wanted = [], []
     context.route(re.compile("^(?!file:|data:|blob:)"), lambda route: (wanted.append(route.request.url), route.abort()))
     page = context.new_page()
-    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    kinds = ("error", "warning")
+    page.on("console", lambda message: errors.append(message.text) if message.type in kinds else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(file.as_uri())
     page.wait_for_selector(ROOT)
@@ -90,7 +95,8 @@ def test_maps_and_charts_lead_to_a_frame(page, shot):
         assert state(page)[0] == t
     assert abs(pixels(page, "frameA") - before).mean() > 5
     page.locator("[data-pane=heatA] canvas").hover(position={"x": 300, "y": 60})
-    assert re.fullmatch(r"frame \d+, block \d+: keep probability \d\.\d\d, (ran|skipped); full", page.locator(".rds-tip").text_content())
+    tip = page.locator(".rds-tip").text_content()
+    assert re.fullmatch(r"frame \d+, block \d+: keep probability \d\.\d\d, (ran|skipped); full", tip)
     shot(page, "page-1200")
 
 
@@ -113,7 +119,8 @@ def test_dragging_over_a_map_scrubs(page):
 def test_keys_step_jump_and_play_but_leave_menus_alone(page):
     root = page.locator(ROOT)
     root.focus()
-    for key, t in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 11), ("ArrowRight", 11), ("Home", 0), ("ArrowLeft", 0)):
+    for key, t in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 11), ("ArrowRight", 11),
+                   ("Home", 0), ("ArrowLeft", 0)):
         page.keyboard.press(key)
         assert state(page)[0] == t
     page.keyboard.press("Space")
@@ -144,19 +151,32 @@ def test_slider_and_playback_end_at_the_last_frame(page):
     page.get_by_title("play (Space)").wait_for()
 
 
+def test_objects_have_the_colours_of_the_overlay_video(page):
+    page.get_by_label("outline of the ground truth").uncheck()
+    drawn, labels = pixels(page, "frameA"), np.zeros((96, 160), np.uint8)
+    labels[20:50, 20:50], labels[55:85, 90:120] = 1, 2
+    painted = overlay(np.full((96, 160, 3), 100, np.uint8), labels).astype(int)
+    height, width = drawn.shape[:2]
+    for y, x in ((35, 35), (70, 105), (5, 5)):
+        assert np.abs(drawn[y * height // 96, x * width // 160] - painted[y, x]).max() <= 3
+    left = drawn[35 * height // 96, 18 * width // 160 : 22 * width // 160]
+    assert np.abs(left - painted[35, 20]).max(1).min() <= 12, "the outline, softened by scaling"
+
+
 def test_objects_and_truth_can_be_switched_off(page):
     with_all, chart = pixels(page, "frameA"), pixels(page, "quality")
     page.get_by_label("object 1").uncheck()
     without_one = pixels(page, "frameA")
     height, width = without_one.shape[:2]
     changed = np.argwhere(abs(without_one - with_all).max(2) > 20) / [height, width]
-    assert changed[:, 0].max() < 52 / 96 and changed[:, 0].min() > 18 / 96  # object 1 lies in rows 20 to 50, object 2 below
+    assert changed[:, 0].max() < 52 / 96 and changed[:, 0].min() > 18 / 96  # object 1: rows 20 to 50; object 2: below
     assert (without_one > 240).all(2).any()  # the white line of object 2's truth
     page.get_by_label("outline of the ground truth").uncheck()
     assert not (pixels(page, "frameA") > 240).all(2).any()
     page.get_by_label("object 2").uncheck()
     assert pixels(page, "frameA").std(axis=(0, 1)).max() < 2  # nothing is left but a grey frame
-    assert (pixels(page, "quality") != chart).any() and "no object" in page.locator("[data-pane=quality]").text_content()
+    assert (pixels(page, "quality") != chart).any()
+    assert "no object" in page.locator("[data-pane=quality]").text_content()
 
 
 def test_runs_can_be_chosen_and_one_alone_is_enough(page, shot):
@@ -194,16 +214,19 @@ def test_window_without_room_does_no_harm(page):
     page.set_viewport_size({"width": 40, "height": 900})
     page.locator(ROOT).press("ArrowRight")
     page.set_viewport_size({"width": 1000, "height": 900})
-    page.wait_for_function("document.querySelector('.rds-inspector').dataset.frame === '1' && document.querySelector('[data-pane=work] canvas').clientWidth > 300", timeout=5000)
+    page.wait_for_function("""document.querySelector('.rds-inspector').dataset.frame === '1'
+        && document.querySelector('[data-pane=work] canvas').clientWidth > 300""", timeout=5000)
     assert state(page)[0] == 1
 
 
 def test_nothing_is_cut_off_at_common_widths(page, shot):
     for width in (1400, 1000, 900, 560):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function("document.querySelector('[data-pane=work] canvas').clientWidth <= document.querySelector('[data-pane=work]').clientWidth")
-        outside = page.locator(ROOT).evaluate("""root => [...root.querySelectorAll('canvas, span, label, button, select')]
-            .filter(e => e.offsetParent && e.getBoundingClientRect().right > root.getBoundingClientRect().right + 0.5).map(e => e.outerHTML)""")
+        page.wait_for_function("""() => { const pane = document.querySelector('[data-pane=work]');
+            return pane.querySelector('canvas').clientWidth <= pane.clientWidth }""")
+        outside = page.locator(ROOT).evaluate("""root => { const right = root.getBoundingClientRect().right + 0.5;
+            return [...root.querySelectorAll('canvas, span, label, button, select')]
+                .filter(e => e.offsetParent && e.getBoundingClientRect().right > right).map(e => e.outerHTML) }""")
         assert outside == [] and page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         shot(page, f"page-{width}")
 
@@ -218,11 +241,11 @@ def lab(tmp_path_factory):
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     with notebook.smoke_folder() as workdir, open(folder / "lab.log", "w") as log:
-        settings = {"JUPYTER_CONFIG_DIR": folder / "config", "JUPYTER_DATA_DIR": folder / "data", "JUPYTER_RUNTIME_DIR": folder / "runtime"}
+        settings = {f"JUPYTER_{name.upper()}_DIR": str(folder / name) for name in ("config", "data", "runtime")}
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}",
-             f"--ServerApp.root_dir={folder}", "--LabApp.news_url=''"],
-            env={**os.environ, **notebook.environment(workdir, smoke=True), **{name: str(value) for name, value in settings.items()}}, stdout=log, stderr=log)
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=''"],
+            env={**os.environ, **notebook.environment(workdir, smoke=True), **settings}, stdout=log, stderr=log)
         try:
             yield _started(f"http://127.0.0.1:{port}", token, folder / "lab.log")
         finally:

@@ -1,0 +1,156 @@
+"""The paper's figures: one entry each, with what is drawn, what is asked, and the page to explore it.
+
+Numbers are the paper's. To add a figure, write its drawing functions in ``paper_figures`` and ``paper_pages`` and an
+entry here; stage, results page and notebook find it.
+"""
+
+import html
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+
+from rds_lib.core.artifacts import write_bytes, write_text
+from rds_lib.evaluation.recordings import Recording
+from rds_lib.show import paper_figures, paper_pages
+from rds_lib.show.inspector.page import inspector_page
+from rds_lib.show.picture import Picture, with_footer
+from rds_lib.show.study import Study
+
+VIDEO_BYTES = 600_000  # of a page that steps through a video; it takes smaller frames where it must
+MOST_VIDEOS, MOST_COMPARED = 5, 3  # the paper's figures 13 to 22 and 23 to 25
+_HINT = "Point at a mark to read it; click the legend to hide or show what it names."
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Figure {number}: {title}</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff }}
+body {{ margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem }} h1 {{ font-size: 1.4rem; margin: 0 }}
+p {{ max-width: 60rem; margin: .4rem 0; overflow-wrap: anywhere }} .small {{ color: #555; font-size: .9rem }}
+</style><script src="plotly.min.js"></script></head><body>
+<h1>{question}</h1>
+<p>Figure {number} of the paper: {title}. {hint}</p>
+{plot}
+<p>{caption}</p>
+<p class="small">{origin}</p>
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """One of the paper's figures, drawn when asked for; its page explores a plot, or steps through a video."""
+
+    number: int
+    title: str
+    question: str
+    caption: str
+    data: str
+    stages: tuple[str, ...]
+    kind: str  # of the picture: svg, or png where it holds photographs
+    draw: Callable[[], Figure]
+    plot: Callable[[], go.Figure] | None = None
+    recording: Recording | None = None  # without a plot: what the page steps through, and the runs it opens with
+    runs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The files' name, without suffix."""
+        return f"figure_{self.number:02d}"
+
+    @property
+    def origin(self) -> str:
+        """Data and stages that the figure comes from."""
+        return f"Data: {self.data}. Made by stage figures from {', '.join(self.stages)}."
+
+    def picture(self, *, live: bool = False) -> Picture:
+        """The static figure with its small print; ``live``: a notebook shows the plot in its place where it can."""
+        figure = with_footer(self.draw(), f"Figure {self.number}. {self.caption} {self.origin}")
+        return Picture(figure, f"Figure {self.number}: {self.title}", self.plot() if live and self.plot else None)
+
+    def page(self) -> str:
+        """A page that needs no network; one with a plot needs ``plotly.min.js`` beside it."""
+        if self.plot is None:
+            summary = f"Figure {self.number} of the paper. {self.caption} {self.origin}"
+            return inspector_page([self.recording], self.runs, title=self.question, summary=summary, limit=VIDEO_BYTES)
+        plot = self.plot().to_html(full_html=False, include_plotlyjs=False, div_id=self.name, default_height="auto",
+                                   config={"displaylogo": False, "responsive": True})
+        texts = {name: html.escape(text) for name, text in (
+            ("title", self.title), ("question", self.question), ("caption", self.caption), ("origin", self.origin))}
+        return _PAGE.format(number=self.number, hint=_HINT, plot=plot, **texts)
+
+    def write(self, folder: Path) -> None:
+        """Write picture and page into a folder."""
+        write_bytes(folder / f"{self.name}.{self.kind}", self.picture().image(dpi=120, kind=self.kind))
+        write_text(folder / f"{self.name}.html", self.page())
+
+
+def the_figures(study: Study) -> dict[int, PaperFigure]:
+    """All figures by number; fewer than the paper's where the profile names fewer videos."""
+    entries = [*_of_the_set(study)]
+    for n, video in enumerate(study.videos[:MOST_VIDEOS]):
+        entries += _of_a_video(study, video, 13 + 2 * n)
+    for n, video in enumerate(study.compared[:MOST_COMPARED]):
+        entries += _of_a_comparison(study, video, 23 + n)
+    return {entry.number: entry for entry in entries}
+
+
+def _of_the_set(study) -> Iterator[PaperFigure]:
+    make = partial(PaperFigure, kind="svg", data=f"{study.dataset}, {study.length} videos, profile {study.profile}")
+    yield make(
+        4, "quality and speed", "What does each method give up for its speed?",
+        "J&F against speed, each relative to its own SAM2. Filled: ours; hollow: the paper's, of another model, other "
+        "videos and another machine. Bars: 95 % interval of RDS minus SAM2 over videos. Our speeds are at the blocks "
+        "that a method runs on these videos.",
+        stages=("evaluation", "benchmark"),
+        draw=partial(paper_figures.quality_picture, study), plot=partial(paper_pages.quality_page, study))
+    yield make(
+        10, "activation per block and budget", "Which blocks does the router drop first?",
+        "Share of the routed frames of all videos on which each block ran, one panel per budget.",
+        stages=("evaluation",),
+        draw=partial(paper_figures.activation_picture, study), plot=partial(paper_pages.activation_page, study))
+    yield make(
+        11, "two measures of importance", "Which blocks matter, and by which measure?",
+        "Importance of every block: J&F lost without it, relative change of the features in it, and the sum of both "
+        "ranks, by which the adapted blocks are chosen.",
+        stages=("importance",), data=f"training videos, profile {study.profile}",
+        draw=partial(paper_figures.importance_picture, study), plot=partial(paper_pages.importance_page, study))
+    yield make(
+        12, "static plans across videos", "Does one fixed set of blocks suit every video?",
+        "J&F of every video, mean over objects, under SAM2 (which sorts the videos), the supplement's static plans of "
+        f"24 blocks, and RDS at budget {study.evidence.budgets()[0]:g}; plans and RDS with RDS's adapters. std: "
+        "standard deviation over videos.",
+        stages=("evaluation",),
+        draw=partial(paper_figures.sequences_picture, study), plot=partial(paper_pages.sequences_page, study))
+
+
+def _of_a_video(study, video, number) -> Iterator[PaperFigure]:
+    make = partial(PaperFigure, data=f"{study.dataset}, profile {study.profile}")
+    yield make(
+        number, f"blocks per frame, {video}", f"Which blocks ran on each frame of {video}?",
+        f"{video} at budget {study.budget:g}: frames with RDS's masks, the blocks that ran on each, and how many.",
+        stages=("data", "evaluation"), kind="png", draw=partial(paper_figures.timeline_picture, study, video),
+        recording=_of_two_runs(study, video), runs=(study.run(video).name,))
+    yield make(
+        number + 1, f"activation per block, {video}", f"How often did each block run in {video}?",
+        f"{video} at budget {study.budget:g}: share of its routed frames on which each block ran.",
+        stages=("evaluation",), kind="svg", draw=partial(paper_figures.video_picture, study, video),
+        plot=partial(paper_pages.video_page, study, video))
+
+
+def _of_a_comparison(study, video, number) -> Iterator[PaperFigure]:
+    yield PaperFigure(
+        number, f"frame by frame, {video}", f"What do skipped blocks cost on a frame of {video}?",
+        f"{video}: masks and errors of SAM2 and of RDS at budget {study.budget:g}, J per frame (mean over objects), "
+        "and the blocks that ran, by stage.",
+        data=f"{study.dataset}, profile {study.profile}", stages=("data", "evaluation"), kind="png",
+        draw=partial(paper_figures.comparison_picture, study, video), recording=_of_two_runs(study, video),
+        runs=("SAM2", study.run(video).name))
+
+
+def _of_two_runs(study, video) -> Recording:
+    """A video with SAM2 and RDS at the budget of the figures; pages with all runs would be half as large again."""
+    recording = study.recordings[video]
+    return replace(recording, runs=(recording.run("SAM2"), study.run(video)))
