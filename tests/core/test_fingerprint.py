@@ -54,7 +54,7 @@ def test_the_key_changes_with_a_new_or_renamed_module(tree, params):
     keys = [training_key(params, ROOMS)]
     (tree / "rds_lib/data/layouts.py").write_text("")
     keys.append(training_key(params, ROOMS))
-    (tree / "rds_lib/data/layouts.py").rename(tree / "rds_lib/data/formats.py")
+    (tree / "rds_lib/data/layouts.py").rename(tree / "rds_lib/data/lists.py")
     keys.append(training_key(params, ROOMS))
     assert len(set(keys)) == 3
 
