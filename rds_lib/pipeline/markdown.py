@@ -1,10 +1,10 @@
-"""Generated parts of hand-written Markdown, and tables.
+"""Generated parts of hand-written Markdown.
 
 A part stands between two lines of its own, ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from rds_lib.core.errors import RDSInputError
 
@@ -49,9 +49,3 @@ def replace_parts(text: str, contents: Mapping[str, str]) -> str:
 def without_parts(text: str) -> str:
     """Return the text as written by hand: every generated part is empty."""
     return replace_parts(text, dict.fromkeys(parts(text), ""))
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
