@@ -8,8 +8,8 @@ import pandas as pd
 from rds_lib.core.artifacts import read_json, read_table, write_table, write_text
 from rds_lib.core.paths import reports, shown
 from rds_lib.pipeline.machine import FILE, machine_facts
-from rds_lib.pipeline.markdown import table
 from rds_lib.pipeline.stages import require
+from rds_lib.report.markdown import table
 
 KEY = ["dataset", "method", "level"]
 SCORES = ["value", "ci_low", "ci_high"]

@@ -7,8 +7,8 @@ import pandas as pd
 
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.paths import REPORTS
-from rds_lib.pipeline.markdown import table
 from rds_lib.report.claims import VERDICTS
+from rds_lib.report.markdown import table
 
 UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}
 NAMES = {"SAM2": "SAM2 (mini)", "mini_half": "a SAM2 of half the depth, trained alike", "RDS": "**RDS**"} | UNTIMED

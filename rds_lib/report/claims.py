@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.markdown import table
 from rds_lib.evaluation.names import ADAPTED, ADAPTERS, ONE_FOR_ALL, OWN_MEAN, PLACES, PLANS, RANDOM, RDS, SAM2, TOP_N
 from rds_lib.metrics.statistics import Interval
 from rds_lib.report.evidence import (
@@ -27,6 +26,7 @@ from rds_lib.report.evidence import (
     speed_ratio,
     stable_core,
 )
+from rds_lib.report.markdown import table
 
 POINTS = "J&F points"
 QUALITY = "RDS at 0.6 stays close to SAM2 (89.6 against 90.0)"

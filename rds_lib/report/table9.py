@@ -5,8 +5,8 @@ import subprocess
 import numpy as np
 import pandas as pd
 
-from rds_lib.core.markdown import table
 from rds_lib.core.paths import ROOT
+from rds_lib.report.markdown import table
 from rds_lib.report.paper import DATASETS, PAPER
 
 COLUMNS = tuple(

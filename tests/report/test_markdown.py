@@ -3,7 +3,7 @@
 import pytest
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.pipeline.markdown import parts, replace_between, replace_parts, table, without_parts
+from rds_lib.report.markdown import parts, replace_between, replace_parts, table, without_parts
 
 TEXT = """# T
 
