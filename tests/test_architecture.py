@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = "core data metrics model routing training methods pretraining evaluation report show pipeline __main__".split()
 WITHOUT_TORCH = (
     "core.errors", "core.paths", "core.params", "core.artifacts", "core.fingerprint", "pipeline.stages",
-    "pipeline.notebook", "pipeline.commands", "pipeline.machine", "pipeline.markdown")
+    "pipeline.notebook", "pipeline.commands", "pipeline.machine", "report.markdown")
 CORE = ("core", "model", "routing", "training", "methods")  # what tracks, routes and trains: an evening's reading
 WHOLE_PROFILE = ("pipeline", "core.fingerprint", "data.generate", "data.sources")  # who may take `params`
 FILES = sorted(FOLDER.rglob("*.py"))

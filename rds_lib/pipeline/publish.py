@@ -7,8 +7,8 @@ from rds_lib.core.artifacts import require, write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import PUBLISHED, ROOT, reports
 from rds_lib.pipeline.machine import FILE, machine_facts
-from rds_lib.pipeline.markdown import replace_parts
 from rds_lib.pipeline.readme import blocks
+from rds_lib.report.markdown import replace_parts
 
 PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
 DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated

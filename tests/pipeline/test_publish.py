@@ -11,9 +11,9 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.params import load_params
 from rds_lib.pipeline import publish as module
 from rds_lib.pipeline.machine import FILE, PACKAGES
-from rds_lib.pipeline.markdown import parts, without_parts
 from rds_lib.pipeline.publish import publish
 from rds_lib.pipeline.readme import blocks, results
+from rds_lib.report.markdown import parts, without_parts
 
 NAMES = ("measured", "results", "claims", "budget", "gpu")
 EMPTY = "# T\n\n" + "\n".join(f"by hand\n\n<!-- begin {name} -->\n<!-- end {name} -->\n" for name in NAMES)

@@ -3,7 +3,7 @@
 import pytest
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.pipeline.markdown import parts, replace_between, replace_parts, without_parts
+from rds_lib.report.markdown import parts, replace_between, replace_parts, table, without_parts
 
 TEXT = """# T
 
@@ -51,3 +51,7 @@ def test_text_by_hand_has_no_generated_lines():
 def test_markers_without_a_partner_are_an_error(text):
     with pytest.raises(RDSInputError, match="one begin and one end"):
         parts(text)
+
+
+def test_a_table_has_a_line_per_row():
+    assert table(["a", "b"], [(1, "x"), ("", 2.5)]) == "| a | b |\n| --- | --- |\n| 1 | x |\n|  | 2.5 |"
