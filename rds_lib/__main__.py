@@ -119,8 +119,8 @@ def generate(
     profile: Profile = None, overwrite: Overwrite = False,
 ):
     """Write the generated data sets of a profile: train, calibration and three validation sets."""
-    from rds_lib.core.params import load_params
     from rds_lib.data.generate import generate_datasets
+    from rds_lib.pipeline.params import load_params
 
     generate_datasets(load_params(profile), out, overwrite=overwrite)
 

@@ -11,10 +11,10 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = "core data metrics model routing training methods pretraining evaluation report show pipeline __main__".split()
 WITHOUT_TORCH = (
-    "core.errors", "core.paths", "core.params", "core.artifacts", "core.fingerprint", "pipeline.stages",
+    "core.errors", "core.paths", "pipeline.params", "core.artifacts", "pipeline.fingerprint", "pipeline.stages",
     "pipeline.notebook", "pipeline.commands", "pipeline.machine", "report.markdown")
 CORE = ("core", "model", "routing", "training", "methods")  # what tracks, routes and trains: an evening's reading
-WHOLE_PROFILE = ("pipeline", "core.fingerprint", "data.generate", "data.sources")  # who may take `params`
+WHOLE_PROFILE = ("pipeline", "data.generate", "data.sources")  # who may take `params`
 FILES = sorted(FOLDER.rglob("*.py"))
 MODULES = {".".join(path.relative_to(FOLDER).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
            for path in FILES if path.name != "__init__.py" or path.parent != FOLDER}

@@ -151,8 +151,8 @@ def tidy(name: Name):
 def _begin(profile):
     """Load a profile for a command, and return it with its working folder."""
     _log()
-    from rds_lib.core.params import load_params
     from rds_lib.core.paths import workdir
+    from rds_lib.pipeline.params import load_params
 
     params = load_params(profile)
     return params, workdir(params.profile)

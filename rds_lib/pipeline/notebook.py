@@ -68,7 +68,7 @@ def parameters(nb: "NotebookNode") -> dict[str, Any]:
 
 def section_values(name: str, profile: str | None) -> dict[str, Any]:
     """Return what a profile puts into a notebook's parameters cell: its name and one section."""
-    from rds_lib.core.params import load_params
+    from rds_lib.pipeline.params import load_params
 
     params = load_params(profile)
     return {"profile": params.profile, **getattr(params, _section(name)).model_dump(mode="json")}

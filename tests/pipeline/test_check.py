@@ -6,9 +6,9 @@ import pytest
 
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table, write_json, write_table
-from rds_lib.core.params import load_params
 from rds_lib.pipeline import check
 from rds_lib.pipeline.machine import FILE, machine_facts
+from rds_lib.pipeline.params import load_params
 
 ARMS = (("copy first mask", "0", 20.1, np.nan), ("SAM2", "1", 56.5022, 47.0), ("SlimSAM", "6/9", 50.25, 50.0),
         ("RDS", "0.6", 55.5, 56.4))

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from rds_lib.__main__ import app
 from rds_lib.core.artifacts import read_table
-from rds_lib.core.params import load_params
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.generate import generate_datasets
 from rds_lib.data.images import read_labels
 from rds_lib.methods import METHODS
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 
@@ -38,7 +38,7 @@ def root(tmp_path_factory):
     """Data sets written by the command."""
     out = tmp_path_factory.mktemp("cli") / "clips"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rds_lib.core.params.load_params", {"smoke": _params()}.get)
+        patch.setattr("rds_lib.pipeline.params.load_params", {"smoke": _params()}.get)
         result = _run("data", "generate", "--profile", "smoke", "--out", out)
     assert result.exit_code == 0, result.output
     return out

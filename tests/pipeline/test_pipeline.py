@@ -9,8 +9,8 @@ from ruamel.yaml import YAML
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import Params, load_params
 from rds_lib.pipeline import notebook, training_runs
+from rds_lib.pipeline.params import Params, load_params
 from rds_lib.pipeline.stages import NOTEBOOKS, STAGES, require
 
 LIBRARY = paths.ROOT / "rds_lib"
@@ -18,7 +18,7 @@ PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())["stages"
 STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = Params.model_fields.keys() - {"profile"}
 # In no list: errors, paths, parameters and file writing, and the register of stages.
-PLUMBING = ("rds_lib/core/", "rds_lib/pipeline/stages.py", "rds_lib/pipeline/__init__.py")
+PLUMBING = ("rds_lib/core/", *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "fingerprint", "__init__")))
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
 READ_BELOW = {"training_sequences": {"data"}, "validation_sources": {"data", "evaluation"},
               "training_key": {"clips", "data", "model"}, "generate_datasets": {"clips"}}
@@ -135,9 +135,9 @@ def test_a_stage_tracks_the_sections_that_it_reads(name):
 
 
 def test_the_walk_follows_plain_lazy_and_registered_imports():
-    tree = ast.parse("def f():\n    from rds_lib.pipeline.notebook import run\nimport rds_lib.core.params\n"
+    tree = ast.parse("def f():\n    from rds_lib.pipeline.notebook import run\nimport rds_lib.pipeline.params\n"
                      "from rds_lib import data, score_masks\nfrom rds_lib.methods import dyt")
-    assert imports(tree) == {"pipeline.notebook", "core.params", "data", "metrics.masks", "methods.dyt"}
+    assert imports(tree) == {"pipeline.notebook", "pipeline.params", "data", "metrics.masks", "methods.dyt"}
     assert {"rds_lib/data/clips.py", "rds_lib/data/textures.py"} <= closure({"data.clips"})
     assert {"rds_lib/methods/adavit.py", "rds_lib/training/loop.py"} <= closure({"methods"})
 

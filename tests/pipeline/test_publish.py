@@ -8,9 +8,9 @@ import pytest
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_json, read_table, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
 from rds_lib.pipeline import publish as module
 from rds_lib.pipeline.machine import FILE, PACKAGES
+from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.publish import publish
 from rds_lib.pipeline.readme import blocks, results
 from rds_lib.report.markdown import parts, without_parts

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
+from rds_lib.pipeline.params import load_params
 
 PROFILES = ["smoke", "mini", "mini_all", "paper"]
 

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from rds_lib.core import paths
-from rds_lib.core.fingerprint import training_key
-from rds_lib.core.params import load_params
+from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.params import load_params
 
 ROOMS = ("data", "training", "pipeline/training_runs.py")
 
