@@ -53,7 +53,7 @@ def _story(study):
 
 
 def _quality_and_speed(study):
-    rows = measured_rows(study.scores, study.evidence.speed, trained={}, profile=study.profile)
+    rows = measured_rows(study.scores, study.evidence.speed, profile=study.profile)
     machine = rows.iloc[0]
     shown = rows[rows["fps"].notna() | rows["method"].isin(UNTIMED)]
     return [

@@ -43,7 +43,7 @@ class Study:
 
     def run(self, name: str) -> Run:
         """What RDS left behind on a video, at the budget of the figures."""
-        return self.recordings[name].run(f"RDS {self.budget}")
+        return self.recordings[name].run_at("RDS", self.budget)
 
 
 def activation(routes: pd.DataFrame) -> pd.DataFrame:
@@ -65,8 +65,7 @@ def speed(evidence: Evidence, method: str, level: float) -> float:
     try:
         return evidence.fps(method, level)
     except LookupError:
-        untold = evidence.speed.set_index("arm")["fps"] if "arm" in evidence.speed else {}  # arms without a level
-        return float(untold.get(method, np.nan))
+        return np.nan
 
 
 def quality_against_speed(study: Study) -> pd.DataFrame:
