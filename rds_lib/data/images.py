@@ -72,7 +72,8 @@ def _warn_of_gaps(folder, keys):
     if len(steps) and (steps != steps.min()).any():
         i = int(np.flatnonzero(steps != steps.min())[0])
         warnings.warn(
-            f"{folder}: no frames between {numbers[i]} and {numbers[i + 1]}; frames are counted as they come", stacklevel=3
+            f"{folder}: no frames between {numbers[i]} and {numbers[i + 1]}; frames are counted as they come",
+            stacklevel=3,
         )
 
 
@@ -149,7 +150,9 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     labels, is_palette = _indexed(path)
     if size is not None and labels.shape != tuple(size):
         (h, w), (height, width) = labels.shape, size
-        raise RDSInputError(f"{path}: the mask is {w}x{h} px, the video {width}x{height} px; draw it at the video's size")
+        raise RDSInputError(
+            f"{path}: the mask is {w}x{h} px, the video {width}x{height} px; draw it at the video's size"
+        )
     values = present_labels(labels, void=None)
     if is_palette:
         labels = np.where(labels == VOID, 0, labels).astype(np.uint8)

@@ -141,7 +141,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
     if not path.exists():
         raise RDSInputError(f"{path}: no such file or folder")
     if path.suffix.lower() not in VIDEO_FORMATS:
-        raise RDSInputError(f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}")
+        raise RDSInputError(
+            f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}"
+        )
     count = 0
     try:
         with av.open(str(path), format=VIDEO_FORMATS[path.suffix.lower()]) as container:
@@ -161,7 +163,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
             f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
         ) from cause
     if stop is None and count < announced:
-        warnings.warn(f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3)
+        warnings.warn(
+            f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3
+        )
 
 
 def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:

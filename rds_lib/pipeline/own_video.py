@@ -29,7 +29,9 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
         If not exactly one of the three is given, or the mask is empty.
     """
     if [bool(mask), len(box) > 0, len(click) > 0].count(True) != 1:
-        raise RDSInputError("say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y (mask, box or click in Python)")
+        raise RDSInputError(
+            "say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y (Python: mask, box or click)"
+        )
     if len(box):
         return {n: {"box": list(one)} for n, one in enumerate(_rows(box), start=1)}
     if len(click):

@@ -33,8 +33,10 @@ class Summary:
     seconds: float  # prompts and propagation
 
     def __str__(self) -> str:
-        return (f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
-                f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s")
+        return (
+            f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
+            f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s"
+        )
 
 
 @contextmanager
@@ -48,8 +50,16 @@ def open_frames(video: str | Path) -> Iterator[list[Path]]:
 
 
 def track_video(
-    predictor, video: str | Path, prompts: Mapping[int, Mapping], out: str | Path, *, start_frame: int = 0,
-    overlay_video: bool = True, fps: float = 24.0, overwrite: bool = False, progress: bool = False,
+    predictor,
+    video: str | Path,
+    prompts: Mapping[int, Mapping],
+    out: str | Path,
+    *,
+    start_frame: int = 0,
+    overlay_video: bool = True,
+    fps: float = 24.0,
+    overwrite: bool = False,
+    progress: bool = False,
 ) -> Summary:
     """Track objects from one frame to the end and write the result as a folder.
 
@@ -83,11 +93,18 @@ def track_video(
         write_table(stage / MARKER, routes)
         per_frame = routes.groupby("frame_idx")["active"].sum()
         routed = per_frame[routes.groupby("frame_idx")["reason"].first() == "routed"]
-        summary = Summary(len(labels), len(prompts), float((routed if len(routed) else per_frame).mean()),
-                          int(routes["block"].max()) + 1, seconds)
+        summary = Summary(
+            len(labels),
+            len(prompts),
+            float((routed if len(routed) else per_frame).mean()),
+            int(routes["block"].max()) + 1,
+            seconds,
+        )
         recording = _recording(predictor, video, frame_paths, list(prompts), labels, routes, start_frame)
         with atomic_write(stage / "inspector.html") as temporary:
-            temporary.write_text(inspector_page([recording], (), title=recording.name, summary=f"{summary}."), encoding="utf-8")
+            temporary.write_text(
+                inspector_page([recording], (), title=recording.name, summary=f"{summary}."), encoding="utf-8"
+            )
         if overlay_video:
             write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
     return summary
@@ -104,7 +121,9 @@ def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[
         else:
             predictor.add_new_points_or_box(state, start_frame, obj_id, **prompt)
     steps = predictor.propagate_in_video(state, start_frame)
-    for t, obj_ids, logits in tqdm(steps, total=len(labels) - start_frame, unit="frame", disable=None if progress else True):
+    for t, obj_ids, logits in tqdm(
+        steps, total=len(labels) - start_frame, unit="frame", disable=None if progress else True
+    ):
         for obj_id, mask in separate(obj_ids, logits).items():
             labels[t][mask] = obj_id
     seconds = time.perf_counter() - began
