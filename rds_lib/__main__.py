@@ -77,8 +77,7 @@ def track(
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.images import image_size
-    from rds_lib.pipeline.own_video import first_prompts
-    from rds_lib.pipeline.track import MARKER, open_frames, track_video
+    from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
