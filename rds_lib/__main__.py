@@ -1,4 +1,4 @@
-"""The command line, ``python -m rds_lib``: track, evaluate and data; the pipeline's commands are in `pipeline.commands`.
+"""The command line, ``python -m rds_lib``: track, evaluate, data, and the commands of the pipeline (see `commands`).
 
 Heavy modules are imported by the command that needs them, so that ``--help`` is quick.
 """
