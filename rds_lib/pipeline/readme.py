@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from rds_lib.core.paths import REPORTS
 from rds_lib.report.claims import VERDICTS
 from rds_lib.report.markdown import table
 
+WIDTH = 120
 UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}
 NAMES = {"SAM2": "SAM2 (mini)", "mini_half": "a SAM2 of half the depth, trained alike", "RDS": "**RDS**"} | UNTIMED
 
@@ -78,7 +80,8 @@ def verdicts(claims: pd.DataFrame) -> str:
         f"{failed} are not" + (f"; {untested} cannot be tested here." if untested else ".")
     )
     rows = claims[claims["verdict"] == VERDICTS[0]]
-    return "\n".join([line + " Reproduced:", "", *(f"- {row.claim}: {_effect(row)}" for row in rows.itertuples())])
+    intro = fill(f"{line} Reproduced:", WIDTH, break_on_hyphens=False)
+    return "\n".join([intro, "", *(f"- {row.claim}: {_effect(row)}" for row in rows.itertuples())])
 
 
 def _effect(row) -> str:
@@ -94,11 +97,17 @@ def budget_kept(rows: pd.DataFrame) -> str:
 
 def on_a_gpu(arms: pd.DataFrame) -> str:
     """Return the speed of Hiera-L on a GPU in a sentence."""
-    routed, first = arms[arms["arm"].str.startswith("RDS")], arms.iloc[0]
-    ratios = ", ".join(f"{row.speedup:.2f} times at {row.arm.removeprefix('RDS_')}" for row in routed.itertuples())
-    place = f"one {first['device']}, {first['dtype']}, {first['engine']}"
+    routed, first = arms[arms["method"] == "RDS"], arms.iloc[0]
+    ratios, budgets = routed["speedup"].map("{:.2f}".format), routed["level"].map("{:g}".format)
+    place = f"{first['image_size']} px on one {first['device']}, {first['dtype']}, {first['engine']}"
     share = 100 * routed["router_share"].max()
-    return (
-        f"SAM2.1 Hiera-L at {first['image_size']} px on {place}, against all blocks: {ratios} as fast; router and "
-        f"copy take up to {share:.1f} % of a frame."
+    return fill(
+        f"SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as all blocks, at budgets {_listed(budgets)}; "
+        f"router and copy take up to {share:.1f} % of a frame.",
+        WIDTH,
     )
+
+
+def _listed(texts) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last
