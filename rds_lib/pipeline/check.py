@@ -19,9 +19,9 @@ SAME_MACHINE = (
     "Processor and versions are those of the committed results: what differs comes from code, parameters or data."
 )
 OTHER_MACHINE = (
-    "Processor or versions are not those of the committed results, so differing rows are not a failure. We have seen "
-    "the same code agree to the last digit only between some processors: Intel's with AVX-512 and AMD's differ, since "
-    "they add floating-point numbers in another order, and training carries the last digit on to the scores."
+    "Processor or versions are not those of the committed results, so differing rows are not a failure. Processors add "
+    "floating-point numbers in different orders, and training carries the last digit on to the scores. We have seen "
+    "two machines agree to the last digit and a third, an AMD EPYC without AVX-512, differ from them."
 )
 UNKNOWN_MACHINE = "The machine that computed the committed results is not recorded."
 
