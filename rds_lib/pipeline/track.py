@@ -15,6 +15,7 @@ from rds_lib.core.artifacts import atomic_write, output_folder, write_table
 from rds_lib.data.images import image_size, write_palette_png
 from rds_lib.data.video import extract_frames, list_frames
 from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.track import separate
 from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.paint import write_overlay_video
@@ -118,4 +119,4 @@ def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_fra
     run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
     run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
     run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    return Recording(Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), predictor.always_on, (run,))
+    return Recording(Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,))
