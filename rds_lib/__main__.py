@@ -77,8 +77,7 @@ def track(
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.images import image_size
-    from rds_lib.pipeline.own_video import first_prompts
-    from rds_lib.pipeline.track import MARKER, open_frames, track_video
+    from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
@@ -145,8 +144,8 @@ def generate(
     overwrite: Overwrite = False,
 ):
     """Write the generated data sets of a profile: train, calibration and three validation sets."""
-    from rds_lib.core.params import load_params
     from rds_lib.data.generate import generate_datasets
+    from rds_lib.pipeline.params import load_params
 
     generate_datasets(load_params(profile), out, overwrite=overwrite)
 

@@ -17,7 +17,8 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.images import image_size, list_frames, present_labels, read_mask, save_palette_png, write_palette_png
 from rds_lib.data.video import extract_frames
-from rds_lib.evaluation.recordings import Recording, make_run, shape_of
+from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.track import separate
 from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.paint import write_overlay_video
@@ -171,7 +172,9 @@ def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_fra
     run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
     run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
     run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    return Recording(Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), shape_of(predictor), (run,))
+    return Recording(
+        Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,)
+    )
 
 
 def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:

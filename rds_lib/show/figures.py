@@ -122,6 +122,21 @@ def _of_the_set(study) -> Iterator[PaperFigure]:
         draw=partial(paper_figures.quality_picture, study),
         plot=partial(paper_pages.quality_page, study),
     )
+    yield from _of_the_blocks(study, make)
+    yield make(
+        12,
+        "static plans across videos",
+        "Does one fixed set of blocks suit every video?",
+        "J&F of every video, mean over objects, under SAM2 (which sorts the videos), the supplement's static plans of "
+        f"24 blocks, and RDS at budget {study.evidence.budgets()[0]:g}; plans and RDS with RDS's adapters. std: "
+        "standard deviation over videos.",
+        stages=("evaluation",),
+        draw=partial(paper_figures.sequences_picture, study),
+        plot=partial(paper_pages.sequences_page, study),
+    )
+
+
+def _of_the_blocks(study, make) -> Iterator[PaperFigure]:
     yield make(
         10,
         "activation per block and budget",
@@ -141,17 +156,6 @@ def _of_the_set(study) -> Iterator[PaperFigure]:
         data=f"training videos, profile {study.profile}",
         draw=partial(paper_figures.importance_picture, study),
         plot=partial(paper_pages.importance_page, study),
-    )
-    yield make(
-        12,
-        "static plans across videos",
-        "Does one fixed set of blocks suit every video?",
-        "J&F of every video, mean over objects, under SAM2 (which sorts the videos), the supplement's static plans of "
-        f"24 blocks, and RDS at budget {study.evidence.budgets()[0]:g}; plans and RDS with RDS's adapters. std: "
-        "standard deviation over videos.",
-        stages=("evaluation",),
-        draw=partial(paper_figures.sequences_picture, study),
-        plot=partial(paper_pages.sequences_page, study),
     )
 
 

@@ -56,35 +56,9 @@ def quality_picture(study: Study) -> Figure:
     figure = Figure(figsize=(9.5, 5.4), layout="constrained")
     axis = figure.subplots()
     for method, rows in table.groupby("method", sort=False):
-        colour, is_rds = colour_of(method), method == "RDS"
-        paper, ours = rows[rows["source"] == "paper"], rows[rows["source"] == "ours"]
-        axis.plot(
-            paper["speedup"],
-            paper["change"],
-            color=colour,
-            alpha=0.45,
-            marker="o",
-            mfc="white",
-            ms=6,
-            lw=1,
-            ls="--",
-            zorder=1,
-        )
-        axis.plot(
-            ours["speedup"],
-            ours["change"],
-            color=colour,
-            marker="o",
-            ms=7 if is_rds else 5,
-            lw=1.8 if is_rds else 1.2,
-            label=method,
-            zorder=4 if is_rds else 2,
-        )
-        if is_rds:
-            _add_intervals(axis, ours, colour)
-            _name_levels(axis, ours, (-6, -14), ha="right", color=colour)
-            _name_levels(axis, paper, (-2, 7), ha="left", color=colour, alpha=0.7)
-    axis.axhline(0, color=QUIET, ls=":", lw=0.8), axis.axvline(1, color=QUIET, ls=":", lw=0.8)
+        _method_lines(axis, method, rows)
+    axis.axhline(0, color=QUIET, ls=":", lw=0.8)
+    axis.axvline(1, color=QUIET, ls=":", lw=0.8)
     axis.set(xlabel="speed relative to SAM2 (frames a second)", ylabel="J&F minus SAM2's (points)")
     plain(axis)
     handles, labels = axis.get_legend_handles_labels()
@@ -101,6 +75,37 @@ def quality_picture(study: Study) -> Figure:
         fontsize=9,
     )
     return figure
+
+
+def _method_lines(axis, method, rows):
+    colour, is_rds = colour_of(method), method == "RDS"
+    paper, ours = rows[rows["source"] == "paper"], rows[rows["source"] == "ours"]
+    axis.plot(
+        paper["speedup"],
+        paper["change"],
+        color=colour,
+        alpha=0.45,
+        marker="o",
+        mfc="white",
+        ms=6,
+        lw=1,
+        ls="--",
+        zorder=1,
+    )
+    axis.plot(
+        ours["speedup"],
+        ours["change"],
+        color=colour,
+        marker="o",
+        ms=7 if is_rds else 5,
+        lw=1.8 if is_rds else 1.2,
+        label=method,
+        zorder=4 if is_rds else 2,
+    )
+    if is_rds:
+        _add_intervals(axis, ours, colour)
+        _name_levels(axis, ours, (-6, -14), ha="right", color=colour)
+        _name_levels(axis, paper, (-2, 7), ha="left", color=colour, alpha=0.7)
 
 
 def _add_intervals(axis, rows, colour):
