@@ -127,7 +127,7 @@ class Method:
         tensors = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
         broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
         if broken:
-            raise RDSInputError(f"{path}: not written, {len(broken)} tensors with NaN or infinity, such as {broken[0]}")
+            raise RDSInputError(f"{path}: not written, NaN or infinity in {broken[:3]}; lower the learning rates")
         write_tensors(path, tensors, format=FORMAT, method=self.name, **header)
 
     def load(self, model, path: Path):

@@ -93,10 +93,12 @@ def test_the_complete_pass_teaches_the_adapters_and_not_the_dispatchers(mini_mod
         clip_step(mini_model, *batch)[0].backward()
     mlp = gated(mini_model)[5]
     assert mlp.adapter[3].weight.grad.abs().sum() > 0 and mlp.dispatcher.bias.grad is None
+    passes = []
+    mlp.register_forward_pre_hook(lambda module, _: passes.append(module.is_complete))
     for module in gated(mini_model):
         module.train()
     method.step_loss(mini_model, *batch, 0.5)[0].backward()
-    assert mlp.dispatcher.bias.grad.abs().sum() > 0
+    assert mlp.dispatcher.bias.grad.abs().sum() > 0 and passes == [False, True]
 
 
 def test_it_matches_the_work_of_rds_or_says_that_it_cannot(caplog):
