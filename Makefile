@@ -1,5 +1,6 @@
-# make repro   the whole pipeline on this machine        make test   tests, and every notebook against its outputs
-# make lab     JupyterLab with everything installed      make clean  remove the virtual environment
+# make repro     the whole pipeline on this machine        make test    tests, and every notebook against its outputs
+# make results   a run's results into reports/ and README  make lint    style
+# make lab       JupyterLab with everything installed      make clean   remove the virtual environment
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
@@ -7,13 +8,20 @@ READY = $(VENV)/.ready
 RUN = PATH="$(BIN):$$PATH"
 PIP = "$(BIN)/python" -m pip install --disable-pip-version-check
 
-.PHONY: repro test lab clean
+.PHONY: repro results test lint lab clean
 repro: $(READY)
 	$(RUN) dvc repro
+
+results: $(READY)
+	$(RUN) python -m rds_lib publish
 
 test: $(READY)
 	$(RUN) python -m pytest -rs
 	$(RUN) python -m pytest --nbval notebooks/
+
+lint: $(READY)
+	$(RUN) ruff check
+	$(RUN) ruff format --check
 
 lab: $(READY)
 	$(RUN) jupyter lab notebooks

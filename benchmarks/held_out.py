@@ -1,13 +1,13 @@
 """Mean IoU of the mini SAM2 on clips it was never trained on, for each kind of prompt: the scores of its model card.
 
-    python benchmarks/held_out.py [--weights FILE] [--bsds BSDS500_ROOT] [--clips 50] [--frames 8]
+python benchmarks/held_out.py [--weights FILE] [--bsds BSDS500_ROOT] [--clips 50] [--frames 8]
 """
 
 import argparse
 from pathlib import Path
 
 from rds_lib.model.sam2 import build_model
-from rds_lib.pretraining.stage import score_held_out
+from rds_lib.pipeline.pretrain import score_held_out
 
 SEED = 99
 

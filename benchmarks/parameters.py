@@ -1,12 +1,12 @@
 """Count the trainable parameters of the router and of I-LoRA on SAM2.1 Hiera-L; the paper has 6.7 M, 3 % of SAM2.
 
-    python benchmarks/parameters.py [--rank 16]
+python benchmarks/parameters.py [--rank 16]
 """
 
 import argparse
 
 from rds_lib.model.adapters import add_lora, lora_state_dict
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.router import PredictionAwareRouter
 
@@ -18,13 +18,16 @@ def main():
     parser.add_argument("--rank", type=int, default=16)
     rank = parser.parse_args().rank
     model = build_model("configs/sam2.1/sam2.1_hiera_l.yaml", False)
-    trunk = model.image_encoder.trunk
     total = sum(p.numel() for p in model.parameters())
-    router = PredictionAwareRouter(144, len(trunk.blocks), always_on_blocks(trunk), image_size=model.image_size)
+    router = PredictionAwareRouter.for_backbone(backbone_of(model))
     adapters = sum(t.numel() for t in lora_state_dict(add_lora(model, PAPER_BLOCKS, rank=rank)).values())
     routing = sum(p.numel() for p in router.parameters())
-    print(f"SAM2.1 Hiera-L {total / 1e6:.2f} M; router {routing / 1e6:.2f} M; I-LoRA on {len(PAPER_BLOCKS)} blocks at rank {rank} "
-          f"{adapters / 1e6:.2f} M; together {(routing + adapters) / 1e6:.2f} M, {100 * (routing + adapters) / total:.1f} %")
+    print(
+        f"SAM2.1 Hiera-L {total / 1e6:.2f} M; router {routing / 1e6:.2f} M; "
+        f"I-LoRA on {len(PAPER_BLOCKS)} blocks at rank {rank} "
+        f"{adapters / 1e6:.2f} M; together {(routing + adapters) / 1e6:.2f} M, "
+        f"{100 * (routing + adapters) / total:.1f} %"
+    )
 
 
 if __name__ == "__main__":

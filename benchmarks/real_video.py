@@ -9,14 +9,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from rds_lib import load_params
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table
 from rds_lib.data.sources import Source
-from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, summarise
+from rds_lib.evaluation.evaluate import evaluate_arms
+from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, score_table
+from rds_lib.pipeline.arms import arms
 
 
 def main():
@@ -26,17 +25,25 @@ def main():
     parser.add_argument("--profile", default="mini")
     options = parser.parse_args()
     params, folder = load_params(options.profile), paths.workdir(options.profile)
-    ranking = read_table(folder / "importance" / "importance.csv")
+    section, ranking = params.evaluation, read_table(folder / "importance" / "importance.csv")
+    source, resampling = (
+        Source("real", options.root, "davis2017", options.split),
+        {"seed": section.seed, "n": section.bootstrap},
+    )
     with tempfile.TemporaryDirectory() as keep:
-        source = Source("real", options.root, "davis2017", options.split)
-        arms = evaluate_sources(params, [source], folder, ranking=ranking, keep=Path(keep))["real"]
-    generator, n = np.random.default_rng(params.evaluation.seed), params.evaluation.bootstrap
-    by_sequence = pd.DataFrame({f"{method} {level}": 100 * scores.objects.groupby("sequence")["JF"].mean()
-                                for (method, level), scores in arms.items()}).T
-    for table in (summarise({"real": arms}, generator=generator, n=n), compare_arms({"real": arms}, generator=generator, n=n),
-                  box_scores({"real": arms})):
+        results = evaluate_arms(
+            arms(params, folder),
+            [source],
+            keep=Path(keep),
+            ranking=ranking,
+            seed=section.seed,
+            plans=section.fixed_routes,
+        )
+    objects = objects_table(results)
+    for table in (score_table(results, **resampling), compare_arms(objects, **resampling), box_scores(results)):
         print(table.drop(columns="dataset").round(1).to_string(index=False), end="\n\n")
-    print(by_sequence.round(1).to_string())
+    by_sequence = objects.pivot_table(index=["method", "level"], columns="sequence", values="JF", sort=False)
+    print((100 * by_sequence).round(1).to_string())
 
 
 if __name__ == "__main__":

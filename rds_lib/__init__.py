@@ -6,16 +6,19 @@ The names below are loaded when first used, so that ``import rds_lib`` costs not
 from importlib import import_module
 
 _EXPORTS = {
-    "load_params": "core.params",
+    "load_params": "pipeline.params",
     "normalize_to_budget": "routing.algorithm1",
     "threshold_route": "routing.algorithm1",
     "sample_route": "routing.algorithm1",
     "top_n_route": "routing.algorithm1",
     "calibrate_threshold": "routing.algorithm1",
+    "Backbone": "model.backbone",
     "PredictionAwareRouter": "routing.router",
+    "FrameRouter": "routing.frame_router",
     "rank_blocks": "routing.importance",
     "build_rds_video_predictor": "routing.predictor",
     "RDSVideoPredictor": "routing.predictor",
+    "Method": "methods.base",
     "score_masks": "metrics.masks",
     "RoutingInspector": "show.inspector.widget",
     "RDSInputError": "core.errors",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m rds_lib track | evaluate | benchmark | data``.
+"""The command line, ``python -m rds_lib``: track, evaluate, data, and the commands of the pipeline (see `commands`).
 
 Heavy modules are imported by the command that needs them, so that ``--help`` is quick.
 """
@@ -7,39 +7,46 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline import commands
+from rds_lib.pipeline.commands import Profile
+from rds_lib.pipeline.notebook import NotebookFailed
 
 
 class _Commands(TyperGroup):
-    """Commands whose input errors become one message and exit code 2."""
+    """Commands whose errors become one message: exit code 2 for bad input, 1 for a notebook's failed cell."""
 
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
-        except RDSInputError as error:
+        except (RDSInputError, NotebookFailed) as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from None
+            raise typer.Exit(2 if isinstance(error, RDSInputError) else 1) from None
 
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="RDS: SAM2 with a route per frame through its image encoder.")
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="RDS: SAM2 with a route per frame through its image encoder.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Make and describe data sets.")
-app.add_typer(data_app, name="data")
 
-Budget = Annotated[Optional[float], typer.Option(help="Target share of active blocks in (0, 1]; without it all blocks run.")]
+Budget = Annotated[
+    float | None, typer.Option(help="Target share of active blocks in (0, 1]; without it all blocks run.")
+]
 Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
-Config = Annotated[str, typer.Option(help="mini, or a config name of the sam2 package.")]
-Checkpoint = Annotated[Optional[Path], typer.Option(help="Weights of the model; mini ships its own.")]
-Rds = Annotated[Optional[Path], typer.Option(help="Router and I-LoRA; mini ships its own.")]
-Device = Annotated[Optional[str], typer.Option(help="CUDA if there is one, else cpu.")]
+Config = Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")]
+Rds = Annotated[Path | None, typer.Option(help="Router and I-LoRA; mini ships its own.")]
+Device = Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
-Profile = Annotated[Optional[str], typer.Option(help="smoke, mini or paper; by default what params.yaml names.")]
 
 
 @app.callback()
@@ -53,13 +60,19 @@ def _prepare():
 def track(
     video: Annotated[Path, typer.Argument(help="A folder of JPEG or PNG frames, or a video file.")],
     out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
-    mask: Annotated[Optional[Path], typer.Option(help="PNG with one index per object, or black and white.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="PNG with one index per object, or black and white.")] = None,
     box: Annotated[list[str], typer.Option(help="x0,y0,x1,y1 in px; once per object.")] = [],  # noqa: B006
     click: Annotated[list[str], typer.Option(help="x,y in px; once per object.")] = [],  # noqa: B006
     start_frame: Annotated[int, typer.Option(help="The frame that the prompt is on, counted from 0.")] = 0,
-    budget: Budget = None, routing: Routing = "threshold", config: Config = "mini", checkpoint: Checkpoint = None,
-    rds: Rds = None, device: Device = None, fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
-    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True, overwrite: Overwrite = False,
+    budget: Budget = None,
+    routing: Routing = "threshold",
+    config: Config = "mini",
+    checkpoint: Checkpoint = None,
+    rds: Rds = None,
+    device: Device = None,
+    fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
+    overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     from rds_lib.core.artifacts import check_output
@@ -72,22 +85,35 @@ def track(
         prompts = first_prompts(image_size(frame_paths[0]), mask=mask or "", box=boxes, click=clicks)
     predictor = _predictor(config, checkpoint, rds, budget, routing, device)
     summary = track_video(
-        predictor, video, prompts, out, start_frame=start_frame, overlay_video=overlay, fps=fps, overwrite=overwrite,
-        progress=_on_terminal())
+        predictor,
+        video,
+        prompts,
+        out,
+        start_frame=start_frame,
+        overlay_video=overlay,
+        fps=fps,
+        overwrite=overwrite,
+        progress=_on_terminal(),
+    )
     typer.echo(f"{out}: {summary}")
 
 
 @app.command()
 def evaluate(
-    gt: Annotated[Optional[Path], typer.Option(help="Root of the data set that --pred is scored against.")] = None,
-    pred: Annotated[Optional[Path], typer.Option(help="Predictions, <sequence>/<frame>.png.")] = None,
+    gt: Annotated[Path | None, typer.Option(help="Root of the data set that --pred is scored against.")] = None,
+    pred: Annotated[Path | None, typer.Option(help="Predictions, <sequence>/<frame>.png.")] = None,
     protocol: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
-    data: Annotated[Optional[Path], typer.Option(help="Root of a data set to track and score.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Root of a data set to track and score.")] = None,
     layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
     split: str = "val",
-    out: Annotated[Optional[Path], typer.Option(help="With --data: folder for masks, scores.csv and routes.csv.")] = None,
-    budget: Budget = None, routing: Routing = "threshold", config: Config = "mini", checkpoint: Checkpoint = None,
-    rds: Rds = None, device: Device = None, overwrite: Overwrite = False,
+    out: Annotated[Path | None, typer.Option(help="With --data: folder for masks, scores.csv and routes.csv.")] = None,
+    budget: Budget = None,
+    routing: Routing = "threshold",
+    config: Config = "mini",
+    checkpoint: Checkpoint = None,
+    rds: Rds = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
 ):
     """Score predictions (--gt, --pred), or track a data set and score that (--data, --out)."""
     if gt is not None and pred is not None and data is None:
@@ -100,55 +126,26 @@ def evaluate(
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
         predictor = _predictor(config, checkpoint, rds, budget, routing, device, apply_postprocessing=False)
-        scores = _track_and_score(predictor, sequences, _annotation_root(data, layout, split), layout, split, out, overwrite)
+        gt_root = _annotation_root(data, layout, split)
+        scores = _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite)
         typer.echo(_headline(scores.objects))
-        typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
+        speed = scores.frames / scores.seconds
+        typer.echo(f"{speed:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
     else:
-        raise RDSInputError("give either --gt and --pred, to score predictions, or --data and --out, to track and score")
-
-
-@app.command()
-def benchmark(
-    profile: Profile = None,
-    out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/benchmark by default.")] = None,
-    device: Device = None,
-):
-    """Time stock SAM2, the full encoder, RDS and the baselines in turn: table.csv, blocks.csv and metrics.json."""
-    from rds_lib.core.params import load_params
-    from rds_lib.core.paths import workdir
-    from rds_lib.evaluation.benchmark import run_benchmark
-
-    params = load_params(profile)
-    folder = workdir(params.profile)
-    table = run_benchmark(params, out or folder / "benchmark", weights=folder / "train", baselines=folder / "baselines", device=device)
-    columns = ["arm", "routes", "active_blocks", "gmacs", "encoder_ms", "frame_ms", "fps", "speedup", "eta"]
-    typer.echo(table[columns].round(3).to_string(index=False))
-
-
-@app.command()
-def report(
-    profile: Profile = None,
-    out: Annotated[Optional[Path], typer.Option(help="runs/<profile>/report by default.")] = None,
-):
-    """Write Table 9 and judge the paper's claims, from the tables of the pipeline: table9 and claims, as CSV and as pages."""
-    from rds_lib.core.params import load_params
-    from rds_lib.core.paths import workdir
-    from rds_lib.pipeline.report import run_report
-
-    params = load_params(profile)
-    folder = workdir(params.profile)
-    ledger = run_report(params, folder, out or folder / "report")
-    typer.echo(ledger[["key", "effect", "verdict"]].to_string(index=False))
+        raise RDSInputError(
+            "give either --gt and --pred, to score predictions, or --data and --out, to track and score"
+        )
 
 
 @data_app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
-    profile: Profile = None, overwrite: Overwrite = False,
+    profile: Profile = None,
+    overwrite: Overwrite = False,
 ):
     """Write the generated data sets of a profile: train, calibration and three validation sets."""
-    from rds_lib.core.params import load_params
     from rds_lib.data.generate import generate_datasets
+    from rds_lib.pipeline.params import load_params
 
     generate_datasets(load_params(profile), out, overwrite=overwrite)
 
@@ -174,8 +171,14 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
 
     with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
         scores = score_tracker(
-            lambda sequence: track_sequence(predictor, sequence), sequences, gt_root, layout=layout, split=split, keep=stage / "masks",
-            label=layout)
+            lambda sequence: track_sequence(predictor, sequence),
+            sequences,
+            gt_root,
+            layout=layout,
+            split=split,
+            keep=stage / "masks",
+            label=layout,
+        )
         write_table(stage / "scores.csv", scores.objects)
         write_table(stage / "routes.csv", scores.routes)
     return scores
@@ -193,8 +196,10 @@ def _annotation_root(root, layout, split):
 
 def _headline(table) -> str:
     """The summary of a protocol in one line, scores in points."""
-    parts = (f"{name} {100 * value:.1f}" if isinstance(value, float) else f"{name} {value}"
-             for name, value in table.attrs["summary"].items())
+    parts = (
+        f"{name} {100 * value:.1f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in table.attrs["summary"].items()
+    )
     return ", ".join(parts)
 
 
@@ -211,6 +216,9 @@ def _numbers(text, n, option):
 def _on_terminal():
     return sys.stderr.isatty()
 
+
+app.add_typer(commands.app)
+app.add_typer(data_app, name="data")
 
 if __name__ == "__main__":
     app(prog_name="python -m rds_lib")

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -70,10 +71,36 @@ def test_lock_names_no_package_index():
         assert not re.search(r"https?://|--(extra-)?index-url", (paths.ROOT / name).read_text()), name
 
 
-def test_make_installs_from_the_lock_and_sam2_after_torch():
-    plan = subprocess.run(
-        ["make", "-n", "-B", "repro", "VENV=build/none"], cwd=paths.ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    steps = ['-r "build/none/first.txt"', "SAM2_BUILD_CUDA=0", "-e .", "dvc repro"]
-    positions = [plan.index(step) for step in steps]
-    assert positions == sorted(positions)
+PYTHON = """#!{interpreter}
+import os, pathlib, shutil, sys
+me, arguments = pathlib.Path(sys.argv[0]), sys.argv[1:]
+if "venv" in arguments:
+    (pathlib.Path(arguments[-1]) / "bin").mkdir(parents=True)
+    for name in ("python", "dvc"):
+        shutil.copy(me, pathlib.Path(arguments[-1]) / "bin" / name)
+elif me.name == "dvc" or "pip" in arguments:
+    asked = pathlib.Path(arguments[-1]).read_text() if "-r" in arguments else " ".join(arguments[-2:])
+    with open("{calls}", "a") as log:
+        log.write(f"CALL {me.name}\\n{asked}\\n")
+"""
+
+
+def test_make_installs_the_lock_with_sam2_after_torch_and_then_runs(tmp_path, locked):
+    """With an interpreter that writes down what it is asked for."""
+    calls, python = tmp_path / "calls", tmp_path / "python"
+    python.write_text(PYTHON.replace("{interpreter}", sys.executable).replace("{calls}", str(calls)))
+    python.chmod(0o755)
+    subprocess.run(
+        ["make", "repro", f"VENV={tmp_path / 'venv'}", f"PYTHON={python}"],
+        cwd=paths.ROOT,
+        check=True,
+        capture_output=True,
+    )
+    first, last, project, run = calls.read_text().split("CALL ")[1:]
+    assert pins(first.splitlines()[1:]) == {name: version for name, version in locked.items() if name != "sam2"}
+    assert pins(last.splitlines()[1:]) == {"sam2": locked["sam2"]}
+    assert project.split() == ["python", "-e", "."] and run.split() == ["dvc", "repro"]
+
+
+def test_style_is_checked_with_the_locked_ruff(locked):
+    assert "ruff" in locked and "make lint" in (paths.ROOT / ".ci" / "run").read_text()

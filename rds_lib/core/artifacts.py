@@ -1,4 +1,4 @@
-"""Read and write the products of a stage: whole or not at all, with a schema version inside."""
+"""Read and write a stage's products: whole or not at all, with a schema version inside."""
 
 import json
 import logging
@@ -25,11 +25,10 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and move it into place when the block ends well.
+    """Yield a temporary path beside ``path`` and move it into place when the block ends without an error.
 
-    The temporary name keeps the suffix. It may be written as a file, or made a folder where
-    ``path`` does not exist yet. Contents and name are flushed to disk. On an error it is removed
-    and an older ``path`` stays as it was.
+    The temporary name keeps the suffix. Write it as a file, or make it a folder if ``path`` does not exist yet.
+    Contents and name are flushed to disk. On an error the temporary path is removed and an older ``path`` stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,32 +57,29 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def require(
-    name: str, folder: str | Path, build: Callable[[Path], Any] | None = None, *, stage: str
-) -> Path:
-    """Return the path of an earlier stage's product, so that every notebook opens alone.
+def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None = None, *, stage: str) -> Path:
+    """Return the path of another stage's product; build it first if it is missing and ``build`` is given.
 
     Parameters
     ----------
     name : str
-        File or folder inside ``folder``, such as ``importance`` or ``train/router.safetensors``.
+        File or folder inside ``folder``, such as ``importance`` or ``train/calibration.csv``.
     folder : str or Path
         The profile's working folder, from ``paths.workdir(profile)``.
     build : callable, optional
-        Writes the product to the path it is given. Called only in a smoke folder, and only if
-        the product is absent; a build that fails leaves nothing behind.
+        Writes the product to the path it is given. A build that fails leaves nothing behind.
     stage : str
-        The pipeline stage that makes the product, named in the error.
+        The stage of ``dvc.yaml`` that makes the product; the error names it.
 
     Raises
     ------
     RDSInputError
-        If the product is absent and this is not a smoke run.
+        If the product is missing and there is no ``build``.
     """
     path = Path(folder) / name
     if path.exists():
         return path
-    if build is None or not paths.is_smoke(folder):
+    if build is None:
         raise RDSInputError(f"{paths.shown(path)} is missing; make it with: dvc repro {stage}")
     with atomic_write(path) as temporary:
         build(temporary)
@@ -186,13 +182,17 @@ def check_tensors(state: "Mapping[str, Tensor]", wanted: Mapping[str, Sequence[i
     """
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     both = sorted(wanted.keys() & state.keys())
-    wrong = [name for name in both if len(wanted[name]) != state[name].ndim
-             or any(want not in (None, have) for want, have in zip(wanted[name], state[name].shape))]
+    wrong = [name for name in both if not _has_shape(state[name], wanted[name])]
     broken = [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()]
     faults = {"missing": missing, "unexpected": extra, "other shape": wrong, "NaN or infinite": broken}
     listed = "; ".join(f"{what}: {', '.join(names[:5])} ({len(names)})" for what, names in faults.items() if names)
     if listed:
         raise RDSInputError(f"{source} does not fit: {listed}; use weights saved for the same model")
+
+
+def _has_shape(tensor: "Tensor", wanted: Sequence[int | None]) -> bool:
+    same_rank = len(wanted) == tensor.ndim
+    return same_rank and all(want in (None, have) for want, have in zip(wanted, tensor.shape, strict=True))
 
 
 @contextmanager
@@ -212,13 +212,13 @@ def _check_schema(path: str | Path, found: Any, wanted: int) -> None:
 
 
 def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Path:
-    """Raise unless ``out`` can be written: it is absent, empty, or made by the same command and ``overwrite`` is set.
+    """Raise unless ``out`` may be written: it is absent, empty, or an earlier output and ``overwrite`` is set.
 
-    ``marker`` is a file or folder that every output of the command holds; a folder without it is never replaced.
+    ``marker`` is a file or folder inside every output of the command; a folder without it is never replaced.
     """
     out = Path(out)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise RDSInputError(f"{out}: is no folder; choose another place for the output")
+        raise RDSInputError(f"{out}: is not a folder; choose another place for the output")
     if out.is_dir() and any(out.iterdir()):
         if not (out / marker).exists():
             raise RDSInputError(f"{out}: holds other files (there is no {marker}); choose an empty or a new folder")
@@ -229,7 +229,7 @@ def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Pa
 
 @contextmanager
 def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``out`` when the block ends well; see `check_output`."""
+    """Yield a temporary folder that becomes ``out`` when the block ends without an error; see `check_output`."""
     out = check_output(out, overwrite=overwrite, marker=marker)
     with atomic_write(out) as stage:
         stage.mkdir()

@@ -15,23 +15,24 @@ SMOKE = ROOT / ".smoke"
 CACHE = ROOT / ".cache"
 DATA = ROOT / "data"
 
+PUBLISHED = "mini"  # the profile whose results lie in reports/ itself
+
+
+def reports(profile: str) -> Path:
+    """Return the folder of a profile's committed results."""
+    return REPORTS if profile == PUBLISHED else REPORTS / profile
+
 
 def workdir(profile: str) -> Path:
     """Return the folder that holds the products of every stage of one profile.
 
-    The runner and the test configuration name it in ``RDS_WORKDIR``. Without that (a notebook
-    opened by hand) the smoke profile writes to ``.smoke``, any other to ``runs/<profile>``.
+    The notebook runner and the tests set it as ``RDS_WORKDIR``. Otherwise, as in a notebook opened by hand, the
+    smoke profile writes to ``.smoke`` and any other profile to ``runs/<profile>``.
     """
     named = os.environ.get("RDS_WORKDIR")
     if named:
         return Path(named)
     return SMOKE if profile == "smoke" else RUNS / profile
-
-
-def is_smoke(folder: Path) -> bool:
-    """Tell whether a working folder belongs to the smoke profile."""
-    folder = Path(folder).absolute()
-    return folder.name == "smoke" or SMOKE.name in folder.parts
 
 
 def resolve(text: str) -> Path:

@@ -1,4 +1,4 @@
-"""Which clips a profile trains, calibrates and validates on: generated ones, real ones, or both."""
+"""The clips that a profile trains, calibrates and validates on: generated, real, or both."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,13 @@ from rds_lib.core.artifacts import require
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence, read_dataset
 
-HELD_OUT_EVERY = 10  # of a real training list, every tenth sequence calibrates and is not trained on
+HELD_OUT_EVERY = 10  # every tenth sequence of a real training list is kept for calibration
 LAYOUTS = {"davis": "davis2017", "sav": "sav", "ytvos": "ytvos"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set to validate on: its name in tables, where it lies, and in which layout."""
+    """A data set to validate on: its name in tables, its root folder and its layout."""
 
     name: str
     root: Path
@@ -26,8 +26,8 @@ class Source:
 
 
 def data_root(params, workdir: Path) -> Path:
-    """The folder of the generated sets: ``data/`` of the pipeline, or one made on the spot for the smoke profile."""
-    if paths.is_smoke(workdir):
+    """The folder of the generated sets: the pipeline's ``data/``; a smoke run generates its own in ``workdir``."""
+    if params.is_smoke:
         from rds_lib.data.generate import generate_datasets
 
         return require("clips", workdir, build=lambda path: generate_datasets(params, path), stage="clips")
@@ -35,10 +35,10 @@ def data_root(params, workdir: Path) -> Path:
 
 
 def training_sequences(params, workdir: Path) -> tuple[list[Sequence], list[Sequence]]:
-    """Sequences to train on and sequences to calibrate thresholds on; they share no video.
+    """Return the sequences to train on and those to calibrate thresholds on; they share no video.
 
-    With ``data.generated`` both are generated. Without it they come from the train list of ``data.davis_root``, every
-    tenth sequence calibrating.
+    With ``data.generated`` both are generated. Otherwise they come from the train list of ``data.davis_root``, of
+    which every tenth sequence calibrates.
     """
     if params.data.generated:
         root = data_root(params, workdir)
@@ -49,16 +49,19 @@ def training_sequences(params, workdir: Path) -> tuple[list[Sequence], list[Sequ
 
 
 def validation_sources(params, workdir: Path) -> list[Source]:
-    """The data sets of ``evaluation.datasets``: generated, real where a root is named, or both."""
+    """Return the data sets of ``evaluation.datasets``: generated, real where ``data`` names a root, or both."""
     sources = []
     if params.data.generated:
         root = data_root(params, workdir) / "val"
-        sources += [Source(f"generated-{name}", root / LAYOUTS[name], LAYOUTS[name]) for name in params.evaluation.datasets]
+        for name in params.evaluation.datasets:
+            sources.append(Source(f"generated-{name}", root / LAYOUTS[name], LAYOUTS[name]))
     for name in params.evaluation.datasets:
         if getattr(params.data, f"{name}_root"):
             sources.append(Source(name, _real_root(params, name), LAYOUTS[name]))
     if not sources:
-        raise RDSInputError(f"profile {params.profile}: nothing to validate on; set data.generated or one of data.*_root")
+        raise RDSInputError(
+            f"profile {params.profile}: nothing to validate on; set data.generated or one of data.*_root"
+        )
     return sources
 
 
@@ -67,7 +70,7 @@ def _real_root(params, name: str) -> Path:
     root = paths.resolve(text)
     if not text or not root.is_dir():
         raise RDSInputError(
-            f"params/{params.profile}.yaml: data.{name}_root = {text!r} is not a folder; download the data set from its "
-            "home (see the README) and name its folder here"
+            f"params/{params.profile}.yaml: data.{name}_root = {text!r} is not a folder; download the data set from "
+            "its home page and name its folder here"
         )
     return root

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +16,47 @@ from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import MAX_PIXELS, list_frames, open_rgb
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, MAX_PIXELS, list_frames, open_rgb, squeeze
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
-IMAGE_STD = (0.229, 0.224, 0.225)
 # the container is named by the suffix: a playlist that calls itself a video must not open other files
 VIDEO_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
+_kept: "KeptFrames | None" = None  # in force inside `kept_frames`
+
+
+class KeptFrames:
+    """Model-sized frames of folders, held in memory: first come, first kept, up to ``room`` bytes."""
+
+    def __init__(self, room: int):
+        self.room, self._videos = room, {}
+
+    def get(self, folder: str | Path, image_size: int) -> tuple[torch.Tensor, int, int]:
+        """What `load_video` gives for a folder, from memory where it was kept."""
+        key = str(folder), image_size
+        if key in self._videos:
+            return self._videos[key]
+        video = _load(folder, image_size)
+        if video[0].nbytes <= self.room:
+            self._videos[key] = video
+            self.room -= video[0].nbytes
+        else:
+            self.room = 0
+        return video
+
+    def fill(self, folder: str | Path, image_size: int) -> None:
+        """Keep a folder's frames now if there is room, so that processes forked later find them."""
+        if self.room:
+            self.get(folder, image_size)
+
+
+@contextmanager
+def kept_frames(room: int = 2**30) -> Iterator[KeptFrames]:
+    """Let `load_video` decode each folder once while the block runs; nobody may write into the frames it returns."""
+    global _kept
+    before, _kept = _kept, KeptFrames(room)
+    try:
+        yield _kept
+    finally:
+        _kept = before
 
 
 def load_video(video, image_size: int, *, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, int, int]:
@@ -51,6 +87,13 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     """
     if start < 0 or (stop is not None and stop <= start):
         raise RDSInputError(f"frames {start} to {stop}: expected 0 <= start < stop")
+    is_folder = isinstance(video, (str, os.PathLike)) and Path(video).is_dir()
+    if _kept is not None and is_folder and not start and stop is None:
+        return _kept.get(video, image_size)
+    return _load(video, image_size, start, stop)
+
+
+def _load(video, image_size, start=0, stop=None):
     shrink = partial(_shrink, image_size=image_size)
     if isinstance(video, (str, os.PathLike)) and not Path(video).is_dir():
         shrunk = [shrink(frame) for frame in _decode_video(video, start, stop)]
@@ -79,7 +122,7 @@ def _shrink(indexed_frame, image_size):
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise RDSInputError(f"{name}: {frame.shape} {frame.dtype}; expected (H, W, 3) uint8 RGB")
         image = Image.fromarray(frame)
-    return name, image.size, np.asarray(image.resize((image_size, image_size)))
+    return name, image.size, squeeze(image, image_size)
 
 
 def _normalise(pixels):
@@ -98,7 +141,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
     if not path.exists():
         raise RDSInputError(f"{path}: no such file or folder")
     if path.suffix.lower() not in VIDEO_FORMATS:
-        raise RDSInputError(f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}")
+        raise RDSInputError(
+            f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}"
+        )
     count = 0
     try:
         with av.open(str(path), format=VIDEO_FORMATS[path.suffix.lower()]) as container:
@@ -118,7 +163,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
             f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
         ) from cause
     if stop is None and count < announced:
-        warnings.warn(f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3)
+        warnings.warn(
+            f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3
+        )
 
 
 def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:

@@ -1,35 +1,42 @@
-"""What predictors left behind on one video, frame by frame: masks, routes and quality; from an evaluation's products or made on the spot."""
+"""Recorded runs: masks, routes and quality of every frame, read from an evaluation's products or made on the spot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from rds_lib.core.artifacts import read_table
+from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.images import image_size, read_frame, read_labels
 from rds_lib.data.sources import Source
+from rds_lib.evaluation.names import run_name
 from rds_lib.metrics.masks import region_similarity
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import Tracked, track_sequence
 
 FULL = "full"  # the reason of a frame that was never routed, as SAM2's are
+SHAPE = "encoder.json"  # in an evaluation's products: the layout of the encoder's blocks
+RUNS = "runs.csv"  # in the folder of a data set's predictions: which folder holds which method and level
 
 
 @dataclass(frozen=True)
 class Run:
     """One predictor's pass over a video of T frames with an encoder of L blocks."""
 
-    name: str  # such as "RDS 0.6"
+    name: str  # such as "RDS 0.6"; for people
     labels: np.ndarray  # (T, H, W) uint8, object ids, 0 where there is none
     active: np.ndarray  # (T, L) bool
     keep_prob: np.ndarray  # (T, L) float, 1 where a block had to run
     reasons: tuple[str, ...]  # per frame, as in ``route_table``
     quality: Mapping[int, np.ndarray]  # object -> J per frame (T,), NaN on its prompt and where nothing is annotated
+    method: str = ""  # as tables have it; "" for a run that is in no table
+    level: float | None = None
 
     @property
     def is_routed(self) -> np.ndarray:
@@ -94,21 +101,43 @@ class Recording:
                 return run
         raise RDSInputError(f"{self.name}: no run {name!r}; it has: {', '.join(run.name for run in self.runs)}")
 
+    def run_at(self, method: str, level: float) -> Run:
+        """The run of a method at a level, as in tables."""
+        for run in self.runs:
+            if (run.method, run.level) == (method, level):
+                return run
+        raise RDSInputError(
+            f"{self.name}: no run of {run_name(method, level)}; it has: {', '.join(run.name for run in self.runs)}"
+        )
+
     def with_run(self, run: Run) -> "Recording":
-        """A copy with a run more, or with another in place of the one of its name."""
+        """A copy with one run more, or with another in place of the one of that name."""
         others = tuple(old for old in self.runs if old.name != run.name)
         return replace(self, runs=(*others, run))
 
 
+def recorded_runs(folder: Path, source: Source) -> pd.DataFrame:
+    """The runs of a data set whose masks an evaluation kept: ``folder, method, level``, in the order they were made."""
+    index = folder / "predictions" / source.name / RUNS
+    if not index.is_file():
+        return pd.DataFrame(columns=["folder", "method", "level"])
+    return read_table(index, columns=("folder", "method", "level"))
+
+
 def recorded_names(folder: Path, source: Source) -> list[str]:
-    """Names of the runs whose masks an evaluation kept for a data set, SAM2 first, then RDS from the largest budget on."""
-    kept = folder / "predictions" / source.name
-    found = [path.name for path in kept.iterdir() if path.is_dir()] if kept.is_dir() else []
-    return sorted((name.replace("_", " ") for name in found), key=lambda name: (name != "SAM2", name.split()[0], [-float(x) for x in name.split()[1:]]))
+    """Names of these runs, such as "SAM2" and "RDS 0.6"."""
+    return [run_name(row.method, row.level) for row in recorded_runs(folder, source).itertuples()]
 
 
-def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None = None, shape: EncoderShape) -> list[Recording]:
-    """The videos of a DAVIS-shaped data set with the runs that stage ``evaluation`` kept masks and routes of.
+def read_shape(folder: Path) -> EncoderShape:
+    """The layout of the encoder that an evaluation ran, from its products."""
+    return EncoderShape.from_dict(read_json(folder / SHAPE))
+
+
+def read_recordings(
+    folder: Path, source: Source, *, names: Sequence[str] | None = None, shape: EncoderShape | None = None
+) -> list[Recording]:
+    """The videos of a DAVIS-shaped data set with the runs whose masks stage ``evaluation`` kept.
 
     Parameters
     ----------
@@ -116,13 +145,13 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
         The stage's products.
     names : sequence of str, optional
         Which videos, in this order; all by default.
-    shape : EncoderShape
-        Of the encoder that the runs were made with.
+    shape : EncoderShape, optional
+        Layout of the encoder that ran; by default what ``folder`` says.
 
     Raises
     ------
     RDSInputError
-        If a video is not in the data set, or the folder holds no masks of it.
+        If a video is not in the data set, or the folder lacks its masks.
     """
     if source.layout != "davis2017":
         raise RDSInputError(f"{source.name}: a data set of layout {source.layout}; recordings are read from davis2017")
@@ -131,37 +160,34 @@ def read_recordings(folder: Path, source: Source, *, names: Sequence[str] | None
     missing = [name for name in wanted if name not in by_name]
     if missing:
         raise RDSInputError(f"{source.name} has no video {', '.join(missing)}; it has: {', '.join(by_name)}")
+    shape, kept = shape or read_shape(folder), list(recorded_runs(folder, source).itertuples())
     routes = read_table(folder / "routes.csv")
-    routes = {key: rows for key, rows in routes[routes["dataset"] == source.name].groupby(["sequence", "level"])}
+    routes = dict(list(routes[routes["dataset"] == source.name].groupby(["sequence", "method", "level"])))
     recordings = []
-    for name in wanted:
-        sequence, runs = by_name[name], []
-        truth = _truth(sequence)
-        for run in recorded_names(folder, source):
-            masks = folder / "predictions" / source.name / run.replace(" ", "_") / name
+    for sequence in (by_name[name] for name in wanted):
+        truth, runs = _truth(sequence), []
+        for row in kept:
+            masks = folder / "predictions" / source.name / row.folder / sequence.name
             labels = np.stack([read_labels(masks / f"{stem}.png") for stem in sequence.frame_names])
-            method, *level = run.split()
-            table = routes.get((name, float(level[0]))) if level else None
-            runs.append(make_run(run, labels, table, depth=shape.depth, truth=truth, starts=sequence.prompt_frame))
-        recordings.append(Recording(name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
+            name, table = run_name(row.method, row.level), routes.get((sequence.name, row.method, row.level))
+            run = make_run(name, labels, table, depth=shape.depth, truth=truth, starts=sequence.prompt_frame)
+            runs.append(replace(run, method=row.method, level=row.level))
+        recordings.append(Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
     return recordings
 
 
 def record(name: str, predictor, sequence: VideoSequence) -> Recording:
     """Track a sequence of a data set and keep what happened, as a recording of one run."""
-    truth = _truth(sequence)
-    run = run_of(name, track_sequence(predictor, sequence), sequence.size, depth=predictor.depth, length=len(sequence), truth=truth,
-                 starts=sequence.prompt_frame)
-    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape_of(predictor), (run,), truth)
+    truth, shape, tracked = _truth(sequence), backbone_of(predictor).shape, track_sequence(predictor, sequence)
+    about = {"depth": shape.depth, "length": len(sequence), "truth": truth, "starts": sequence.prompt_frame}
+    run = run_of(name, tracked, sequence.size, **about)
+    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, (run,), truth)
 
 
-def shape_of(predictor) -> EncoderShape:
-    """Depth, stages and always-on blocks of a predictor's encoder."""
-    return EncoderShape(predictor.depth, predictor.always_on[:-1], predictor.always_on)
-
-
-def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]) -> Run:
-    """A run from what ``evaluate.track_sequence`` gives."""
+def run_of(
+    name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]
+) -> Run:
+    """A run from what `track_sequence` gives."""
     labels = np.zeros((length, *size), np.uint8)
     for t, masks in tracked.masks.items():
         for obj_id, mask in masks.items():
@@ -169,18 +195,22 @@ def run_of(name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, le
     return make_run(name, labels, tracked.routes, depth=depth, truth=truth, starts=starts)
 
 
-def make_run(name: str, labels: np.ndarray, routes: pd.DataFrame | None, *, depth: int, truth=None, starts: Mapping[int, int] = {}) -> Run:
+def make_run(
+    name: str, labels: np.ndarray, routes: pd.DataFrame | None, *, depth: int, truth=None, starts=MappingProxyType({})
+) -> Run:
     """A run from label maps (T, H, W) and a route table; frames without a route ran all blocks.
 
-    ``truth`` is (T, H, W) uint8 with 255 where nothing is known; ``starts`` has the frame that each object was prompted on.
+    ``truth`` is (T, H, W) uint8, 255 where nothing is known; ``starts`` has each object's prompted frame.
     """
-    active, keep_prob, reasons = np.ones((len(labels), depth), bool), np.ones((len(labels), depth)), [FULL] * len(labels)
+    active, keep_prob = np.ones((len(labels), depth), bool), np.ones((len(labels), depth))
+    reasons = [FULL] * len(labels)
     if routes is not None and len(routes):
         t, block = routes["frame_idx"].to_numpy(), routes["block"].to_numpy()
         active[t, block], keep_prob[t, block] = routes["active"].to_numpy(bool), routes["keep_prob"].to_numpy(float)
         for frame_idx, reason in routes.groupby("frame_idx")["reason"].first().items():
             reasons[frame_idx] = reason
-    quality = {obj_id: _quality(labels, truth, obj_id, start) for obj_id, start in starts.items()} if truth is not None else {}
+    objects = starts.items() if truth is not None else ()
+    quality = {obj_id: _quality(labels, truth, obj_id, start) for obj_id, start in objects}
     return Run(name, labels, active, keep_prob, tuple(reasons), quality)
 
 
@@ -194,6 +224,9 @@ def _truth(sequence):
 
 
 def _quality(labels, truth, obj_id, start):
-    """J of one object per frame, after its prompt."""
-    return np.array([region_similarity(labels[t] == obj_id, truth[t] == obj_id) if t > start and (truth[t] != 255).any() else np.nan
-                     for t in range(len(labels))])
+    """J of one object per frame, after its prompt; NaN where nothing is annotated."""
+    quality = np.full(len(labels), np.nan)
+    for t in range(start + 1, len(labels)):
+        if (truth[t] != 255).any():
+            quality[t] = region_similarity(labels[t] == obj_id, truth[t] == obj_id)
+    return quality

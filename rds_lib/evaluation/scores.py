@@ -1,4 +1,4 @@
-"""Score what a tracker says on data sets, sequence by sequence."""
+"""Track sequences and score the masks, a sequence at a time."""
 
 import tempfile
 from collections.abc import Callable, Iterable
@@ -12,11 +12,8 @@ from rds_lib.core.parallel import map_items
 from rds_lib.data.datasets import Sequence, write_masks
 from rds_lib.metrics.boxes import box_table
 from rds_lib.metrics.masks import score_masks, summarise
-from rds_lib.metrics.statistics import bootstrap_ci
 from rds_lib.model.track import Tracked
 from rds_lib.routing.route_table import mean_active
-
-PROTOCOLS = {"davis2017": "davis2017", "sav": "sav", "ytvos": "ytvos"}
 
 
 @dataclass(frozen=True)
@@ -28,16 +25,16 @@ class Scores:
     seconds: float
     frames: int
     boxes: pd.DataFrame = field(default_factory=pd.DataFrame)  # from ``box_table``, on DAVIS-shaped sets
-    gmacs: float = float("nan")  # of the encoder's blocks, on the frames that a router decided
+    gmacs: float = float("nan")  # of the encoder's blocks, mean over routed frames
 
     @property
     def active(self) -> float:
-        """Mean active blocks over the frames that a router decided; NaN without any."""
+        """Mean active blocks over routed frames; NaN without any."""
         return mean_active(self.routes)
 
 
 class Job(NamedTuple):
-    """A sequence to track and to score: by the protocol of its data set's layout, against the set's root and split."""
+    """A sequence to track and score."""
 
     sequence: Sequence
     gt_root: Path
@@ -47,29 +44,39 @@ class Job(NamedTuple):
 
 
 def score_tracker(
-    track: Callable[[Sequence], Tracked], sequences: Iterable[Sequence], gt_root: Path, *, layout: str, split: str = "val",
-    keep: Path | None = None, label: str = "", workers: int = 1,
+    track: Callable[[Sequence], Tracked],
+    sequences: Iterable[Sequence],
+    gt_root: Path,
+    *,
+    layout: str,
+    split: str = "val",
+    keep: Path | None = None,
+    label: str = "",
+    workers: int = 1,
 ) -> Scores:
-    """Track all sequences, write the predictions in the data set's own form, and score them by its protocol.
+    """Track sequences, write the masks in the data set's own form, and score them by its protocol.
 
     Parameters
     ----------
     track : callable
         ``Sequence -> Tracked``.
     gt_root, split : Path, str
-        Root and split of the data set that the sequences come from; it may have more sequences than these.
+        Root and split of the sequences' data set; it may have more sequences than these.
     keep : Path, optional
-        Folder for the predicted masks; by default they are deleted after scoring.
+        Folder for the predicted masks; by default they are deleted.
     workers : int
-        Processes that track and score, a sequence at a time; see ``parallel.map_items``.
+        Processes; see `map_items`.
     """
     with tempfile.TemporaryDirectory() as temporary:
         jobs = [Job(sequence, gt_root, layout, split, keep or Path(temporary)) for sequence in sequences]
         return collect_scores(score_jobs(track, jobs, label=label, workers=workers), layout)
 
 
-def score_jobs(track: Callable[[Sequence], Tracked], jobs: list[Job], *, label: str = "", workers: int = 1) -> list[tuple]:
-    """What :func:`collect_scores` takes, for every job in order; the longest go first, so that no worker waits long at the end."""
+def score_jobs(
+    track: Callable[[Sequence], Tracked], jobs: list[Job], *, label: str = "", workers: int = 1
+) -> list[tuple]:
+    """What `collect_scores` takes, for every job in order. The longest run first, so that workers end together."""
+
     def run(n):
         sequence, gt_root, layout, split, folder = jobs[n]
         tracked = track(sequence)
@@ -84,16 +91,10 @@ def score_jobs(track: Callable[[Sequence], Tracked], jobs: list[Job], *, label: 
 
 
 def collect_scores(results: list[tuple], layout: str) -> Scores:
-    """The scores of one data set, from its part of what :func:`score_jobs` gave."""
+    """The scores of one data set, from its part of what `score_jobs` gave."""
     tables, routes, seconds, frames, boxes = zip(*results)
     objects = pd.concat(tables, ignore_index=True)
     objects.attrs["summary"] = tables[0].attrs["summary"] | summarise(objects, layout)
-    return Scores(objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames), pd.concat(boxes, ignore_index=True))
-
-
-def paired_difference(first: Scores, second: Scores, *, generator, n: int) -> dict:
-    """J&F of ``first`` minus ``second`` in points, object by object, with a 95 % bootstrap interval over sequences."""
-    both = first.objects.merge(second.objects, on=["sequence", "object"], suffixes=("_a", "_b"))
-    difference = 100 * (both["JF_a"] - both["JF_b"]).to_numpy()
-    low, high = bootstrap_ci(difference, generator=generator, n=n, groups=both["sequence"].to_numpy())
-    return {"effect": float(difference.mean()), "ci_low": low, "ci_high": high}
+    return Scores(
+        objects, pd.concat(routes, ignore_index=True), sum(seconds), sum(frames), pd.concat(boxes, ignore_index=True)
+    )

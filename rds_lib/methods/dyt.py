@@ -1,28 +1,37 @@
-"""DyT, dynamic tuning: in every block a dispatcher picks the tokens that go through the MLP, and an adapter serves all.
+"""DyT, dynamic tuning: in every block a dispatcher picks the tokens for the MLP, and an adapter serves all of them.
 
-Source: NUS-HPC-AI-Lab/Dynamic-Tuning (NeurIPS 2024), whose released code gates the MLP alone. Hiera's MLP works on single
-tokens outside the windows, so this is safe in every block. The MLPs are some 58 % of Hiera-L's multiply-accumulates:
+Source: NUS-HPC-AI-Lab/Dynamic-Tuning (NeurIPS 2024), whose released code gates the MLP alone. Hiera's MLP works on
+single tokens outside the windows, so any block can be gated. The MLPs are some 58 % of Hiera-L's multiply-accumulates:
 no keep rate brings the encoder below 42 %.
 """
 
+import logging
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.methods.gates import gumbel_gate
+from rds_lib.methods.base import Method, clip_step, register
+from rds_lib.methods.gates import GatedModule, gated, open_share
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.sam2 import build_model
+from rds_lib.routing.algorithm1 import target_active
 
+log = logging.getLogger(__name__)
 ADAPTER_SCALE = 0.1
-START_BIAS = 3.0  # a frozen encoder starts with nearly all tokens kept; the original trains from 0, where half are dropped
+START_BIAS = 3.0  # a frozen encoder starts with nearly all tokens kept; the original starts at 0, with half dropped
 RATE_WEIGHT = 2.0
+SMALLEST_RATE = 0.02  # of the tokens, where DyT cannot do as little work as it is asked for
 
 
-class DispatchedMLP(nn.Module):
-    """A block's second norm and MLP with a token dispatcher before, and a parallel adapter beside them.
+class DispatchedMLP(GatedModule):
+    """A block's second norm and MLP behind a token dispatcher, with an adapter in parallel.
 
-    Takes the stream x (B, h, w, C) *before* the norm and returns what the block adds to it: ``g * MLP(norm(x)) + adapter(x)``.
-    In training every token goes through the MLP and is multiplied by its gate; otherwise only kept tokens are gathered.
+    Takes the stream x (B, h, w, C) *before* the norm and returns what the block adds to it:
+    ``g * MLP(norm(x)) + adapter(x)``. In training every token goes through the MLP and is multiplied by its gate
+    (B, h, w, 1); otherwise only kept tokens are gathered.
     """
 
     def __init__(self, norm: nn.Module, mlp: nn.Module, dim: int, *, width: int, dropout: float = 0.1):
@@ -36,65 +45,50 @@ class DispatchedMLP(nn.Module):
         nn.init.zeros_(self.adapter[0].bias)
         nn.init.zeros_(self.adapter[3].weight)
         nn.init.zeros_(self.adapter[3].bias)
-        self.threshold = 0.0  # on the logits, when tracking
         self.is_complete = False  # the complete model runs every token
-        self.generator = None
-        self.forced = None  # a gate (B, h, w, 1) to multiply by instead of deciding
-        self.gate = None  # 0/1 (B, h, w, 1) of the last call
-        self.logits = None
+
+    decider = property(lambda self: self.dispatcher)
 
     def forward(self, x: Tensor) -> Tensor:
         beside = ADAPTER_SCALE * self.adapter(x)
         if self.is_complete:
             return self.mlp(self.norm(x)) + beside
-        self.logits = self.dispatcher(x)
-        if self.training or self.forced is not None:
-            self.gate = gumbel_gate(self.logits, self.generator) if self.forced is None else self.forced
-            return self.gate * self.mlp(self.norm(x)) + beside
-        self.gate = self.logits > self.threshold
+        gate = self.decide(self.dispatcher(x))
+        if self.multiplies:
+            return gate * self.mlp(self.norm(x)) + beside
         tokens = x.reshape(-1, x.shape[-1])
-        kept = torch.nonzero(self.gate.flatten())[:, 0]
+        kept = torch.nonzero(gate.flatten())[:, 0]
         through = self.mlp(self.norm(tokens[kept]))
         return through.new_zeros(tokens.shape).index_copy(0, kept, through).view_as(x) + beside
 
 
 def add_dispatchers(model, *, width: int = 64) -> list[DispatchedMLP]:
-    """Give every block of a model's image encoder a dispatcher and an adapter, in place; at first both change next to nothing.
+    """Give every block a dispatcher and an adapter, in place, that do next to nothing at first; return the modules.
 
-    Parameters
-    ----------
-    model : SAM2Base
-    width : int
-        Of the adapters; 64 in the original at ViT-B's 768 channels.
-
-    Returns
-    -------
-    list of DispatchedMLP
-        One per block; their own parameters are what DyT trains in the encoder.
+    The adapters are ``width`` wide; 64 in the original at ViT-B's 768 channels.
     """
-    if dispatchers(model):
+    if gated(model):
         raise RDSInputError("the model already has dispatchers")
     for block in model.image_encoder.trunk.blocks:
         block.mlp = DispatchedMLP(block.norm2, block.mlp, block.dim_out, width=width).to(block.norm2.weight)
         block.mlp.train(block.training)
         block.norm2 = nn.Identity()  # the dispatcher looks at the stream itself
-    return dispatchers(model)
+    return gated(model)
 
 
 def rate_loss(model, rate: float) -> Tensor:
-    """``2 (mean gate - rate)^2`` of the last call, one mean over all blocks: layers may differ.
+    """``2 (mean gate - rate)^2`` of the last call, one mean over all blocks: blocks may differ.
 
-    Every block counts alike, as in the original, where all have as many tokens. Hiera's first stages have more and
-    smaller ones, so that a block's MLP costs about the same everywhere.
+    Blocks weigh the same, as in the original: Hiera's first stages have more but narrower tokens.
     """
-    gates = torch.stack([module.gate.mean() for module in dispatchers(model)])
+    gates = torch.stack([module.gate.mean() for module in gated(model)])
     return RATE_WEIGHT * (gates.mean() - rate) ** 2
 
 
 @contextmanager
 def complete_model(model):
     """Run with every token kept, adapters on: the teacher that DyT's second pass trains and distils from."""
-    modules = dispatchers(model)
+    modules = gated(model)
     for module in modules:
         module.is_complete = True
     try:
@@ -104,6 +98,50 @@ def complete_model(model):
             module.is_complete = False
 
 
-def dispatchers(model) -> list[DispatchedMLP]:
-    """The dispatched MLPs of a model, one per block."""
-    return [module for module in model.image_encoder.trunk.blocks.modules() if isinstance(module, DispatchedMLP)]
+def matching_rate(model, level: float, *, width: int) -> float:
+    """Share of tokens at which DyT does the work of RDS at a level; a plain ``model`` gets dispatchers on the way."""
+    backbone = backbone_of(model)
+    plain, depth = sum(backbone.block_macs()), backbone.depth
+    goal = plain * target_active(level, depth, backbone.always_on) / depth
+    add_dispatchers(model, width=width)
+    none, whole = (sum(backbone.block_macs([share] * depth)) for share in (0.0, 1.0))
+    rate = (goal - none) / (whole - none)
+    if rate < SMALLEST_RATE:
+        shares = f"{none / plain:.0%} of the encoder's work without any MLP, {goal / plain:.0%} are asked for"
+        log.warning("DyT cannot do as little as RDS %s: %s; it keeps %s of the tokens", level, shares, SMALLEST_RATE)
+    return min(max(rate, SMALLEST_RATE), 1.0)
+
+
+class DyT(Method):
+    """Dispatchers with their adapters, and low-rank adapters. A level is the share of the tokens that the MLPs see."""
+
+    name, label, kind = "dyt", "DyT", "tokens"
+
+    def recipe(self, section) -> dict:
+        return {"lr_gate": section.lr_dispatcher, "match_macs": section.match_macs}
+
+    def prepare(self, model, level, *, blocks, rank, width=64, **_) -> None:
+        super().prepare(model, level, blocks=blocks, rank=rank)
+        for module in add_dispatchers(model, width=width):
+            module.dispatcher.requires_grad_(True)
+            module.adapter.requires_grad_(True)
+
+    def train(self, level, setup, *, match_macs=False, width=64, **rest):
+        """As `Method.train`; with ``match_macs`` it keeps as many tokens as give it the work of RDS at the level."""
+        rate = None
+        if match_macs:
+            rate = matching_rate(build_model(setup.config_file, setup.checkpoint), level, width=width)
+        return super().train(level, setup, rate=rate, width=width, **rest)
+
+    def step_loss(self, model, images, targets, rate):
+        """A pass with gates, held to their rate, and one of the complete model, whose features teach the first."""
+        loss, iou, features = clip_step(model, images, targets)
+        loss, kept = loss + rate_loss(model, rate), open_share(model)
+        with complete_model(model):
+            complete, _, teacher = clip_step(model, images, targets)
+        pairs = list(zip(features["backbone_fpn"], teacher["backbone_fpn"]))
+        distance = sum(F.mse_loss(ours, theirs.detach()) for ours, theirs in pairs) / len(pairs)
+        return loss + complete + distance, {"iou": round(iou, 4), "kept": kept}
+
+
+register(DyT())

@@ -1,11 +1,50 @@
-"""The hard gate that DyT and AdaViT learn with, and the threshold that takes its place when they track."""
+"""The hard gates that DyT and AdaViT learn with, and the threshold that takes their place when they track."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
 
 TEMPERATURE = 5.0  # of both methods' code; it scales gradients alone: P(gate = 1) = sigmoid(logit) at any temperature
+CALIBRATION_PASSES = 8
+
+
+class GatedModule(nn.Module):
+    """A part of the encoder behind a 0/1 gate: drawn and multiplied in training, a threshold that skips otherwise.
+
+    A subclass computes logits, calls `decide`, and names in ``decider`` the module that learns at the gates' rate. One
+    that stands in the place of a block gates the block; one inside a block gates the tokens of its MLP.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.threshold = 0.0  # on the logits, when tracking
+        self.generator = None
+        self.forced = None  # a gate to multiply by instead of deciding
+        self.gate = None  # 0/1, of the last call
+        self.logits = None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether everything runs and is multiplied by the gate, as in training."""
+        return self.training or self.forced is not None
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """The gate of these logits, which `gate` and `logits` keep."""
+        self.logits = logits
+        if not self.multiplies:
+            self.gate = logits > self.threshold
+        else:
+            self.gate = gumbel_gate(logits, self.generator) if self.forced is None else self.forced
+        return self.gate
+
+
+def gated(model) -> list[GatedModule]:
+    """The gated modules of a model's image encoder, in order; [] without."""
+    return [module for module in model.image_encoder.trunk.blocks.modules() if isinstance(module, GatedModule)]
 
 
 def gumbel_gate(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -21,7 +60,7 @@ def gumbel_gate(logits: Tensor, generator: torch.Generator | None = None) -> Ten
 
 
 def rate_threshold(logits: Tensor, rate: float) -> float:
-    """The threshold above which a share ``rate`` of the logits lies: gates that track keep what they were asked to keep.
+    """The threshold that a share ``rate`` of the logits exceeds.
 
     Raises
     ------
@@ -37,3 +76,61 @@ def rate_threshold(logits: Tensor, rate: float) -> float:
     if n == len(ordered):
         return float(ordered[-1]) - 1
     return float(ordered[n - 1] + ordered[n]) / 2
+
+
+def set_threshold(model, threshold: float) -> None:
+    """When tracking, keep what has a logit above ``threshold``."""
+    for module in gated(model):
+        module.threshold = float(threshold)
+
+
+def open_share(model) -> float:
+    """Share of the gates that were open in the last call, a mean over modules; 1 without gates."""
+    gates = [module.gate.detach().mean() for module in gated(model)]
+    return round(torch.stack(gates).mean().item(), 4) if gates else 1.0
+
+
+@contextmanager
+def multiplied_gates(model, gates) -> Iterator[None]:
+    """Run everything and multiply by given gates, one per gated module: the forward pass of the training."""
+    modules = gated(model)
+    for module, gate in zip(modules, gates, strict=True):
+        module.forced = gate.to(next(module.parameters()))
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.forced = None
+
+
+@torch.inference_mode()
+def calibrate_gates(model, rate: float, images) -> float:
+    """Set the threshold at which a share ``rate`` of the gates is open, on average over images (1, 3, S, S).
+
+    A threshold changes the tokens that later gates see, so it is found by bisection, each time with the gates as they
+    then are. 0 without gates.
+    """
+    modules = gated(model)
+    if not modules:
+        return 0.0
+
+    def run(threshold):
+        set_threshold(model, threshold)
+        logits, gates = [], []
+        for image in images:
+            model.forward_image(image)
+            logits += [module.logits.flatten() for module in modules]
+            gates += [module.gate.float().mean() for module in modules]
+        return torch.cat(logits), torch.stack(gates).mean().item()
+
+    threshold, reach = rate_threshold(run(0.0)[0], rate), None
+    tried = []
+    for _ in range(CALIBRATION_PASSES):
+        logits, share = run(threshold)
+        tried.append((abs(share - rate), threshold))
+        reach = reach or 4 * logits.std().item()
+        threshold += reach if share > rate else -reach
+        reach /= 2
+    threshold = min(tried)[1]
+    set_threshold(model, threshold)
+    return threshold

@@ -1,36 +1,25 @@
-"""PBD, progressive block drop, as the supplement uses it: the last blocks are removed for good, and the rest is fine-tuned.
+"""PBD, progressive block drop, as the supplement uses it: remove the last blocks for good, fine-tune the rest.
 
-Source: Chen et al., "Progressive Block Drop", CVPR 2025; supplement, "a static block pruning method". "The last 24 blocks"
-cannot be meant word for word, since block 44 makes the channels that the neck expects, so there are three readings.
+Source: Chen et al., "Progressive Block Drop", CVPR 2025; supplement, "a static block pruning method". "The last 24
+blocks" cannot be meant literally, since block 44 makes the channels that the neck expects: there are three readings.
 """
 
 from torch import nn
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.encoder import changes_shape
+from rds_lib.methods.base import Method, register
+from rds_lib.model.adapters import add_lora
+from rds_lib.model.backbone import backbone_of, changes_shape
 
 READINGS = ("A", "B", "C")
 
 
 def dropped_blocks(level: float, *, depth: int, always_on, reading: str = "A") -> list[int]:
-    """Blocks that PBD removes at a level.
+    """Blocks that PBD removes at a level of Table 9, 0.4 to 1, from an encoder of L blocks with K always on.
 
-    The paper gives the number at level 0.4 alone, 24 of 48; its times in Table 9 fit ``n = 40 (1 - level)`` of 48.
-
-    Parameters
-    ----------
-    level : float
-        0.4 to 1, the label of the row in Table 9.
-    depth, always_on : int, sequence of int
-        L and K of the encoder.
-    reading : {"A", "B", "C"}
-        A: the last n blocks outside K. B: the last n blocks, but not those of K. C: the last n blocks, whatever they are;
-        the stage that this empties is cut off the neck.
-
-    Raises
-    ------
-    RDSInputError
-        For another reading, or a level out of range.
+    The paper gives the number at level 0.4 only, 24 of 48; its times in Table 9 fit ``n = 40 (1 - level)`` of 48.
+    Reading A drops the last n blocks outside K; B the last n blocks, except those of K; C the last n blocks, all of
+    them: the stage that this empties is cut off the neck.
     """
     if reading not in READINGS:
         raise RDSInputError(f"reading {reading!r} is unknown; choose one of {READINGS}")
@@ -46,29 +35,29 @@ def dropped_blocks(level: float, *, depth: int, always_on, reading: str = "A") -
 def drop_blocks(model, dropped) -> list[int]:
     """Remove blocks from a model's image encoder, modules and weights, in place.
 
-    Load weights and fold adapters in before: blocks are numbered anew. A stage's output is that of its last block left.
-    Where the whole last stage goes, its convolution goes from the neck too, and nothing is added to stride 16 from above.
+    Load weights first: blocks are numbered anew. A stage's output is that of its last block left. If the whole last
+    stage goes, so does its convolution in the neck, and nothing is added to stride 16 from above.
 
     Returns
     -------
     list of int
-        Former numbers of the blocks that are left, in order.
+        Former numbers of the blocks left, in order.
 
     Raises
     ------
     RDSInputError
-        If a stage other than the last would lose its first block, or all; nothing is changed then.
+        If another stage than the last would lose its first block, or all; nothing is changed then.
     """
-    encoder, dropped = model.image_encoder, set(dropped)
+    encoder, starts, dropped = model.image_encoder, backbone_of(model).stage_starts, set(dropped)
     trunk = encoder.trunk
-    starts = [0, *(end + 1 for end in trunk.stage_ends[:-1])]
     stages = [[i for i in range(start, end + 1) if i not in dropped] for start, end in zip(starts, trunk.stage_ends)]
     is_cut = not stages[-1]
     if is_cut:
         stages.pop()
-    broken = [start for start, stage in zip(starts, stages) if start not in stage and (not stage or changes_shape(trunk.blocks[start]))]
+    lost = [(start, stage) for start, stage in zip(starts, stages) if start not in stage]
+    broken = [start for start, stage in lost if not stage or changes_shape(trunk.blocks[start])]
     if broken or not stages or not dropped < set(range(len(trunk.blocks))):
-        raise RDSInputError(f"blocks {sorted(dropped)} cannot be dropped: {broken} begin stages that go on; keep these, or drop the whole last stage")
+        raise RDSInputError(f"blocks {sorted(dropped)} cannot be dropped; keep {broken}, or drop the whole last stage")
     kept = [i for stage in stages for i in stage]
     trunk.blocks = nn.ModuleList(trunk.blocks[i] for i in kept)
     trunk.stage_ends = [kept.index(stage[-1]) for stage in stages]
@@ -78,3 +67,18 @@ def drop_blocks(model, dropped) -> list[int]:
         trunk.channel_list = trunk.channel_list[1:]
         encoder.scalp -= 1
     return kept
+
+
+class PBD(Method):
+    """The last blocks dropped, low-rank adapters on "the remaining blocks" (supplement), not on I-LoRA's."""
+
+    name, label = "pbd", "PBD"
+
+    def prepare(self, model, level, *, blocks, rank, reading="A", **_) -> None:
+        backbone = backbone_of(model)
+        dropped = dropped_blocks(level, depth=backbone.depth, always_on=backbone.always_on, reading=reading)
+        add_lora(model, [i for i in range(backbone.depth) if i not in dropped], rank=rank)
+        drop_blocks(model, dropped)
+
+
+register(PBD())

@@ -1,6 +1,4 @@
-"""Other blocks to adapt than those that importance chooses, with as many parameters: what I-LoRA is compared with."""
-
-from collections.abc import Sequence
+"""Other choices of blocks to adapt than I-LoRA's, with as many parameters."""
 
 import numpy as np
 
@@ -9,13 +7,11 @@ from rds_lib.core.errors import RDSInputError
 PLACEMENTS = ("all", "random", "active", "none")
 
 
-def place_adapters(
-    kind: str, *, selected: Sequence[int], always_on: Sequence[int], stages: Sequence[int], activity: Sequence[float], rng: np.random.Generator,
-) -> list[int]:
-    """Blocks that receive adapters under another rule than I-LoRA's.
+def place_adapters(kind: str, *, selected, always_on, stages, activity, rng: np.random.Generator) -> list[int]:
+    """Blocks that receive adapters under another rule than I-LoRA's, sorted.
 
-    K is adapted under every rule, and each stage keeps I-LoRA's number of blocks: blocks of one stage have one shape,
-    so that ``random`` and ``active`` have exactly I-LoRA's parameters at its rank.
+    K is always adapted, and each stage keeps I-LoRA's number of blocks. Blocks of one stage have one shape, so
+    ``random`` and ``active`` have exactly I-LoRA's parameters at its rank.
 
     Parameters
     ----------
@@ -23,14 +19,8 @@ def place_adapters(
         Every block, blocks drawn at random, those that run most often, or no block.
     selected, always_on : sequence of int
         I-LoRA's blocks, and K.
-    stages : sequence of L ints
-        The stage that each block belongs to.
-    activity : sequence of L floats
-        Share of frames on which each block ran.
-
-    Returns
-    -------
-    list of int, sorted
+    stages, activity : sequence of L ints, of L floats
+        The stage that each block belongs to, and the share of frames on which it ran.
     """
     if kind not in PLACEMENTS:
         raise RDSInputError(f"placement {kind!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
@@ -47,5 +37,5 @@ def place_adapters(
 
 
 def equal_rank(rank: int, selected_size: int, size: int) -> int:
-    """The rank at which layers with ``size`` parameters a rank come closest to ``rank`` on layers with ``selected_size``."""
+    """The rank that gives layers of ``size`` parameters a rank what ``rank`` gives layers of ``selected_size``."""
     return max(1, round(rank * selected_size / size))

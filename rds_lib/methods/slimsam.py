@@ -1,7 +1,7 @@
 """SlimSAM: SAM2's image encoder made narrower, in two phases, by a disturbed Taylor importance.
 
-Source: czg1225/SlimSAM (NeurIPS 2024) with torch-pruning, carried over from ViT to Hiera. Phase 1 prunes the width of the
-residual stream, phase 2 what lies between: the channels of every head and the MLPs' hidden units.
+Source: czg1225/SlimSAM (NeurIPS 2024) with torch-pruning, carried over from ViT to Hiera. Phase 1 prunes the width of
+the residual stream, phase 2 the bottlenecks: the channels of every head and the MLPs' hidden units.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from sam2.modeling.backbones.hieradet import MultiScaleAttention, do_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rds_lib.core.artifacts import read_tensors, write_tensors
+from rds_lib.core.artifacts import check_tensors, read_tensors, write_tensors
 from rds_lib.core.errors import RDSInputError
 
 NOISE = 0.01  # standard deviation of the disturbance of the teacher's features
@@ -20,11 +20,12 @@ PHASES = ("width", "bottleneck")
 
 
 class SplitAttention(nn.Module):
-    """SAM2's attention with q, k and v in layers of their own: pruning has to see that they are three."""
+    """SAM2's attention with q, k and v in separate layers: pruning has to see that they are three."""
 
     def __init__(self, attention: MultiScaleAttention):
         super().__init__()
-        self.num_heads, self.q_pool, self.dim, self.dim_out = attention.num_heads, attention.q_pool, attention.dim, attention.dim_out
+        self.num_heads, self.q_pool = attention.num_heads, attention.q_pool
+        self.dim, self.dim_out = attention.dim, attention.dim_out
         weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
         self.q, self.k, self.v = (_linear(weight, bias) for weight, bias in zip(weights, biases))
         self.proj = attention.proj
@@ -41,33 +42,28 @@ class SplitAttention(nn.Module):
 
 
 def split_attention(model) -> None:
-    """Give every block of a model's image encoder q, k and v of their own, in place; nothing else changes."""
+    """Split q, k and v in every block of a model's image encoder, in place; its output stays the same."""
     for block in model.image_encoder.trunk.blocks:
         block.attn = SplitAttention(block.attn)
 
 
 def fuse_attention(model) -> None:
-    """Undo :func:`split_attention`, whatever was pruned meanwhile: one product instead of three is faster."""
+    """Undo `split_attention`, also after pruning: one product is faster than three."""
     for block in model.image_encoder.trunk.blocks:
         split = block.attn
         fused = MultiScaleAttention(split.dim, split.dim_out, split.num_heads, split.q_pool)
-        fused.qkv = _linear(*(torch.cat([getattr(layer, name) for layer in (split.q, split.k, split.v)]) for name in ("weight", "bias")))
+        layers = (split.q, split.k, split.v)
+        fused.qkv = _linear(torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
         fused.proj = split.proj
         block.attn = fused.train(split.training)
 
 
 def disturbed_taylor(model, reference: Callable, batches: Iterable[Tensor], *, generator: torch.Generator) -> None:
-    """Sum the gradients that the importance is made of into ``model``'s parameters.
+    """Sum up the gradients for the importance in ``model``'s parameters, over all batches.
 
-    Loss: MSE between the model's features and the reference's plus noise N(0, 0.01^2), added to the map at stride 16.
-    Without noise it has no gradient where the model still equals its reference. Gradients are summed over the batches,
-    with neither a step nor a reset between.
-
-    Parameters
-    ----------
-    reference : callable ``images -> list of feature maps``
-        The original encoder in phase 1, the pruned and aligned one in phase 2.
-    batches : iterable of Tensor, shape (B, 3, S, S)
+    Loss: MSE between the model's features on images (B, 3, S, S) and those of ``reference``, the original encoder in
+    phase 1, the pruned and aligned one in phase 2; with noise N(0, 0.01^2) on the reference's map at stride 16. Without
+    noise there is no gradient where the model still equals its reference.
     """
     encoder = model.image_encoder.requires_grad_(True)
     encoder.zero_grad(set_to_none=False)
@@ -77,7 +73,7 @@ def disturbed_taylor(model, reference: Callable, batches: Iterable[Tensor], *, g
         noise = torch.randn(targets[-1].shape, generator=generator, device=generator.device).to(targets[-1])
         targets = [*targets[:-1], targets[-1] + NOISE * noise]
         loss = sum(F.mse_loss(ours, target) for ours, target in zip(feature_maps(model, images), targets))
-        (loss / NOISE**2).backward()  # the scale changes no rank, but torch-pruning adds 1e-8 to what it divides by
+        (loss / NOISE**2).backward()  # the scale changes no rank, but torch-pruning adds 1e-8 to its divisors
 
 
 def feature_maps(model, images: Tensor) -> list[Tensor]:
@@ -86,22 +82,14 @@ def feature_maps(model, images: Tensor) -> list[Tensor]:
 
 
 def prune(model, phase: str, keep: float) -> dict[str, list[int]]:
-    """Remove the least important channels of a model with split attention, by the gradients that lie in it.
+    """Remove the least important channels of a model with split attention, by the gradients of `disturbed_taylor`.
 
-    Importance of a channel in one layer: the sum of |weight x gradient| over its slice; of a group of tied channels: the mean
-    over its layers. Width is ranked within each of the four groups, one per stage; in phase 2 heads and hidden units
-    are ranked over all blocks at once, each kind by itself, after every group's scores have been made comparable.
+    A channel's importance in one layer is the sum of |weight x gradient| over its slice; that of a group of tied
+    channels is the mean over its layers. Width is ranked within each of the four groups, one per stage. In phase 2,
+    heads and hidden units are each ranked over all blocks at once, by standard scores.
 
-    Parameters
-    ----------
-    phase : {"width", "bottleneck"}
-    keep : float
-        Share of the channels that stay, such as 8/9.
-
-    Returns
-    -------
-    dict
-        Former numbers of the channels that are left, by ``<layer>.in`` or ``<layer>.out``; layers that lost none are not in it.
+    ``phase`` is "width" or "bottleneck", ``keep`` the share of the channels that stay, such as 8/9. Returns the former
+    numbers of the channels left, by ``<layer>.in`` or ``<layer>.out``, for layers that lost some.
     """
     if phase not in PHASES:
         raise RDSInputError(f"phase {phase!r} is unknown; choose one of {PHASES}")
@@ -110,14 +98,14 @@ def prune(model, phase: str, keep: float) -> dict[str, list[int]]:
     encoder = model.image_encoder
     blocks = encoder.trunk.blocks
     if any(p.grad is None for p in blocks.parameters()):
-        raise RDSInputError("the model has no gradients to be pruned by; call disturbed_taylor on it first")
+        raise RDSInputError("the model has no gradients to prune by; call disturbed_taylor on it first")
     qkv = [layer for block in blocks for layer in (block.attn.q, block.attn.k, block.attn.v)]
     hidden, neck = [block.mlp.layers[0] for block in blocks], [conv.conv for conv in encoder.neck.convs]
     if phase == "width":
         return _prune(encoder, keep, ignored=[*qkv, *hidden, *neck], everywhere=False, heads={})
     heads = {layer: block.attn.num_heads for block in blocks for layer in (block.attn.q, block.attn.k, block.attn.v)}
-    stream = [encoder.trunk.patch_embed.proj, *(block.attn.proj for block in blocks), *(block.mlp.layers[1] for block in blocks),
-              *(block.proj for block in blocks if hasattr(block, "proj")), *neck]
+    stream = [layer for block in blocks for layer in (block.attn.proj, block.mlp.layers[1])]
+    stream += [block.proj for block in blocks if hasattr(block, "proj")] + [encoder.trunk.patch_embed.proj, *neck]
     kept = _prune(encoder, keep, ignored=[*stream, *hidden], everywhere=True, heads=heads)
     return kept | _prune(encoder, keep, ignored=[*stream, *qkv], everywhere=True, heads=heads)
 
@@ -127,18 +115,27 @@ def _prune(encoder, keep, *, ignored, everywhere, heads):
 
     trunk = encoder.trunk
     size = trunk.patch_embed.proj.stride[0] * 8 * 2 ** (len(trunk.stage_ends) - 1)
-    importance = tp.importance.GroupTaylorImportance(
-        group_reduction="mean", normalizer="gaussian" if everywhere else "mean",
-        target_types=[nn.modules.conv._ConvNd, nn.Linear])
+    kinds, normalizer = [nn.modules.conv._ConvNd, nn.Linear], "gaussian" if everywhere else "mean"
+    taylor = tp.importance.GroupTaylorImportance(group_reduction="mean", normalizer=normalizer, target_types=kinds)
     pruner = tp.pruner.BasePruner(
-        encoder, torch.zeros(1, 3, size, size, device=trunk.pos_embed.device), importance=importance, global_pruning=everywhere, pruning_ratio=1 - keep,
-        max_pruning_ratio=MAX_PRUNED if everywhere else 1.0, ignored_layers=ignored, num_heads=dict(heads), prune_head_dims=True,
-        prune_num_heads=False, in_channel_groups={}, out_channel_groups={}, output_transform=lambda out: out["backbone_fpn"],
-        unwrapped_parameters=[(trunk.pos_embed, 1), (trunk.pos_embed_window, 1)])
+        encoder,
+        torch.zeros(1, 3, size, size, device=trunk.pos_embed.device),
+        importance=taylor,
+        global_pruning=everywhere,
+        pruning_ratio=1 - keep,
+        max_pruning_ratio=MAX_PRUNED if everywhere else 1.0,
+        ignored_layers=ignored,
+        num_heads=dict(heads),
+        in_channel_groups={},
+        out_channel_groups={},
+        output_transform=lambda out: out["backbone_fpn"],
+        unwrapped_parameters=[(trunk.pos_embed, 1), (trunk.pos_embed_window, 1)],
+    )
     names, kept = {module: name for name, module in encoder.named_modules()}, {}
     for group in pruner.step(interactive=True):
         for dependency, removed in group:
-            layer, side = dependency.target.module, "out" if pruner.DG.is_out_channel_pruning_fn(dependency.handler) else "in"
+            layer = dependency.target.module
+            side = "out" if pruner.DG.is_out_channel_pruning_fn(dependency.handler) else "in"
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 n = getattr(layer, f"{side}_features" if isinstance(layer, nn.Linear) else f"{side}_channels")
                 kept[f"{names[layer]}.{side}"] = sorted(set(range(n)) - set(removed))
@@ -147,24 +144,19 @@ def _prune(encoder, keep, *, ignored, everywhere, heads):
 
 
 def save_slim(path, model, kept: dict[str, list[int]]) -> None:
-    """Write a pruned model with fused attention as one safetensors file; the kept channels go into its header as JSON."""
+    """Write a pruned model with fused attention as one safetensors file, with the kept channels in its header."""
     write_tensors(path, model.state_dict(), kept=kept)
 
 
 def load_slim(model, path) -> dict[str, list[int]]:
-    """Give a model the shapes and the weights of a file of :func:`save_slim`, in place, and return the kept channels.
+    """Give a model the shapes and weights of a file of `save_slim`, in place, and return the kept channels.
 
-    Raises
-    ------
-    RDSInputError
-        If the file is missing, no such file, or made from another model.
+    Raises RDSInputError if the file is missing, another kind of file, or made from another model.
     """
     tensors, header = read_tensors(path)
     if "kept" not in header:
         raise RDSInputError(f"{path}: no kept channels in its header; write it with save_slim")
-    wrong = sorted(tensors.keys() ^ model.state_dict().keys())
-    if wrong:
-        raise RDSInputError(f"{path} does not fit the model: {', '.join(wrong[:4])} ({len(wrong)} names) are in one of them alone")
+    check_tensors(tensors, {name: (None,) * own.ndim for name, own in model.state_dict().items()}, str(path))
     for name, own in model.state_dict().items():
         if own.shape != tensors[name].shape:
             owner, _, attribute = name.rpartition(".")

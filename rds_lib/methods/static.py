@@ -18,28 +18,18 @@ PLANS = {  # supplement, "Static plans": 24 of Hiera-L's 48 blocks
 
 
 def published_plan(name: str, depth: int) -> list[bool]:
-    """Flags of the supplement's static plan ``"A"`` or ``"B"``, for an encoder of Hiera-L's depth.
-
-    Raises
-    ------
-    RDSInputError
-        For another name, or an encoder that is not 48 blocks deep.
-    """
+    """Flags of the supplement's static plan ``"A"`` or ``"B"``; only for an encoder of 48 blocks, as Hiera-L's."""
     if name not in PLANS:
         raise RDSInputError(f"static plan {name!r} is unknown; choose one of {sorted(PLANS)}")
     if depth != PUBLISHED_DEPTH:
-        raise RDSInputError(f"the published plans are for {PUBLISHED_DEPTH} blocks; this encoder has {depth}: use random_plan")
+        raise RDSInputError(
+            f"published plans are for {PUBLISHED_DEPTH} blocks; this encoder has {depth}: use random_plan"
+        )
     return [i in PLANS[name] for i in range(depth)]
 
 
 def random_plan(n_active: int, depth: int, always_on, rng: np.random.Generator) -> list[bool]:
-    """Flags of a random plan of ``n_active`` blocks, ``always_on`` among them; the others are equally likely.
-
-    Raises
-    ------
-    RDSInputError
-        If ``n_active`` is less than the number of always-on blocks, or more than ``depth``.
-    """
+    """Flags of a random plan of ``n_active`` blocks: ``always_on``, and others that are equally likely."""
     fixed = set(always_on)
     if not len(fixed) <= n_active <= depth:
         raise RDSInputError(f"n_active is {n_active}; allowed: {len(fixed)} (always-on blocks) to {depth} (all)")
@@ -48,8 +38,8 @@ def random_plan(n_active: int, depth: int, always_on, rng: np.random.Generator) 
     return [i in chosen for i in range(depth)]
 
 
-def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, seed: int) -> Callable[[int], list[bool]]:
-    """A fresh random route of ``n_active`` blocks for every frame; the same for the same seed, sequence and frame."""
+def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, seed: int) -> Callable:
+    """``frame_idx -> route``: a fresh one of ``n_active`` blocks per frame, given by seed, sequence and frame."""
 
     def route(frame_idx: int) -> list[bool]:
         rng = np.random.default_rng([seed, zlib.crc32(sequence_name.encode()), frame_idx])
@@ -59,6 +49,6 @@ def random_routes(sequence_name: str, *, depth: int, always_on, n_active: int, s
 
 
 def fixed_route(scores, always_on, n_active: int) -> list[bool]:
-    """The route of the ``n_active`` blocks with the highest scores (any numbers), always-on ones among them."""
+    """The route of ``n_active`` blocks: the always-on ones, then those with the highest scores."""
     ranks = pd.Series(scores).rank(pct=True)
     return top_n_route(torch.from_numpy(ranks.to_numpy(copy=True)), always_on, n_active).bool().tolist()

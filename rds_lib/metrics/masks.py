@@ -1,10 +1,7 @@
-"""Mask metrics equal to the official evaluations: region J, contour F, their means, and bootstrap intervals."""
+"""Mask metrics equal to the official evaluations: region J, contour F, their means."""
 
 import functools
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -16,7 +13,7 @@ from rds_lib.metrics.files import Clip, find_clips, read_pair
 CONTOUR_TOLERANCE = 0.008  # of the image diagonal
 
 
-def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None, workers=1) -> pd.DataFrame:
+def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None) -> pd.DataFrame:
     """Score predicted masks, ``pred_root/<sequence>/<frame>.png``, per object; frames that do not count are not read.
 
     Parameters
@@ -28,8 +25,6 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
         ``"seen": bool`` in the objects. Without either all objects count as seen, and the summary says so.
     split : str
         Whose list of sequences to score, where there is one; ``sequences`` (names) goes before it.
-    workers : int
-        Processes; above 1 they are spawned, so a script needs its ``__main__`` guard.
 
     Returns
     -------
@@ -40,26 +35,22 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
     Raises
     ------
     RDSInputError
-        For missing, unreadable, wrongly sized or wrongly coded masks. RuntimeError if a worker process died.
+        For missing, unreadable, wrongly sized or wrongly coded masks.
     """
     clips, notes = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
-    rows = [
-        _object_row(clip, obj, track, protocol)
-        for clip, tracks in zip(clips, score_clips(clips, workers=workers))
-        for obj, track in tracks.items()
-    ]
+    rows = [_object_row(clip, obj, track, protocol) for clip in clips for obj, track in _score_clip(clip).items()]
     table = pd.DataFrame(rows)
     table.attrs["summary"] = {"protocol": protocol, **notes, **summarise(table, protocol)}
     return table
 
 
-def score_frames(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None, workers=1) -> pd.DataFrame:
+def score_frames(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None) -> pd.DataFrame:
     """Score every object on every scored frame: ``sequence, object, frame, J, F``; arguments as `score_masks`."""
     clips, _ = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
     parts = [
         pd.DataFrame({"sequence": clip.sequence, "object": obj, "frame": frames, "J": scores[:, 0], "F": scores[:, 1]})
-        for clip, tracks in zip(clips, score_clips(clips, workers=workers))
-        for obj, (frames, scores) in tracks.items()
+        for clip in clips
+        for obj, (frames, scores) in _score_clip(clip).items()
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -125,36 +116,8 @@ def boundary_radius(shape) -> int:
     return int(np.ceil(CONTOUR_TOLERANCE * np.linalg.norm(shape)))
 
 
-def score_clips(clips: list[Clip], *, workers=1) -> list[dict]:
-    """Score clips in order: per clip ``{object: (frame stems, float array (frames, 2) of J and F)}``.
-
-    Clip ``i`` goes to one-process pool ``i % workers``, so the first broken result names the clip that killed it.
-    """
-    if not isinstance(workers, int) or workers < 1:
-        raise RDSInputError(f"workers={workers!r} must be a whole number of at least 1")
-    workers = min(workers, len(clips))
-    if workers == 1:
-        return [_score_clip(clip) for clip in clips]
-    pools = [ProcessPoolExecutor(1, mp_context=get_context("spawn")) for _ in range(workers)]
-    try:
-        pending = [pools[i % workers].submit(_score_clip, clip) for i, clip in enumerate(clips)]
-        return [_result(future, clip) for future, clip in zip(pending, clips)]
-    finally:
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)
-
-
-def _result(future, clip):
-    try:
-        return future.result()
-    except BrokenProcessPool as cause:
-        raise RuntimeError(
-            f"the worker process scoring sequence {clip.sequence!r} died (killed, or out of memory?); nothing was "
-            "scored: run again with workers=1, or with a __main__ guard if this is a script"
-        ) from cause
-
-
-def _score_clip(clip):
+def _score_clip(clip: Clip) -> dict:
+    """Per object: frame stems, and a float array (frames, 2) of J and F."""
     tracks = {obj: [] for obj in clip.objects}
     for name, objects in clip.frames.items():
         gt, pred = read_pair(clip, name)

@@ -1,95 +1,104 @@
-"""Low-rank adapters on selected blocks of an image encoder; I-LoRA is these on the blocks that importance chose."""
+"""Low-rank adapters on selected blocks of a backbone; I-LoRA is these on the blocks that importance chose."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
+from rds_lib.model.backbone import HieraBackbone, backbone_of
 
-TARGETS = ("attn.qkv", "attn.proj", "mlp.layers.0", "mlp.layers.1")
+PREFIX = "image_encoder.trunk.blocks"  # of layer names in files, as SAM2 has it; the same for every backbone
+TARGETS = HieraBackbone.lora_targets  # kept until pipeline.placement asks the backbone
 
 
-def add_lora(model, blocks, *, rank: int, alpha: float | None = None, dropout: float = 0.0):
-    """Put low-rank adapters on the linear layers of selected blocks of the image encoder, in place.
+def add_lora(model, blocks: Sequence[int], *, rank: int, alpha: float | None = None, dropout: float = 0.0):
+    """Put low-rank adapters on the linear layers of selected blocks, in place.
 
-    The adapters start as the identity (``B = 0``). The encoder's own weights are frozen; only adapters ask for a
-    gradient there. ``A`` is drawn from torch's global generator.
+    The adapters start as the identity (``B = 0``); ``A`` is drawn from torch's global generator. All blocks are frozen:
+    only adapters ask for a gradient there.
 
     Parameters
     ----------
-    model : SAM2Base
+    model : SAM2Base or ClipTracker
+        Also returned.
     blocks : sequence of int
         The paper adapts 24 of 48 (supplement B.2); see ``importance.rank_blocks``.
-    rank : int
     alpha : float, optional
         The update is scaled by ``alpha / rank``; ``rank`` by default.
     dropout : float
         On the adapter's input, in training.
-
-    Returns
-    -------
-    SAM2Base
-        ``model``.
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only training needs it
 
-    trunk = model.image_encoder.trunk
+    backbone = backbone_of(model)
     blocks = sorted({int(i) for i in blocks})
-    if not blocks or blocks[0] < 0 or blocks[-1] >= len(trunk.blocks):
-        raise RDSInputError(f"blocks to adapt are {blocks}; give block numbers from 0 to {len(trunk.blocks) - 1}")
+    if not blocks or blocks[0] < 0 or blocks[-1] >= backbone.depth:
+        raise RDSInputError(f"blocks to adapt are {blocks}; give block numbers from 0 to {backbone.depth - 1}")
     if rank != int(rank) or rank < 1:
         raise RDSInputError(f"rank is {rank!r}; give a whole number of at least 1")
-    if _adapters(model):
+    if adapters_of(model):
         raise RDSInputError("the model already carries adapters; merge them first")
-    names = [f"blocks.{i}.{target}" for i in blocks for target in TARGETS]
+    names = [f"{i}.{target}" for i in blocks for target in backbone.lora_targets]
     config = LoraConfig(r=int(rank), lora_alpha=alpha or rank, lora_dropout=dropout, target_modules=names, bias="none")
-    trunk.requires_grad_(False)
-    inject_adapter_in_model(config, trunk)
+    backbone.blocks.requires_grad_(False)
+    inject_adapter_in_model(config, backbone.blocks)
     return model
 
 
 def merge_lora(model):
-    """Fold the adapters into the weights and restore plain layers: the state dict has SAM2's keys again."""
-    for name, layer in _adapters(model).items():
+    """Fold the adapters into the weights and restore plain layers: the state dict has the model's own keys again."""
+    blocks = backbone_of(model).blocks
+    for name, layer in adapters_of(model).items():
         layer.merge()
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    trunk = model.image_encoder.trunk
-    if hasattr(trunk, "peft_config"):
-        del trunk.peft_config
+        setattr(blocks.get_submodule(parent), child, layer.get_base_layer())
+    if hasattr(blocks, "peft_config"):
+        del blocks.peft_config
     return model
+
+
+def adapters_of(model) -> dict[str, nn.Module]:
+    """Return the adapted layers by their name inside ``backbone.blocks``, such as "3.attn.qkv"."""
+    return {name: layer for name, layer in backbone_of(model).blocks.named_modules() if hasattr(layer, "lora_A")}
 
 
 def lora_state_dict(model) -> dict[str, Tensor]:
-    """Weights of the adapters, named ``<layer in the model>.lora_A`` and ``.lora_B``."""
+    """Return the adapters' weights, named ``image_encoder.trunk.blocks.<layer>.lora_A`` and ``.lora_B``."""
     state = {}
-    for name, layer in _adapters(model).items():
-        state[f"{name}.lora_A"] = layer.lora_A["default"].weight
-        state[f"{name}.lora_B"] = layer.lora_B["default"].weight
+    for name, layer in adapters_of(model).items():
+        state[f"{PREFIX}.{name}.lora_A"] = layer.lora_A["default"].weight
+        state[f"{PREFIX}.{name}.lora_B"] = layer.lora_B["default"].weight
     return state
 
 
+@torch.no_grad()
 def load_lora(model, state: dict[str, Tensor]):
-    """Copy weights from :func:`lora_state_dict` into the adapters of ``model``."""
+    """Copy weights from `lora_state_dict` into the adapters of ``model``."""
     own = lora_state_dict(model)
-    _check_state(state, {name: tensor.shape for name, tensor in own.items()}, "adapter weights")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
+    check_tensors(state, {name: tensor.shape for name, tensor in own.items()}, "adapter weights")
+    for name, tensor in own.items():
+        tensor.copy_(state[name])
     return model
 
 
-def _adapters(model) -> dict[str, nn.Module]:
-    return {name: layer for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
-
-
-def _check_state(state, shapes, source):
-    """Raise if ``state`` has other names or shapes (None: any size) than ``shapes``, or a value that is not finite."""
-    missing, extra = sorted(shapes.keys() - state.keys()), sorted(state.keys() - shapes.keys())
-    both = sorted(shapes.keys() & state.keys())
-    wrong = [n for n in both if len(shapes[n]) != state[n].ndim or any(
-        want not in (None, have) for want, have in zip(shapes[n], state[n].shape))]
-    broken = [n for n in both if not state[n].isfinite().all()]
-    faults = {"missing": missing, "unexpected": extra, "other shape": wrong, "NaN or infinite": broken}
-    listed = "; ".join(f"{what}: {', '.join(names[:5])} ({len(names)})" for what, names in faults.items() if names)
-    if listed:
-        raise RDSInputError(f"{source} does not fit: {listed}; use weights saved for the same model")
+@torch.no_grad()
+def fold_lora(model, state: dict[str, Tensor], blocks: Sequence[int], *, rank: int, alpha: float):
+    """Add adapters that were saved from ``blocks`` to the weights of a model that carries none, in place."""
+    backbone, shapes = backbone_of(model), {}
+    if blocks and max(blocks) >= backbone.depth:
+        raise RDSInputError(
+            f"adapter weights are for block {max(blocks)}; the model has blocks 0 to {backbone.depth - 1}"
+        )
+    layers = {
+        f"{i}.{target}": backbone.blocks[i].get_submodule(target) for i in blocks for target in backbone.lora_targets
+    }
+    for name, layer in layers.items():
+        shapes[f"{PREFIX}.{name}.lora_A"] = (rank, layer.in_features)
+        shapes[f"{PREFIX}.{name}.lora_B"] = (layer.out_features, rank)
+    check_tensors(state, shapes, "adapter weights")
+    for name, layer in layers.items():
+        update = state[f"{PREFIX}.{name}.lora_B"] @ state[f"{PREFIX}.{name}.lora_A"]
+        layer.weight.add_((update * (alpha / rank)).to(layer.weight))
+    return model

@@ -1,18 +1,51 @@
-"""Differentiable SAM2 tracking over a short clip, one object a clip, with the features of each frame made on demand.
+"""Differentiable tracking over short clips, one object per clip, with each frame encoded when its turn comes.
 
-Stock ``SAM2Train`` encodes all frames before it tracks, which cannot train a router that looks at the previous mask.
-Here ``encode(t, previous)`` is asked for a frame's features when its turn comes.
+Stock ``SAM2Train`` encodes all frames before it tracks, so it cannot train a router that reads the previous mask.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from rds_lib.model.backbone import Backbone, backbone_of
+from rds_lib.model.losses import clip_iou, sam2_loss
+
+
+class ClipTracker(Protocol):
+    """Tracks one object per clip with a gradient: what training and importance need of a model beside its backbone."""
+
+    backbone: Backbone
+
+    def track(self, targets: Tensor, encode: Callable) -> Sequence:
+        """Track B clips of T frames, prompted on frame 0 with ``targets`` (B, T, S, S), 0/1 float.
+
+        ``encode(t, previous)`` gives frame t's features, as ``backbone.run`` does; ``previous`` is the output of frame
+        t-1, None on frame 0. An output has ``mask_logits`` (B, 1, S, S), and ``low_res_logits`` for the router.
+        """
+
+    def loss(self, outputs: Sequence, targets: Tensor) -> tuple[Tensor, float]:
+        """Return the training loss and the IoU, both means over the frames after the first."""
+
+
+class SAM2Clips:
+    """A SAM2 model as a `ClipTracker`."""
+
+    def __init__(self, model):
+        self.model, self.backbone = model, backbone_of(model)
+
+    def track(self, targets, encode):
+        return track_clip(self.model, targets.shape[1], Prompt(masks=targets[:, :1]), encode)
+
+    def loss(self, outputs, targets):
+        losses = [sam2_loss(outputs[t], targets[:, t]) for t in range(1, targets.shape[1])]
+        return sum(losses) / len(losses), clip_iou(outputs, targets)
+
 
 class FrameOutput(NamedTuple):
-    """What SAM2's heads say of one frame; B clips with one object each."""
+    """SAM2's heads on one frame of B clips with one object each."""
 
     multimask_logits: Tensor  # (B, M, S, S) at the model's input size
     ious: Tensor  # (B, M), predicted
@@ -23,29 +56,25 @@ class FrameOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """The first frame's prompt of B objects: either masks (B, 1, S, S) float, or points (B, P, 2) px with labels (B, P)."""
+    """Prompts of B objects on frame 0: masks (B, 1, S, S) float, or points (B, P, 2) px with labels (B, P)."""
 
     masks: Tensor | None = None
     points: Tensor | None = None
     labels: Tensor | None = None
 
     def to(self, device) -> "Prompt":
+        """Move the tensors to a device."""
         return Prompt(*(None if x is None else x.to(device) for x in (self.masks, self.points, self.labels)))
 
-    def point_inputs(self):
+    def point_inputs(self) -> dict | None:
+        """The points as SAM2 takes them; None for a mask."""
         return None if self.points is None else {"point_coords": self.points, "point_labels": self.labels}
 
 
 def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[FrameOutput]:
     """Track one object per clip through ``n_frames`` frames, forward in time, prompted on frame 0.
 
-    Parameters
-    ----------
-    model : SAM2Base
-        In training mode gradients flow through the memories of all frames.
-    encode : callable ``(t, previous) -> backbone_out``
-        Features of frame t for the B clips, as ``SAM2Base.forward_image`` gives them; ``previous`` is the
-        ``FrameOutput`` of frame t-1, None on frame 0.
+    ``encode`` is that of `ClipTracker.track`. Gradients flow through the memories of all frames.
     """
     memory = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     outputs = []
@@ -54,33 +83,41 @@ def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[F
         _, feats, pos, sizes = model._prepare_backbone_features(backbone_out)
         first = t == 0
         current, sam, _, _ = model._track_step(
-            frame_idx=t, is_init_cond_frame=first, current_vision_feats=feats, current_vision_pos_embeds=pos,
-            feat_sizes=sizes, point_inputs=prompt.point_inputs() if first else None,
-            mask_inputs=prompt.masks if first else None, output_dict=memory, num_frames=n_frames,
-            track_in_reverse=False, prev_sam_mask_logits=None,
+            frame_idx=t,
+            is_init_cond_frame=first,
+            current_vision_feats=feats,
+            current_vision_pos_embeds=pos,
+            feat_sizes=sizes,
+            point_inputs=prompt.point_inputs() if first else None,
+            mask_inputs=prompt.masks if first else None,
+            output_dict=memory,
+            num_frames=n_frames,
+            track_in_reverse=False,
+            prev_sam_mask_logits=None,
         )
         _, multi, ious, low_res, high_res, current["obj_ptr"], score = sam
         if n_frames > t + 1:
-            model._encode_memory_in_output(feats, sizes, prompt.point_inputs() if first else None, True, high_res, score, current)
+            points = prompt.point_inputs() if first else None
+            model._encode_memory_in_output(feats, sizes, points, True, high_res, score, current)
         memory["cond_frame_outputs" if first else "non_cond_frame_outputs"][t] = current
         outputs.append(FrameOutput(multi, ious, score, high_res, low_res))
     return outputs
 
 
 def frame_by_frame(features: dict, batch: int) -> Callable:
-    """``encode`` of :func:`track_clip` where all frames of ``batch`` clips were encoded at once, first all clips' frame 0."""
+    """Make an ``encode`` for `track_clip` of the features of all frames of ``batch`` clips, ordered by frame."""
 
     def encode(t, previous):
-        return {key: [level[t * batch : (t + 1) * batch] for level in features[key]] for key in ("backbone_fpn", "vision_pos_enc")}
+        rows = slice(t * batch, (t + 1) * batch)
+        return {key: [level[rows] for level in features[key]] for key in ("backbone_fpn", "vision_pos_enc")}
 
     return encode
 
 
 def make_prompt(kind: str, targets: Tensor, generator: torch.Generator) -> Prompt:
-    """A prompt from ground truth ``targets`` (B, S, S) 0/1 float: ``mask``, ``box`` (10 % noise) or ``point``.
+    """Make a prompt from ground truth ``targets`` (B, S, S) 0/1 float; ``kind`` is "mask", "box" or "point".
 
-    Source of the kinds and their noise: SAM2's training recipe (box corners jittered by up to 10 % of the side,
-    one click drawn uniformly from the mask).
+    As in SAM2's training: box corners are jittered by up to 10 % of the side, a click is drawn uniformly from the mask.
     """
     if kind == "mask":
         return Prompt(masks=targets[:, None])

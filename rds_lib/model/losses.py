@@ -11,7 +11,7 @@ def sam2_loss(outputs, targets: Tensor) -> Tensor:
     """Mean loss of one frame over its objects.
 
     Source: facebookresearch/sam2 ``training/loss_fns.py`` (MultiStepMultiMasksAndIous), one step per frame. Focal and
-    dice act on the best of the candidate masks, the IoU term on all, and all three only where the object is present.
+    dice act on the best candidate mask, the IoU term on all candidates; where the object is absent, none counts.
 
     Parameters
     ----------
@@ -26,14 +26,17 @@ def sam2_loss(outputs, targets: Tensor) -> Tensor:
     focal, dice = _focal(logits, truth), _dice(logits, truth)  # (B, M)
     best = (WEIGHTS["mask"] * focal + WEIGHTS["dice"] * dice).detach().argmin(1, keepdim=True)
     mask_terms = WEIGHTS["mask"] * focal.gather(1, best) + WEIGHTS["dice"] * dice.gather(1, best)
-    iou_term = WEIGHTS["iou"] * (outputs.ious - _iou(logits, truth)).abs().mean(1)
+    iou_term = WEIGHTS["iou"] * (outputs.ious - mask_iou(logits, truth)).abs().mean(1)
     score_term = WEIGHTS["score"] * F.binary_cross_entropy_with_logits(outputs.score_logits[:, 0], present)
     return ((mask_terms[:, 0] + iou_term) * present).mean() + score_term
 
 
 def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
     """IoU of masks thresholded at logit 0, over the last two axes; 1 where both are empty."""
-    return _iou(logits, targets)
+    with torch.no_grad():
+        mask, truth = logits > 0, targets > 0.5
+        union = (mask | truth).sum((-2, -1)).float()
+        return torch.where(union > 0, (mask & truth).sum((-2, -1)) / union.clamp(min=1), 1.0)
 
 
 def clip_iou(outputs, targets: Tensor) -> float:
@@ -53,10 +56,3 @@ def _focal(logits, truth, *, alpha: float = 0.25, gamma: float = 2.0):
 def _dice(logits, truth):
     prob = logits.sigmoid()
     return 1 - (2 * (prob * truth).sum((-2, -1)) + 1) / (prob.sum((-2, -1)) + truth.sum((-2, -1)) + 1)
-
-
-def _iou(logits, truth):
-    with torch.no_grad():
-        mask, truth = logits > 0, truth > 0.5
-        union = (mask | truth).sum((-2, -1)).float()
-        return torch.where(union > 0, (mask & truth).sum((-2, -1)) / union.clamp(min=1), 1.0)

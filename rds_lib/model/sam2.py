@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
+from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2
 
@@ -28,8 +29,8 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
         ``"mini"``, ``"mini_half"`` (24 blocks instead of 48), or the name of a config inside the ``sam2`` package,
         such as ``configs/sam2.1/sam2.1_hiera_l.yaml``.
     ckpt_path : path, None or False
-        ``.pt`` in SAM2's official format (``{"model": state_dict}``) or ``.safetensors``. None: the shipped weights
-        for the mini models, random ones for any other config. False: random weights.
+        SAM2's official ``.pt`` (``{"model": state_dict}``) or ``.safetensors``. None: the shipped weights for the mini
+        models, random ones for any other config. False: random weights.
     cls : str
         Dotted name of the class to instantiate; its constructor takes SAM2's arguments.
     device : str or torch.device
@@ -58,10 +59,8 @@ def load_config(config_file, overrides=()):
     try:
         config = compose(config_name=str(config_file), overrides=list(overrides))
     except Exception as cause:
-        raise RDSInputError(
-            f"model config {config_file!r} could not be composed; use 'mini' or the name of a config in the sam2 "
-            "package (not a file path), such as 'configs/sam2.1/sam2.1_hiera_l.yaml'"
-        ) from cause
+        hint = "use 'mini' or a config's name in the sam2 package (no file path): 'configs/sam2.1/sam2.1_hiera_l.yaml'"
+        raise RDSInputError(f"model config {config_file!r} could not be composed; {hint}") from cause
     OmegaConf.resolve(config)
     return config
 
@@ -75,20 +74,11 @@ def _load_weights(model, path, config_file):
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)["model"]
     except Exception as cause:
-        raise RDSInputError(
-            f"checkpoint {path} could not be read as weights ({type(cause).__name__}); "
-            "expected SAM2's {'model': state_dict} in a .pt file, or a .safetensors file: fetch it again"
-        ) from cause
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if missing or extra or shapes or broken:
-        raise RDSInputError(
-            f"checkpoint {path} does not fit config {config_file!r}: missing {missing[:3]} ({len(missing)}), "
-            f"unexpected {extra[:3]} ({len(extra)}), other shape {sorted(shapes)[:3]} ({len(shapes)}), "
-            f"NaN or infinite {broken[:3]} ({len(broken)}); choose the config that the checkpoint was made with"
-        )
+        expected = "SAM2's {'model': state_dict} in a .pt file, or a .safetensors file"
+        fault = f"checkpoint {path} could not be read as weights ({type(cause).__name__})"
+        raise RDSInputError(f"{fault}; expected {expected}: fetch it again") from cause
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    check_tensors(state, wanted, f"checkpoint {path} for config {config_file!r}")
     model.load_state_dict(state)
 
 

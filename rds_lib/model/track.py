@@ -22,14 +22,14 @@ class Tracked:
     seconds: float  # wall time of prompts and propagation, frames already loaded
 
 
-def track_sequence(predictor, sequence: Sequence, *, prompt: str = "mask", frames: int | None = None, progress: bool = False) -> Tracked:
-    """Track every object from its own first annotation to the last frame, or through the first ``frames`` of the video.
+def track_sequence(
+    predictor, sequence: Sequence, *, prompt: str = "mask", frames: int | None = None, progress: bool = False
+) -> Tracked:
+    """Track each object from its first annotation to the last frame, or through the first ``frames`` of the video.
 
-    ``prompt`` is "mask", "box" or "point".
-
-    Objects that appear later are added when they appear, as SAM2's VOS script does for such data sets; the frame on
-    which an object is prompted runs the full encoder. A pixel that several objects claim goes to the largest logit.
-    Works with stock SAM2 predictors too; the route table is then empty.
+    ``prompt`` is "mask", "box" or "point". Objects that appear later are prompted when they appear, as in SAM2's VOS
+    script; such a frame runs the full encoder. A pixel that several objects claim goes to the largest logit. Works with
+    stock SAM2 predictors too; the route table is then empty.
     """
     state = predictor.init_state(str(sequence.frame_paths[0].parent))
     length = min(len(sequence), frames or len(sequence))
@@ -61,15 +61,15 @@ def _add_prompt(predictor, state, frame_idx, obj_id, mask, kind):
 
 
 def box_of(mask: np.ndarray) -> list[int]:
-    """The tightest box around a bool mask (H, W): x0, y0, x1, y1 in px, the last two just outside."""
+    """The tightest box around a bool mask (H, W): x0, y0, x1, y1 in px, x1 and y1 just outside."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return [x, y, x + width, y + height]
 
 
 def click_of(mask: np.ndarray) -> list[int]:
-    """The pixel of a bool mask (H, W) that lies farthest from its outline, x, y: the click that a careful person makes.
+    """The pixel (x, y) of a bool mask (H, W) that is farthest from its outline.
 
-    Source: the first click of SAM's evaluation (Kirillov et al. 2023, section 7.1), the maximum of the distance transform.
+    Source: the first click of SAM's evaluation (Kirillov et al. 2023, section 7.1).
     """
     inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(inside.argmax(), mask.shape)
@@ -84,7 +84,7 @@ def separate(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
 
 
 def copy_first_mask(sequence: Sequence) -> Tracked:
-    """The floor that any tracker must beat: every object stays where its prompt was."""
+    """The floor for any tracker: every object stays where its prompt was."""
     masks = {}
     for t in range(min(sequence.prompt_frame.values()), len(sequence)):
         masks[t] = {i: sequence.prompt(i) for i, start in sequence.prompt_frame.items() if start <= t}

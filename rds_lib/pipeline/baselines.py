@@ -1,147 +1,179 @@
-"""Stages `baseline` and `baselines`: one method at all its levels, trained as RDS is, and what became of the encoder."""
+"""Stage `baselines`: every method at all its levels, and RDS with its adapters on other blocks than I-LoRA's."""
 
-import argparse
-import inspect
-import logging
-import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from rds_lib.core.artifacts import atomic_write, read_table, read_tensors, write_table
+from rds_lib.core.artifacts import copy_file, read_npz, read_table, write_table
+from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers, map_items
-from rds_lib.core.params import load_params
-from rds_lib.core.paths import CACHE, resolve_or_none, workdir as default_workdir
+from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.baseline_products import LABELS, activity, levels_of, load_into, watch_gates
-from rds_lib.evaluation.products import predictor_for
-from rds_lib.methods import dyt, files, gated_training as training, pbd
-from rds_lib.methods.gated_training import train_baseline
-from rds_lib.methods.slimsam_training import train_slimsam
-from rds_lib.model.macs import block_macs
-from rds_lib.pipeline.train import ROOMS, adapted_blocks, fingerprint
-from rds_lib.routing.algorithm1 import target_active
+from rds_lib.methods import METHODS, method_of
+from rds_lib.methods.activity import activity, watch_gates
+from rds_lib.methods.base import Setup, calibration_images
+from rds_lib.methods.gates import multiplied_gates
+from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.stages import require
+from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, train_blocks
+from rds_lib.pipeline.weights import moved_parameters, weights_file
+from rds_lib.routing.algorithm1 import threshold_route
+from rds_lib.routing.weights import load_rds
+from rds_lib.training.loop import Schedule
+from rds_lib.training.run import local_device
 
-_logger = logging.getLogger(__name__)
-SMALLEST_RATE = 0.02  # of tokens that DyT keeps, where it is to match a work that it cannot reach
 
+def run(params, workdir: Path, out: Path) -> None:
+    """Train all methods at all levels and all placements, in one pool of processes where the CPU has the cores.
 
-def run_baseline(params, workdir: Path, method: str, out: Path) -> None:
-    """Train one method at all levels of the profile; several side by side where the CPU has the cores.
-
-    There the methods' trainings share one pool, since three levels of one would leave a core of two idle at the end: the first
-    stage trains them all, and the next ones find theirs done. Writes ``<level>.safetensors``, ``log.csv`` (all steps of all levels), ``levels.csv`` and ``blocks.csv`` (see :func:`describe_level`).
+    Writes for each method ``<method>/<level>.safetensors``, ``log.csv`` (all steps of all levels), ``levels.csv`` and
+    ``blocks.csv`` (see `describe_level`); and ``placement/rds_<placement>.safetensors`` with ``placements.csv``.
     """
-    adapted_blocks(params, workdir)  # so that the processes find them and do not each measure them
-    levels, workers = levels_of(params, method), cpu_workers()
-    pool = [(name, level) for name in (LABELS if workers > 1 else [method]) for level in levels_of(params, name)]
-    done = dict(zip(pool, map_items(lambda row: train_level(params, workdir, *row), pool, workers=workers), strict=True))
-    trained = [done[method, level] for level in levels]
-    for level, path in zip(levels, trained, strict=True):
-        with atomic_write(out / f"{level:g}.safetensors") as temporary:
-            shutil.copyfile(path, temporary)
-    logs = [read_table(file).assign(level=level, part=file.parent.name if method == "slimsam" else "train")
-            for level, path in zip(levels, trained) for file in sorted(path.parent.rglob("log.csv"))]
-    write_table(out / "log.csv", pd.concat(logs, ignore_index=True))
-    described, blocks = zip(*map_items(lambda level: describe_level(params, workdir, method, level, out / f"{level:g}.safetensors"), levels,
-                                       workers=workers))
-    write_table(out / "levels.csv", pd.DataFrame(described))
-    write_table(out / "blocks.csv", pd.concat(blocks, ignore_index=True))
+    train, budget = require("train", params, workdir), params.baselines.placement_budget
+    placed = place(params, workdir, train)
+    rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
+    jobs = [partial(train_level, params, workdir, *row) for row in rows]
+    jobs += [partial(train_blocks, params, workdir, kind, (budget,), *placed[kind]) for kind in PLACEMENTS]
+    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines")
+    trained, placements = done[: len(rows)], dict(zip(PLACEMENTS, done[len(rows) :]))
+    jobs = [partial(describe_level, params, workdir, *row, path) for row, path in zip(rows, trained)]
+    described = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="what is left of the encoder")
+    for name in METHODS:
+        own = [i for i, row in enumerate(rows) if row[0] == name]
+        for i in own:
+            copy_file(trained[i], out / name / f"{rows[i][1]:g}.safetensors")
+        logs = [log.assign(level=rows[i][1], part=part) for i in own for part, log in _logs(trained[i])]
+        write_table(out / name / "log.csv", pd.concat(logs, ignore_index=True))
+        write_table(out / name / "levels.csv", pd.DataFrame([described[i][0] for i in own]))
+        write_table(out / name / "blocks.csv", pd.concat([described[i][1] for i in own], ignore_index=True))
+    _write_placements(params, workdir, train, out / "placement", placements)
 
 
-def train_level(params, workdir: Path, method: str, level: float) -> Path:
-    """Train one row, or find it trained already, and return its weights in ``.cache/train``; under ``torchrun`` every process takes part."""
-    own, section, blocks = params.baselines, params.train, adapted_blocks(params, workdir)
-    mark = fingerprint(params, own.model_dump(exclude={"levels", "ninths", "placement_budget"}), section.lora_rank, blocks, rooms=(*ROOMS, "methods"))
-    scratch = CACHE / "train" / f"{method}-{level:g}-{mark}"
+def train_level(params, workdir: Path, name: str, level: float) -> Path:
+    """Train one method at one level, or find it trained, and return its weights in ``.cache/train``.
+
+    Under ``torchrun`` every process takes part.
+    """
+    method, own, section = method_of(name), params.baselines, params.train
+    if level not in method.levels(own):
+        known = ", ".join(f"{known:g}" for known in method.levels(own))
+        raise RDSInputError(f"{method.label} has no level {level:g} in profile {params.profile}; choose one of {known}")
+    blocks = adapted_blocks(params, workdir)
+    settings = own.model_dump(exclude={"levels", "ninths", "placement_budget"})
+    mark = fingerprint(params, settings, section.lora_rank, blocks, rooms=(*ROOMS, "methods"))
+    scratch = CACHE / "train" / f"{name}-{level:g}-{mark}"
+    out = scratch / "weights.safetensors"
+    if out.is_file():
+        return out
     sequences, calibration = training_sequences(params, workdir)
-    common = {"sequences": sequences, "out": scratch / "weights.safetensors", "workdir": scratch, "seed": section.seed,
-              "steps": section.steps, "batch": section.batch, "frames": section.frames, "config_file": params.model.config,
-              "checkpoint": resolve_or_none(params.model.checkpoint)}
-    if common["out"].is_file():
-        return common["out"]
-    if method == "slimsam":
-        return train_slimsam(level, importance_steps=own.importance_steps, lr_align=own.lr_align, lr_encoder=own.lr_encoder,
-                             lr_head=own.lr_head, **common)
-    return train_baseline(method, level, calibration=calibration, blocks=blocks, lr_lora=section.lr_lora,
-                          lr_gate=own.lr_dispatcher if method == "dyt" else own.lr_policy, lora_rank=section.lora_rank, reading=own.reading, width=own.adapter_width,
-                          rate=matching_rate(params, level) if method == "dyt" and own.match_macs else None, **common)
-
-
-def matching_rate(params, level: float) -> float:
-    """Share of tokens at which DyT's encoder does the work that RDS is to do at a level; a warning where none does."""
-    model = predictor_for(params, routing="full")
-    plain = np.array(block_macs(model.image_encoder.trunk, model.image_size))
-    goal = plain.sum() * target_active(level, model.depth, model.always_on) / model.depth
-    dyt.add_dispatchers(model, width=params.baselines.adapter_width)
-    ends = [sum(block_macs(model.image_encoder.trunk, model.image_size, kept=[share] * model.depth)) for share in (0.0, 1.0)]
-    rate = (goal - ends[0]) / (ends[1] - ends[0])
-    if rate < SMALLEST_RATE:
-        _logger.warning("DyT cannot do as little as RDS %s: its attention and adapters alone are %.0f %% of the encoder, %.0f %% are asked for; "
-                        "%s of the tokens are kept", level, 100 * ends[0] / plain.sum(), 100 * goal / plain.sum(), SMALLEST_RATE)
-    return float(np.clip(rate, SMALLEST_RATE, 1.0))
+    schedule = Schedule(section.steps, section.batch, section.frames, section.seed)
+    base = {"config_file": params.model.config, "checkpoint": resolve_or_none(params.model.checkpoint)}
+    setup = Setup(schedule, sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
+    try:
+        return method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
+    except Exception as error:
+        kind = RDSInputError if isinstance(error, RDSInputError) else RuntimeError
+        raise kind(f"{method.label} at level {level:g}: {error}") from error
 
 
 @torch.inference_mode()
-def describe_level(params, workdir: Path, method: str, level: float, path: Path) -> tuple[dict, pd.DataFrame]:
-    """What became of the encoder at one level, measured on frames of the calibration split.
+def describe_level(params, workdir: Path, name: str, level: float, path: Path) -> tuple[dict, pd.DataFrame]:
+    """What is left of the encoder at one level, on frames of the calibration split.
 
-    ``active_blocks`` and ``kept_tokens`` (share of the tokens that go through the MLPs), means over frames; ``gmacs`` of the
-    blocks as realised; ``encoder_params``; ``trained_params``; ``disagreement``: the largest absolute difference of the feature
-    maps between gates that multiply, as in training, and blocks or tokens that are really left out. It is 0 by
-    construction for methods without gates, whose modules are gone. The table has a row per block that is left, under its
-    number in the whole model: ``ran``, the share of frames on which it ran, and ``kept``, the share of tokens that went through its MLP.
+    Returns
+    -------
+    facts : dict
+        Means over frames: ``active_blocks``, ``kept_tokens`` (share that goes through the MLPs), ``gmacs`` of the
+        blocks; also ``encoder_params``, ``trained_params``, and ``disagreement``, the largest absolute difference of
+        the features between gates that multiply, as in training, and gates that skip (0 without gates).
+    blocks : DataFrame
+        A row per block that is left, under its number in the whole model: ``ran``, the share of frames on which it
+        ran, and ``kept``, the share of the tokens that went through its MLP.
     """
-    whole = predictor_for(params, routing="full")
-    dropped = pbd.dropped_blocks(level, depth=whole.depth, always_on=whole.always_on, reading=params.baselines.reading) if method == "pbd" else ()
-    numbers = [i for i in range(whole.depth) if i not in dropped]
-    predictor = load_into(whole, method, path)
-    trunk, size = predictor.image_encoder.trunk, predictor.image_size
+    device, method = local_device(), method_of(name)
+    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
+    numbers = {block: i for i, block in enumerate(backbone_of(model).blocks)}
+    model = method.load(model, path)
+    left = [next(numbers[part] for part in block.modules() if part in numbers) for block in backbone_of(model).blocks]
     _, calibration = training_sequences(params, workdir)
-    ran, kept, macs, apart = [], [], [], 0.0
-    for image in training.calibration_images(calibration, size):
-        image = image.to(predictor.device)
-        with watch_gates(predictor) as seen:
-            skipped = predictor.forward_image(image)["backbone_fpn"]
-        ran_now, kept_now = activity(predictor, seen[0])
-        with files.multiplied_gates(predictor, seen[0]):
-            masked = predictor.forward_image(image)["backbone_fpn"]
+    ran, kept, gmacs, apart = [], [], [], 0.0
+    for image in calibration_images(calibration, model.image_size):
+        image = image.to(device)
+        with watch_gates(model) as seen:
+            skipped = model.forward_image(image)["backbone_fpn"]
+        with multiplied_gates(model, seen[0]):
+            masked = model.forward_image(image)["backbone_fpn"]
         apart = max([apart, *((a - b).abs().max().item() for a, b in zip(skipped, masked, strict=True))])
-        ran.append(ran_now)
-        kept.append(kept_now)
-        macs.append(float(ran_now @ np.array(block_macs(trunk, size, kept=kept_now))))
-    blocks = pd.DataFrame({"level": level, "block": numbers, "ran": np.mean(ran, axis=0), "kept": np.mean(kept, axis=0)})
-    facts = {"level": level, "active_blocks": round(float(np.sum(ran) / len(ran)), 2), "kept_tokens": round(float(np.mean(kept)), 4),
-            "gmacs": round(float(np.mean(macs)) / 1e9, 4), "encoder_params": sum(p.numel() for p in predictor.image_encoder.parameters()),
-            "trained_params": _trained(predictor, method, path), "disagreement": apart}
-    return facts, blocks.round(4)
+        for values, value in zip((ran, kept), activity(model, seen[0])):
+            values.append(value)
+        gmacs.append(backbone_of(model).gmacs(ran[-1], kept[-1]))
+    facts = {
+        "level": level,
+        "active_blocks": round(float(np.sum(ran) / len(ran)), 2),
+        "kept_tokens": round(float(np.mean(kept)), 4),
+        "gmacs": round(float(np.mean(gmacs)), 4),
+        "encoder_params": sum(p.numel() for p in model.image_encoder.parameters()),
+        "trained_params": method.trained_parameters(model, path),
+        "disagreement": apart,
+    }
+    blocks = {"level": level, "block": left, "ran": np.mean(ran, axis=0), "kept": np.mean(kept, axis=0)}
+    return facts, pd.DataFrame(blocks).round(4)
 
 
-def _trained(predictor, method, path):
-    """Parameters that the training moved: those in the file, and SlimSAM's fine-tuning moves the whole model."""
-    moved = predictor.parameters() if method == "slimsam" else read_tensors(path)[0].values()
-    return sum(tensor.numel() for tensor in moved)
+def place(params, workdir: Path, train: Path) -> dict[str, tuple[list[int], int]]:
+    """Blocks and rank of every placement."""
+    backbone = backbone_of(build_model(params.model.config, resolve_or_none(params.model.checkpoint)))
+    selected, section, budget = adapted_blocks(params, workdir), params.train, params.baselines.placement_budget
+    w = torch.from_numpy(read_npz(train / "calibration_w.npz")[f"{budget}/{budget}"])
+    ran = threshold_route(w, backbone.always_on, _calibration(train).loc[str(budget), "tau"]).mean(0).numpy()
+    stages, rng = [backbone.shape.stage_of(i) for i in range(backbone.depth)], np.random.default_rng(section.seed)
+    choose = partial(
+        place_adapters, selected=selected, always_on=backbone.always_on, stages=stages, activity=ran, rng=rng
+    )
+
+    def size(chosen):
+        layers = [backbone.blocks[i].get_submodule(name) for i in chosen for name in backbone.lora_targets]
+        return sum(layer.in_features + layer.out_features for layer in layers)
+
+    placed = {kind: choose(kind) for kind in PLACEMENTS}
+    ranks = {kind: equal_rank(section.lora_rank, size(selected), size(placed[kind]) or 1) for kind in PLACEMENTS}
+    return {kind: (blocks, ranks[kind] if blocks else 0) for kind, blocks in placed.items()}
 
 
-def main() -> None:
-    """Train one method at all levels of a profile, or with --level one row, alone or under ``torchrun`` on several GPUs."""
-    parser = argparse.ArgumentParser(prog="python -m rds_lib.pipeline.baselines", description=inspect.getdoc(main))
-    parser.add_argument("--profile", default=None, help="by default the one that params.yaml names")
-    parser.add_argument("--method", required=True, choices=list(LABELS))
-    parser.add_argument("--level", type=float, help="train this row alone; the stage then finds it done")
-    options = parser.parse_args()
-    params = load_params(options.profile)
-    folder = default_workdir(params.profile)
-    if options.level is None:
-        out = folder / "baselines" / options.method
-        run_baseline(params, folder, options.method, out)
-    elif options.level in levels_of(params, options.method):
-        train_level(params, folder, options.method, options.level)
-    else:
-        parser.error(f"--level {options.level:g}: choose one of {', '.join(f'{level:g}' for level in levels_of(params, options.method))}")
+def _logs(weights: Path):
+    """The logs of one training with the names of its parts; one that is not in parts is called train."""
+    for file in sorted(weights.parent.rglob("log.csv")):
+        yield "train" if file.parent == weights.parent else file.parent.name, read_table(file)
 
 
-if __name__ == "__main__":
-    main()
+def _write_placements(params, workdir, train, out, trained):
+    """``placements.csv``: a row per placement and one for I-LoRA itself.
+
+    ``blocks``, ``rank``, ``parameters`` of the adapters, ``trained_params`` with the router's, ``shared`` (blocks in
+    common with I-LoRA), and ``calibration_active``.
+    """
+    budget, (_, calibration) = params.baselines.placement_budget, training_sequences(params, workdir)
+    active = {"I-LoRA": _calibration(train).loc[str(budget), "calibration_active"]}
+    files = {"I-LoRA": weights_file(train, str(budget))}
+    for kind, weights in trained.items():
+        files[kind] = weights_file(out, kind)
+        copy_file(weights, files[kind])
+        (row,), _ = calibrate_run(params, files[kind], (budget,), calibration)
+        active[kind] = row["calibration_active"]
+    selected, rows = set(adapted_blocks(params, workdir)), []
+    for kind, path in files.items():
+        weights = load_rds(path)
+        row = {"placement": kind, "blocks": len(weights.blocks), "rank": weights.rank}
+        row |= {"parameters": sum(tensor.numel() for tensor in weights.lora.values())}
+        row |= {"trained_params": moved_parameters(path), "shared": len(selected & set(weights.blocks))}
+        rows.append(row | {"calibration_active": round(active[kind], 2), "which": " ".join(map(str, weights.blocks))})
+    write_table(out / "placements.csv", pd.DataFrame(rows))
+
+
+def _calibration(train: Path) -> pd.DataFrame:
+    return read_table(train / "calibration.csv").astype({"run": str}).set_index("run")

@@ -2,51 +2,50 @@
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from rds_lib.core.artifacts import read_table, require, write_json, write_table
+from rds_lib.core.artifacts import read_table, write_json, write_table
 from rds_lib.data.sources import validation_sources
-from rds_lib.evaluation.baseline_products import LABELS
-from rds_lib.evaluation.controls import box_scores, compare_arms, evaluate_sources, summarise
-from rds_lib.pipeline.baselines import run_baseline
-from rds_lib.pipeline.placement import run_placement
-from rds_lib.pipeline.train import run_training
+from rds_lib.evaluation.evaluate import evaluate_arms
+from rds_lib.evaluation.names import RDS
+from rds_lib.evaluation.recordings import SHAPE
+from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, score_table, stack
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.arms import arms, trained_parameters
+from rds_lib.pipeline.stages import require
 from rds_lib.routing.route_table import route_spread
 
 
-def run_evaluation(params, workdir: Path, out: Path) -> None:
+def run(params, workdir: Path, out: Path) -> None:
     """Score all arms on all data sets of the profile.
 
-    Writes ``table.csv`` (one row per method, level and data set), ``boxes.csv`` (the same for the masks' boxes),
-    ``objects.csv`` (every object's score),
-    ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and ``spread.csv`` (what RDS ran, per
-    frame and block) and ``metrics.json``.
+    Writes ``table.csv`` (a row per method, level and data set), ``boxes.csv`` (the same for the masks' boxes),
+    ``objects.csv`` (every object's score), ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and
+    ``spread.csv`` (what RDS ran, per frame and block), ``encoder.json`` (the layout of the encoder's blocks),
+    ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``.
     """
-    require("train", workdir, build=lambda path: run_training(params, workdir, path), stage="train")
-    require("placement", workdir, build=lambda path: run_placement(params, workdir, path), stage="placement")
-    for method in LABELS:
-        require(f"baselines/{method}", workdir, build=lambda path: run_baseline(params, workdir, method, path), stage="baseline")
-    ranking = read_table(workdir / "importance" / "importance.csv")
-    arms = evaluate_sources(params, validation_sources(params, workdir), workdir, ranking=ranking, keep=out / "predictions")
-    generator = np.random.default_rng(params.evaluation.seed)
-    table = summarise(arms, generator=generator, n=params.evaluation.bootstrap)
+    for stage in ("train", "baselines"):
+        require(stage, params, workdir)
+    section, ranking = params.evaluation, read_table(require("importance/importance.csv", params, workdir))
+    trained = trained_parameters(params, workdir)
+    results = evaluate_arms(
+        arms(params, workdir),
+        validation_sources(params, workdir),
+        keep=out / "predictions",
+        ranking=ranking,
+        seed=section.seed,
+        plans=section.fixed_routes,
+    )
+    objects = objects_table(results)
+    table = score_table(results, seed=section.seed, n=section.bootstrap, trained=trained)
     write_table(out / "table.csv", table)
-    write_table(out / "boxes.csv", box_scores(arms))
-    write_table(out / "comparisons.csv", compare_arms(arms, generator=generator, n=params.evaluation.bootstrap))
-    write_table(out / "objects.csv", _stack(arms, lambda scores: scores.objects).round(5))
-    routed = {name: {key: s for key, s in group.items() if key[0] == "RDS"} for name, group in arms.items()}
-    write_table(out / "routes.csv", _stack(routed, lambda scores: scores.routes).round(4))
-    write_table(out / "spread.csv", _stack(routed, lambda scores: route_spread(scores.routes)).round(5))
+    write_table(out / "boxes.csv", box_scores(results))
+    write_table(out / "comparisons.csv", compare_arms(objects, seed=section.seed, n=section.bootstrap))
+    write_table(out / "objects.csv", objects)
+    routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}
+    write_table(out / "routes.csv", stack(routed, lambda scores: scores.routes).round(4))
+    write_table(out / "spread.csv", stack(routed, lambda scores: route_spread(scores.routes)).round(5))
+    write_json(out / SHAPE, backbone_of(build_model(params.model.config, False)).shape.as_dict())
     metrics = {}
     for row in table.itertuples():
         metrics.setdefault(row.dataset, {}).setdefault(row.method, {})[str(row.level)] = round(row.value, 2)
     write_json(out / "metrics.json", metrics, schema=None)
-
-
-def _stack(arms, pick) -> pd.DataFrame:
-    parts = [
-        pick(scores).assign(dataset=dataset, method=method, level=level)
-        for dataset, group in arms.items() for (method, level), scores in group.items()
-    ]
-    return pd.concat(parts, ignore_index=True)

@@ -8,24 +8,33 @@ from rds_lib.core.artifacts import write_json, write_table
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.sources import training_sequences
-from rds_lib.model.encoder import always_on_blocks
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.importance import measure_importance, rank_blocks
 
 
-def run_importance(params, workdir: Path, out: Path) -> None:
+def run(params, workdir: Path, out: Path) -> None:
     """Measure both importances on training clips and choose the blocks that I-LoRA adapts.
 
-    Writes ``importance.csv`` (one row per block) and ``blocks.json`` (the selection and the full model's J&F).
+    Writes ``importance.csv`` (a row per block) and ``blocks.json`` (the choice, and the full model's J&F).
     """
     section = params.importance
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
     train, _ = training_sequences(params, workdir)
-    batches = SequenceBatches(train, seed=section.seed, batch=section.clips, frames=section.frames,
-                              size=model.image_size, first_step=0, steps=1)
-    table = measure_importance(model, [batches[0]])
-    always_on = always_on_blocks(model.image_encoder.trunk)
+    batches = SequenceBatches(
+        train,
+        seed=section.seed,
+        batch=section.clips,
+        frames=section.frames,
+        size=model.image_size,
+        first_step=0,
+        steps=1,
+    )
+    table = measure_importance(SAM2Clips(model), [batches[0]])
+    always_on = backbone_of(model).always_on
     blocks = rank_blocks(table["global_score"], table["local_score"], always_on, section.k_sel)
+    full = round(table.attrs["jf_full"], 3)
     write_table(out / "importance.csv", table.assign(selected=table["block"].isin(blocks)).round(6))
-    write_json(out / "blocks.json", {"blocks": blocks, "always_on": list(always_on), "jf_full": round(table.attrs["jf_full"], 3)})
+    write_json(out / "blocks.json", {"blocks": blocks, "always_on": list(always_on), "jf_full": full})

@@ -1,11 +1,14 @@
 """The stages of the pipeline by name, and the one way to ask for a product of another stage.
 
-No stage module imports another: `require` finds the builder here, and imports it only when a product is missing.
+A stage has one name: in ``dvc.yaml``, for its folder below ``runs/<profile>``, its section of parameters and its module
+in this package. No stage module imports another: `require` finds the builder here, and imports it only when a product
+is missing.
 """
 
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rds_lib.core import artifacts
 from rds_lib.core.errors import RDSInputError
@@ -13,18 +16,20 @@ from rds_lib.core.errors import RDSInputError
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of dvc.yaml: who builds its folder below ``runs/<profile>``, and which notebook tells it."""
+    """One stage of ``dvc.yaml``."""
 
-    run: str  # module:function, called with (params, workdir, out)
-    notebook: str = ""
+    run: str = ""  # module:function that makes the products; "" where the notebook's cells do
+    notebook: str = ""  # that runs the stage and tells of it
 
-    def build(self, params, workdir: Path, out: Path) -> None:
-        """Build the stage's products into the folder ``out``."""
+    def build(self, params, workdir: Path, out: Path) -> Any:
+        """Make the stage's products in the folder ``out``; returns what its function does."""
         module, _, function = self.run.partition(":")
-        getattr(import_module(module), function)(params, workdir, out)
+        return getattr(import_module(module), function)(params, workdir, out)
 
 
 STAGES = {
+    "pretrain": Stage("rds_lib.pipeline.pretrain:run", "00_pretrain"),
+    "data": Stage(notebook="01_data"),
     "importance": Stage("rds_lib.pipeline.importance:run", "02_importance"),
     "train": Stage("rds_lib.pipeline.train:run", "03_rds_training"),
     "baselines": Stage("rds_lib.pipeline.baselines:run", "04_baselines"),
@@ -32,25 +37,32 @@ STAGES = {
     "benchmark": Stage("rds_lib.pipeline.benchmark:run"),
     "report": Stage("rds_lib.pipeline.report:run"),
     "figures": Stage("rds_lib.pipeline.figures:run", "06_figures"),
+    "check": Stage("rds_lib.pipeline.check:run"),
+}
+NOTEBOOKS = {  # section of parameters by notebook; two notebooks belong to no stage
+    **{stage.notebook: name for name, stage in STAGES.items() if stage.notebook},
+    "07_inspect_routing": "inspect",
+    "your_video": "your_video",
 }
 
 
 def require(product: str, params, workdir: Path) -> Path:
-    """Return the path of a stage's product; a smoke run builds it first if it is missing, so that every notebook opens alone.
+    """Return the path of a stage's product; a smoke run builds it if it is missing, so that every notebook opens alone.
 
     Parameters
     ----------
     product : str
-        A stage, or a file or folder in its products: ``"train"``, ``"baselines/pbd"``, ``"importance/importance.csv"``.
+        A stage, or a file or folder among its products: ``"train"``, ``"baselines/pbd"``,
+        ``"importance/importance.csv"``.
 
     Raises
     ------
     RDSInputError
-        If there is no such stage, or the product is missing and this is no smoke run.
+        If there is no such stage, or the product is missing and cannot be built here.
     """
     name, _, inner = product.partition("/")
     if name not in STAGES:
         raise RDSInputError(f"stage {name!r} is unknown; the pipeline has: {', '.join(STAGES)}")
-    build = (lambda out: STAGES[name].build(params, workdir, out)) if params.is_smoke else None
+    build = (lambda out: STAGES[name].build(params, workdir, out)) if params.is_smoke and STAGES[name].run else None
     folder = artifacts.require(name, workdir, build, stage=name)
     return artifacts.require(f"{name}/{inner}", workdir, stage=name) if inner else folder

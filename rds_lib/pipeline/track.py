@@ -17,7 +17,8 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.images import image_size, list_frames, present_labels, read_mask, save_palette_png, write_palette_png
 from rds_lib.data.video import extract_frames
-from rds_lib.evaluation.recordings import Recording, make_run, shape_of
+from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.track import separate
 from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.paint import write_overlay_video
@@ -36,8 +37,10 @@ class Summary:
     seconds: float  # prompts and propagation
 
     def __str__(self) -> str:
-        return (f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
-                f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s")
+        return (
+            f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
+            f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s"
+        )
 
 
 def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click=()) -> dict[int, dict]:
@@ -60,8 +63,10 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
         If not exactly one of the three is given, or the mask is empty.
     """
     if [bool(mask), len(box) > 0, len(click) > 0].count(True) != 1:
-        raise RDSInputError("say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y "
-                            "(mask, box or click in Python)")
+        raise RDSInputError(
+            "say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y "
+            "(mask, box or click in Python)"
+        )
     if len(box):
         return {n: {"box": list(one)} for n, one in enumerate(_rows(box), start=1)}
     if len(click):
@@ -88,8 +93,16 @@ def open_frames(video: str | Path) -> Iterator[list[Path]]:
 
 
 def track_video(
-    predictor, video: str | Path, prompts: Mapping[int, Mapping], out: str | Path, *, start_frame: int = 0,
-    overlay_video: bool = True, fps: float = 24.0, overwrite: bool = False, progress: bool = False,
+    predictor,
+    video: str | Path,
+    prompts: Mapping[int, Mapping],
+    out: str | Path,
+    *,
+    start_frame: int = 0,
+    overlay_video: bool = True,
+    fps: float = 24.0,
+    overwrite: bool = False,
+    progress: bool = False,
 ) -> Summary:
     """Track objects from one frame to the end and write the result as a folder.
 
@@ -159,7 +172,9 @@ def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_fra
     run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
     run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
     run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    return Recording(Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), shape_of(predictor), (run,))
+    return Recording(
+        Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,)
+    )
 
 
 def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:

@@ -31,14 +31,16 @@ class PretrainBatches(Dataset):
         self.generated = GeneratedBatches(split="train", bsds_root=bsds_root, **options)
         self.real = None
         if davis_root:
-            self.real = SequenceBatches(read_dataset(Path(davis_root), layout="davis2017", split="train"), vary=True, **options)
+            videos = read_dataset(Path(davis_root), layout="davis2017", split="train")
+            self.real = SequenceBatches(videos, vary=True, **options)
 
     def __len__(self):
         return len(self.generated)
 
     def __getitem__(self, item: int):
-        return (self.real if self._is_real(item) else self.generated)[item]
+        return (self.real if self.is_real(item) else self.generated)[item]
 
-    def _is_real(self, item):
+    def is_real(self, item: int) -> bool:
+        """Whether an item shows a real video."""
         step = self.generated.first_step + item
         return self.real is not None and np.random.default_rng([self.generated.seed, step]).random() < REAL_SHARE

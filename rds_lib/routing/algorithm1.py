@@ -12,7 +12,7 @@ from rds_lib.core.errors import RDSInputError
 def target_active(budget: float, depth: int, always_on) -> float:
     """Expected active blocks of Algorithm 1 under uniform probabilities: |K| + (L - |K|) * budget.
 
-    Paper does not say what the budget's block count is; we take the count that its own rule gives.
+    Paper does not say which count a budget stands for; we take the one that its own rule gives.
     """
     check_budget(budget)
     n_fixed = len(set(check_always_on(always_on, depth)))
@@ -22,7 +22,7 @@ def target_active(budget: float, depth: int, always_on) -> float:
 def normalize_to_budget(p: Tensor, budget: float | Tensor, *, check: bool = True) -> Tensor:
     """Scale block probabilities so that their sum meets the budget.
 
-    Line 6 of Algorithm 1: ``w = min(budget * L * p / sum(p), 1)``. What the clip cuts off is not handed to other blocks.
+    Line 6 of Algorithm 1: ``w = min(budget * L * p / sum(p), 1)``. What the clip cuts off does not go to other blocks.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def normalize_to_budget(p: Tensor, budget: float | Tensor, *, check: bool = True
     budget : float or Tensor of shape (...)
         Target share of active blocks, in (0, 1]; a tensor has one value per row of ``p``.
     check : bool
-        False skips the look at the values of tensors, which on a GPU would wait for the device.
+        False trusts the values of tensors; to look at them, a host waits for its GPU.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def normalize_to_budget(p: Tensor, budget: float | Tensor, *, check: bool = True
         check_budget(budget)
     else:
         if check and not ((budget > 0) & (budget <= 1)).all():
-            raise RDSInputError(f"budget is {budget.tolist()}; give numbers in (0, 1], the target share of active blocks")
+            raise RDSInputError(f"budget is {budget.tolist()}; give numbers in (0, 1], the share of active blocks")
         budget = budget[..., None].to(p.dtype)
     total = p.sum(-1, keepdim=True)
     if check and not (total > 0).all():
@@ -62,16 +62,11 @@ def threshold_route(w: Tensor, always_on, tau: float = 0.5) -> Tensor:
     Parameters
     ----------
     w : Tensor, shape (..., L)
-        Keep probabilities in [0, 1].
+        Keep probabilities in [0, 1]. The route has their shape and dtype.
     always_on : sequence of int
         Blocks that always run (the paper's K).
     tau : float
-        Threshold, at least 0. The paper's default 0.5 turns nearly uniform ``w`` all on or all off: calibrate it.
-
-    Returns
-    -------
-    Tensor, shape (..., L)
-        0 or 1, in the dtype of ``w``.
+        Threshold, at least 0. The paper's 0.5 turns nearly uniform ``w`` all on or all off: calibrate it.
     """
     w = _as_probabilities(w, "w")
     check_tau(tau)
@@ -82,15 +77,7 @@ def sample_route(w: Tensor, always_on, generator: torch.Generator | None = None)
     """Bernoulli route with a straight-through gradient, lines 10-12 of Algorithm 1.
 
     Forward: ``r ~ Bernoulli(w)``, exactly 0 or 1, and 1 on ``always_on``. Backward: ``d r / d w`` is 1 off
-    ``always_on`` and 0 on it.
-
-    Parameters
-    ----------
-    w : Tensor, shape (..., L)
-        Keep probabilities in [0, 1].
-    always_on : sequence of int
-    generator : torch.Generator, optional
-        On the device of ``w``.
+    ``always_on`` and 0 on it. A ``generator`` has to be on the device of ``w``.
     """
     w = _as_probabilities(w, "w")
     drawn = torch.bernoulli(w.detach(), generator=generator)
@@ -98,18 +85,14 @@ def sample_route(w: Tensor, always_on, generator: torch.Generator | None = None)
 
 
 def top_n_route(w: Tensor, always_on, n_active: int) -> Tensor:
-    """Route with exactly ``n_active`` blocks: ``always_on`` and the largest of the others; ties go to the shallower block.
-
-    Raises
-    ------
-    RDSInputError
-        If ``n_active`` is below the size of ``always_on`` or above the depth.
-    """
+    """Route with exactly ``n_active`` blocks: ``always_on`` and the largest others; of equals the shallower wins."""
     w = _as_probabilities(w, "w")
     depth = w.shape[-1]
-    n_fixed = len(set(check_always_on(always_on, depth)))
-    if not isinstance(n_active, Integral) or not n_fixed <= n_active <= depth:
-        raise RDSInputError(f"n_active is {n_active!r}; give a whole number from {n_fixed} (always on) to {depth} (depth)")
+    fixed = len(set(check_always_on(always_on, depth)))
+    if not isinstance(n_active, Integral) or not fixed <= n_active <= depth:
+        raise RDSInputError(
+            f"n_active is {n_active!r}; give a whole number from {fixed} (always on) to {depth} (depth)"
+        )
     score = _force_on(w.detach(), always_on, value=2.0)
     best = score.argsort(dim=-1, descending=True, stable=True)[..., :n_active]
     return torch.zeros_like(score).scatter_(-1, best, 1.0)
@@ -118,7 +101,7 @@ def top_n_route(w: Tensor, always_on, n_active: int) -> Tensor:
 def calibrate_threshold(w_val: Tensor, always_on, target_active: float) -> float:
     """Threshold whose mean number of active blocks over the validation frames is closest to the target.
 
-    Exact: it tries every count that a threshold can give. Of two equally close thresholds the one with fewer blocks wins.
+    Exact: tries every count that a threshold can give. Of two equally close thresholds the one with fewer blocks wins.
 
     Parameters
     ----------
@@ -131,7 +114,7 @@ def calibrate_threshold(w_val: Tensor, always_on, target_active: float) -> float
     Returns
     -------
     float
-        ``tau`` for :func:`threshold_route`; midway between two neighbouring values of ``w_val``.
+        ``tau`` for `threshold_route`; midway between two neighbouring values of ``w_val``.
     """
     w_val = _as_probabilities(w_val, "w_val")
     depth = w_val.shape[-1]

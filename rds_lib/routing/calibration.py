@@ -13,13 +13,13 @@ from rds_lib.routing.route_table import keep_prob_matrix
 
 
 def calibrate(
-    predictor, sequences, *, target_active: float, frames: int | None = None, passes: int = 2, workers: int = 1,
+    predictor, sequences, *, target_active: float, frames: int | None = None, passes: int = 2, workers: int = 1
 ) -> tuple[float, np.ndarray]:
-    """Threshold whose mean active count over the calibration split is closest to ``target_active``.
+    """Threshold whose mean active count over the calibration videos is closest to ``target_active``.
 
-    The routes change the masks and the masks change the routes, so the split is tracked again under the new
-    threshold, ``passes`` times in all; the first pass keeps the ``target_active`` most probable blocks of each frame.
-    Routes differ between videos more than within one: many videos and the first ``frames`` of each serve best.
+    Routes change masks and masks change routes, so the videos are tracked again under the new threshold, ``passes``
+    times in all; the first pass keeps the ``target_active`` most probable blocks of each frame. Routes differ between
+    videos more than within one: take many videos, and the first ``frames`` of each.
 
     Returns
     -------
@@ -27,12 +27,14 @@ def calibrate(
     w : ndarray, shape (N, L)
         Keep probabilities of the last pass. The predictor is left with ``tau`` set.
     """
+
+    def routes_of(sequence):
+        return track_sequence(predictor, sequence, frames=frames).routes.assign(sequence=sequence.name)
+
     policy = replace(predictor.policy, mode="top_n", n_active=round(target_active))
     for _ in range(passes):
         predictor.set_policy(policy)
-        tables = map_items(lambda s: track_sequence(predictor, s, frames=frames).routes.assign(sequence=s.name), sequences,
-                           workers=workers)
-        w = keep_prob_matrix(pd.concat(tables, ignore_index=True))
+        w = keep_prob_matrix(pd.concat(map_items(routes_of, sequences, workers=workers), ignore_index=True))
         tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active)
         policy = replace(policy, mode="threshold", tau=tau)
     predictor.set_policy(policy)

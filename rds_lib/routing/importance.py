@@ -1,4 +1,4 @@
-"""How much each block matters: to the masks (global), to the features (local), and the ranking of both (section B.2)."""
+"""How much each block matters to the masks (global) and to the features (local), and the ranking (section B.2)."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,19 @@ import torch
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.metrics.masks import contour_accuracy, region_similarity
-from rds_lib.model.clip_tracking import Prompt, track_clip
-from rds_lib.model.encoder import always_on_blocks, embed_patches, encode_image
+from rds_lib.model.clip_tracking import ClipTracker
 
 
 def rank_blocks(global_score, local_score, always_on: Sequence[int], k_sel: int) -> list[int]:
-    """Choose the blocks that I-LoRA adapts: the always-on set and the best ``k_sel - |K|`` of the others.
+    """Choose the blocks that I-LoRA adapts: K and the best ``k_sel - |K|`` of the others.
 
-    Section B.2: with descending ranks r_G and r_L over the blocks outside K, s(i) = -(r_G(i) + r_L(i)), and the
-    highest s win. The paper does not say how ties break; we take the better global rank, then the lower block.
+    Section B.2: with descending ranks r_G and r_L over the blocks outside K, the highest s(i) = -(r_G(i) + r_L(i)) win.
+    Paper does not say how ties break; we take the better global rank, then the lower block.
 
     Parameters
     ----------
     global_score, local_score : array-like, shape (L,)
-        Importance per block, larger is more important; values on K are not looked at.
+        Importance per block, larger is more important; values on K are ignored.
     always_on : sequence of int
         K, blocks that are never skipped.
     k_sel : int
@@ -35,7 +34,8 @@ def rank_blocks(global_score, local_score, always_on: Sequence[int], k_sel: int)
     global_score, local_score = np.asarray(global_score, float), np.asarray(local_score, float)
     depth, always_on = len(global_score), sorted(set(always_on))
     if local_score.shape != global_score.shape or global_score.ndim != 1:
-        raise RDSInputError(f"scores of shapes {global_score.shape} and {local_score.shape}; give one number per block in both")
+        shapes = f"{global_score.shape} and {local_score.shape}"
+        raise RDSInputError(f"scores of shapes {shapes}; give one number per block in both")
     if not len(always_on) <= k_sel <= depth:
         raise RDSInputError(f"k_sel = {k_sel}; allowed: {len(always_on)} (always-on blocks) to {depth} (all blocks)")
     free = [i for i in range(depth) if i not in always_on]
@@ -52,8 +52,8 @@ def _descending_ranks(scores):
 
 
 @torch.inference_mode()
-def measure_importance(model, batches) -> pd.DataFrame:
-    """Global and local importance of every block of a SAM2 encoder on clips with ground truth.
+def measure_importance(tracker: ClipTracker, batches) -> pd.DataFrame:
+    """Global and local importance of every block of a tracker's backbone, on clips with ground truth.
 
     Global: drop of J&F (points, at the model's input size) when the block alone is removed on every frame after the
     first. Local: how far the block moves the features, ||block(x) - x|| / ||x|| over all tokens. The paper's exact
@@ -61,54 +61,52 @@ def measure_importance(model, batches) -> pd.DataFrame:
 
     Parameters
     ----------
-    model : SAM2Base
+    tracker : ClipTracker
+        ``clip_tracking.SAM2Clips(model)`` for SAM2.
     batches : iterable of (images (B, T, 3, S, S), targets (B, T, S, S))
         For instance ``SequenceBatches``.
 
     Returns
     -------
-    DataFrame with columns block, global_score, local_score, always_on, and the full model's J&F in ``attrs["jf_full"]``.
-    NaN where a block cannot be removed (global) or changes the shape of its input (local).
+    DataFrame
+        ``block``, ``global_score``, ``local_score``, ``always_on``; the full model's J&F in ``attrs["jf_full"]``. NaN
+        where a block cannot be removed (global) or changes the shape of its input (local).
     """
-    trunk = model.image_encoder.trunk
-    depth, always_on = len(trunk.blocks), always_on_blocks(trunk)
-    device = next(model.parameters()).device
+    backbone = tracker.backbone
+    depth, always_on, device = backbone.depth, backbone.always_on, next(backbone.blocks.parameters()).device
     batches = [(images.to(device), targets.to(device)) for images, targets in batches]
-    local = np.mean([_local_scores(trunk, images.flatten(0, 1)) for images, _ in batches], axis=0)
-    full = np.mean([_clip_jf(model, images, targets, None) for images, targets in batches])
+    local = np.mean([_local_scores(backbone, images.flatten(0, 1)) for images, _ in batches], axis=0)
+    full = np.mean([_clip_jf(tracker, images, targets, None) for images, targets in batches])
     scores = np.full(depth, np.nan)
     free = [i for i in range(depth) if i not in always_on]
 
     def without(i):
-        route = [j != i for j in range(depth)]
-        return full - np.mean([_clip_jf(model, images, targets, route) for images, targets in batches])
+        route = tuple(j != i for j in range(depth))
+        return full - np.mean([_clip_jf(tracker, images, targets, route) for images, targets in batches])
 
     scores[free] = map_items(without, free, workers=cpu_workers(), label="block importance")
-    table = pd.DataFrame({"block": range(depth), "global_score": scores, "local_score": local,
-                          "always_on": [i in always_on for i in range(depth)]})
+    table = pd.DataFrame({"block": range(depth), "global_score": scores, "local_score": local})
+    table["always_on"] = table["block"].isin(always_on)
     table.attrs["jf_full"] = float(full)
     return table
 
 
 @torch.inference_mode()
-def _clip_jf(model, images, targets, route) -> float:
-    """J&F in points over the frames after the first, with one fixed route on all of them."""
-    batch, frames = targets.shape[:2]
-    outputs = track_clip(
-        model, frames, Prompt(masks=targets[:, :1]),
-        lambda t, previous: encode_image(model, images[:, t], route=route if t else None))
-    scores = []
-    for t in range(1, frames):
+def _clip_jf(tracker, images, targets, route) -> float:
+    """J&F in points over the frames after the first, all of them under one fixed route."""
+    backbone, scores = tracker.backbone, []
+    outputs = tracker.track(targets, lambda t, _: backbone.run(backbone.embed(images[:, t]), route if t else None))
+    for t in range(1, len(outputs)):
         masks = (outputs[t].mask_logits[:, 0] > 0).cpu().numpy()
         truth = targets[:, t].cpu().numpy() > 0.5
         scores += [(region_similarity(m, g) + contour_accuracy(m, g)) / 2 for m, g in zip(masks, truth)]
     return 100 * float(np.mean(scores))
 
 
-def _local_scores(trunk, images):
-    x = embed_patches(trunk, images)
+def _local_scores(backbone, images):
+    x = backbone.embed(images)
     scores = []
-    for block in trunk.blocks:
+    for block in backbone.blocks:
         y = block(x)
         same = y.shape == x.shape
         scores.append(((y - x).norm() / x.norm()).item() if same else float("nan"))

@@ -2,26 +2,26 @@
 
 import importlib.util
 import logging
-import math
 from collections.abc import Callable
 
 import pandas as pd
 import torch
-from sam2.sam2_video_predictor import SAM2VideoPredictor, SAM2VideoPredictorVOS
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2
 from rds_lib.data.video import load_video
-from rds_lib.model.encoder import always_on_blocks, as_flags, embed_patches, encode_image
+from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
+from rds_lib.routing.frame_router import FrameRouter
 from rds_lib.routing.prompts import check_box, check_frame_index, check_mask, check_points
-from rds_lib.routing.route_table import FrameRoute, RouteLog
+from rds_lib.routing.route_table import RouteLog
 from rds_lib.routing.weights import RDSWeights, load_rds
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 ROUTINGS = ("threshold", "sample", "top_n", "full")
 MINI_RDS = MINI_SAM2 / "rds.safetensors"
 POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
@@ -31,6 +31,7 @@ POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
     "++model.binarize_mask_from_pts_for_mem_enc=true",
     "++model.fill_hole_area=8",
 )
+PER_OBJECT = "point_inputs mask_inputs output_dict temp_output_dict frames_tracked".split()  # dicts in SAM2's state
 
 
 class RDSVideoPredictor(SAM2VideoPredictor):
@@ -40,83 +41,96 @@ class RDSVideoPredictor(SAM2VideoPredictor):
     full encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost
     object is searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
 
-    Build it with :func:`build_rds_video_predictor`. Objects added or removed while a ``propagate_in_video`` generator
-    is live make that generator raise at its next step (stock SAM2 ignores them); start a new one.
+    Build it with `build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is
+    live makes that generator raise at its next step (stock SAM2 ignores the change); start a new one.
     """
+
+    backbone_type = HieraBackbone
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._policy = None  # holds the router, yet is no submodule: the state dict stays SAM2's
-        self._fixed_route = None
+        self.backbone = self.backbone_type(self)  # neither is a submodule: the state dict stays SAM2's
+        self.frame_router = FrameRouter(self.backbone)
 
     @property
     def depth(self) -> int:
         """Number of blocks L."""
-        return len(self.image_encoder.trunk.blocks)
+        return self.backbone.depth
 
     @property
     def always_on(self) -> tuple[int, ...]:
         """Blocks that are never skipped (the paper's K)."""
-        return always_on_blocks(self.image_encoder.trunk)
+        return self.backbone.always_on
 
     @property
     def policy(self) -> RoutingPolicy | None:
-        """How frames are routed; None runs the full encoder. Change it with ``dataclasses.replace`` and ``set_policy``."""
-        return self._policy
+        """How frames are routed; None runs the full encoder. Change a copy and hand it to ``set_policy``."""
+        return self.frame_router.policy
 
     def set_policy(self, policy: RoutingPolicy | None):
         """Route by ``policy`` from now on; None runs the full encoder."""
-        self._policy = policy
+        self.frame_router.policy = policy
 
     def set_fixed_route(self, route: Callable | None):
         """Force the routes of ordinary frames, for baselines: L flags, or a function of frame_idx; None ends it.
 
         Blocks that always run are forced on. Frames that would run the full encoder still do.
         """
-        if route is not None and not callable(route):
-            self._flags(route)
-        self._fixed_route = route
+        self.frame_router.set_fixed_route(route)
 
     def route_table(self, inference_state) -> pd.DataFrame:
-        """Routes of all frames encoded so far, one row per frame and block.
+        """Return the latest routes of all frames encoded so far, one row per frame and block.
 
-        Returns
-        -------
-        DataFrame
-            ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run) and ``reason``. A frame
-            that was encoded again shows its latest route. ``attrs["invalid_frames"]`` counts frames with NaN.
+        Columns: ``frame_idx``, ``block``, ``active`` (bool), ``keep_prob`` (1 where the block had to run), ``reason``.
+        ``attrs["invalid_frames"]`` counts frames with NaN.
         """
         return self._log_of(inference_state).table()
 
+    def timed_parts(self) -> dict[str, tuple[object, str]]:
+        """Name what to time of a frame: owner and method of the whole encoding ("encoder") and of the routing in it."""
+        return {"encoder": (self, "_get_image_feature"), "router": (self.frame_router, "route")}
+
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":
-        """Load a model from the Hugging Face hub; ``kwargs`` go to :func:`build_rds_video_predictor`."""
+        """Load a model from the Hugging Face hub; ``kwargs`` go to `build_rds_video_predictor`."""
         from sam2.build_sam import _hf_download
 
         config_file, ckpt_path = _hf_download(model_id)
         return build_rds_video_predictor(config_file, ckpt_path, **kwargs)
 
     @torch.inference_mode()
-    def init_state(self, video_path, offload_video_to_cpu=False, offload_state_to_cpu=False, async_loading_frames=False):
+    def init_state(
+        self, video_path, offload_video_to_cpu=False, offload_state_to_cpu=False, async_loading_frames=False
+    ):
         """Start a session on a video: a folder of frames, a video file, or an array (T, H, W, 3)."""
         if async_loading_frames:
             return super().init_state(video_path, offload_video_to_cpu, offload_state_to_cpu, async_loading_frames)
         images, height, width = load_video(video_path, self.image_size)
-        state = {
+        state = {f"{name}_per_obj": {} for name in PER_OBJECT}
+        state |= {name: {} for name in ("cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id")}
+        state |= {
             "images": images if offload_video_to_cpu else images.to(self.device),
-            "num_frames": len(images), "video_height": height, "video_width": width, "device": self.device,
+            "num_frames": len(images),
+            "video_height": height,
+            "video_width": width,
+            "device": self.device,
             "storage_device": torch.device("cpu") if offload_state_to_cpu else self.device,
-            "offload_video_to_cpu": offload_video_to_cpu, "offload_state_to_cpu": offload_state_to_cpu, "obj_ids": []}
-        for name in (
-            "point_inputs_per_obj", "mask_inputs_per_obj", "cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id",
-            "output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj",
-        ):
-            state[name] = {}
+            "offload_video_to_cpu": offload_video_to_cpu,
+            "offload_state_to_cpu": offload_state_to_cpu,
+            "obj_ids": [],
+        }
         self._get_image_feature(state, frame_idx=0, batch_size=1)
         return state
 
     def add_new_points_or_box(
-        self, inference_state, frame_idx, obj_id, points=None, labels=None, clear_old_points=True, normalize_coords=True,
+        self,
+        inference_state,
+        frame_idx,
+        obj_id,
+        points=None,
+        labels=None,
+        clear_old_points=True,
+        normalize_coords=True,
         box=None,
     ):
         """Add points or a box on a frame, as SAM2 does; bad input raises ``RDSInputError`` and changes nothing."""
@@ -126,7 +140,8 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         if box is not None:
             check_box(inference_state, box, normalize_coords)
         return super().add_new_points_or_box(
-            inference_state, frame_idx, obj_id, points, labels, clear_old_points, normalize_coords, box)
+            inference_state, frame_idx, obj_id, points, labels, clear_old_points, normalize_coords, box
+        )
 
     def add_new_mask(self, inference_state, frame_idx, obj_id, mask):
         """Add a mask on a frame, as SAM2 does; bad input raises ``RDSInputError`` and changes nothing."""
@@ -142,14 +157,13 @@ class RDSVideoPredictor(SAM2VideoPredictor):
             raise RDSInputError(f"max_frame_num_to_track is {max_frame_num_to_track}; give 0 or more frames")
         if not inference_state["obj_ids"]:
             raise RDSInputError("no object to track; call add_new_mask or add_new_points_or_box first")
-        routes, obj_ids = self._log_of(inference_state), list(inference_state["obj_ids"])
+        log, objects = self._log_of(inference_state), list(inference_state["obj_ids"])
         steps = super().propagate_in_video(inference_state, start_frame_idx, max_frame_num_to_track, reverse)
         while True:
-            if list(inference_state["obj_ids"]) != obj_ids:
-                raise RDSInputError(
-                    f"objects changed from {obj_ids} to {list(inference_state['obj_ids'])} while this propagate_in_video was "
-                    "running; start a new one to track them")
-            routes.start, routes.reverse = start_frame_idx, bool(reverse)
+            if (now := list(inference_state["obj_ids"])) != objects:
+                change = f"objects changed from {objects} to {now} while this propagate_in_video was running"
+                raise RDSInputError(f"{change}; start a new one to track them")
+            log.start, log.reverse = start_frame_idx, bool(reverse)
             step = next(steps, None)
             if step is None:
                 return
@@ -170,18 +184,18 @@ class RDSVideoPredictor(SAM2VideoPredictor):
                 outputs.pop(t, None)
 
     def _run_single_frame_inference(self, *args, **kwargs):
-        """Track one frame, as SAM2 does, and keep its memory usable; see ``_usable``."""
+        """Track one frame, as SAM2 does, and keep its memory usable without autocast."""
         out, masks = super()._run_single_frame_inference(*args, **kwargs)
-        return out | {"maskmem_features": self._usable(out["maskmem_features"])}, masks
+        return out | {"maskmem_features": self._memory_in_weight_dtype(out["maskmem_features"])}, masks
 
     def _run_memory_encoder(self, *args, **kwargs):
         features, positions = super()._run_memory_encoder(*args, **kwargs)
-        return self._usable(features), positions
+        return self._memory_in_weight_dtype(features), positions
 
-    def _usable(self, memory):
-        """SAM2 stores memory in bfloat16, which its weights accept under autocast only, or beside an object pointer.
+    def _memory_in_weight_dtype(self, memory):
+        """Cast SAM2's bfloat16 memory, unless under autocast: its weights accept it then, or beside an object pointer.
 
-        Without autocast we store the same rounded values in the dtype of the weights; results do not change.
+        The values stay rounded, so results do not change.
         """
         if memory is None or torch.is_autocast_enabled(self.device.type):
             return memory
@@ -189,76 +203,27 @@ class RDSVideoPredictor(SAM2VideoPredictor):
 
     def _apply(self, fn, *args, **kwargs):
         """Let ``.to(...)`` reach the router too."""
-        if self._policy is not None:
-            self._policy.router._apply(fn)
+        if self.policy is not None:
+            self.policy.router._apply(fn)
         return super()._apply(fn, *args, **kwargs)
 
     def _get_image_feature(self, inference_state, frame_idx, batch_size):
         """Route and encode a frame unless its features are cached; a prompted frame never uses routed features."""
-        routes = self._log_of(inference_state)
-        reason, known = self._reason_for_full(inference_state, frame_idx), routes.frames.get(frame_idx)
+        log, masks = self._log_of(inference_state), self._previous_masks(inference_state, frame_idx)
+        reason, known = self._reason_for_full(inference_state, frame_idx, masks), log.frames.get(frame_idx)
         is_cached = frame_idx in inference_state["cached_features"] and known is not None
         if is_cached and (reason is None or all(known.active)):
             if reason is not None:
-                routes.frames[frame_idx] = known._replace(reason=reason)
+                log.frames[frame_idx] = known._replace(reason=reason)
+        elif reason is not None or not self.frame_router.is_active:
+            inference_state["cached_features"] = {}  # SAM2 encodes the frame, below
+            log.frames[frame_idx] = self.frame_router.full(reason or "routed")
         else:
-            inference_state["cached_features"] = {}
-            routes.frames[frame_idx] = self._encode(inference_state, frame_idx, reason)
+            image = inference_state["images"][frame_idx].to(inference_state["device"]).float().unsqueeze(0)
+            tokens = self.backbone.embed(image)
+            route = log.frames[frame_idx] = self.frame_router.route(tokens, masks, frame_idx, log)
+            inference_state["cached_features"] = {frame_idx: (image, self.backbone.run(tokens, route.active))}
         return super()._get_image_feature(inference_state, frame_idx, batch_size)
-
-    def _encode(self, inference_state, frame_idx, reason) -> FrameRoute:
-        """Decide the route of a frame and, unless SAM2's own path can do it, put its features into the cache."""
-        if reason is not None or (self._policy is None and self._fixed_route is None):
-            return self._full(reason or "routed")
-        image = inference_state["images"][frame_idx].to(inference_state["device"]).float().unsqueeze(0)
-        masks = self._previous_masks(inference_state, frame_idx)
-        union = masks[0] if len(masks) == 1 else torch.cat(masks).amax(0, keepdim=True)  # (1, 1, H, W)
-        mask_logits = union.to(image.device, non_blocking=True)
-        tokens = embed_patches(self.image_encoder.trunk, image)
-        if self._fixed_route is not None:
-            route = self._follow_fixed_route(frame_idx, mask_logits)
-        else:
-            route = self._follow_policy(self._log_of(inference_state), frame_idx, tokens, mask_logits)
-        inference_state["cached_features"] = {frame_idx: (image, self._encode_tokens(tokens, route.active))}
-        return route
-
-    def _follow_policy(self, routes, frame_idx, tokens, mask_logits) -> FrameRoute:
-        policy = self._policy
-        *logits, seen = policy.router.logits(tokens, mask_logits)[0].tolist()  # the one device-to-host copy of a frame
-        if not math.isfinite(sum(logits)):
-            routes.invalid_frames += 1
-            log.warning("frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
-                        frame_idx, routes.invalid_frames)
-            return self._full("no_previous_mask")
-        if seen <= 0:
-            return self._full("no_previous_mask")
-        w = policy.keep_probabilities(logits)
-        keep_prob = list(w)
-        for i in policy.router.always_on:
-            keep_prob[i] = 1.0
-        return FrameRoute(tuple(policy.decide(w, routes.generator)), tuple(keep_prob), "routed")
-
-    def _follow_fixed_route(self, frame_idx, mask_logits) -> FrameRoute:
-        if not mask_logits.amax() > 0:
-            return self._full("no_previous_mask")
-        active = self._flags(self._fixed_route(frame_idx) if callable(self._fixed_route) else self._fixed_route)
-        return FrameRoute(active, tuple(float(flag) for flag in active), "routed")
-
-    def _encode_tokens(self, tokens, active):
-        return encode_image(self, None, active, tokens)
-
-    def _reason_for_full(self, inference_state, frame_idx) -> str | None:
-        """Why a frame must run the full encoder, or None."""
-        prompts = [*inference_state["point_inputs_per_obj"].values(), *inference_state["mask_inputs_per_obj"].values()]
-        is_prompted = any(frame_idx in frames for frames in prompts)
-        if not is_prompted and self._previous_masks(inference_state, frame_idx):
-            return None
-        start = self._log_of(inference_state).start
-        if start is None:
-            start = min((t for frames in prompts for t in frames), default=0)
-        if frame_idx == start:
-            return "first_frame"
-        return "prompted" if is_prompted else "no_previous_mask"
 
     def _previous_masks(self, inference_state, frame_idx) -> list[Tensor]:
         """Available mask logits (1, 1, H, W) of the previous frame in the direction of tracking, one per object."""
@@ -267,44 +232,26 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         found = [outputs[key].get(t) for outputs in results for key in ("cond_frame_outputs", "non_cond_frame_outputs")]
         return [out["pred_masks"] for out in found if out is not None]
 
-    def _flags(self, route):
-        trunk = self.image_encoder.trunk
-        values = list(route)
-        for i in always_on_blocks(trunk):
-            if i < len(values):
-                values[i] = 1
-        return as_flags(trunk, values)
-
-    def _full(self, reason):
-        depth = len(self.image_encoder.trunk.blocks)
-        return FrameRoute((True,) * depth, (1.0,) * depth, reason)
+    def _reason_for_full(self, inference_state, frame_idx, masks) -> str | None:
+        """Why a frame must run the full encoder, or None."""
+        prompts = [*inference_state["point_inputs_per_obj"].values(), *inference_state["mask_inputs_per_obj"].values()]
+        is_prompted = any(frame_idx in frames for frames in prompts)
+        if masks and not is_prompted:
+            return None
+        start = self._log_of(inference_state).start
+        if start is None:
+            start = min((t for frames in prompts for t in frames), default=0)
+        if frame_idx == start:
+            return "first_frame"
+        return "prompted" if is_prompted else "no_previous_mask"
 
     @staticmethod
     def _log_of(inference_state) -> RouteLog:
         return inference_state.setdefault("rds", RouteLog())
 
 
-class RDSVideoPredictorVOS(RDSVideoPredictor, SAM2VideoPredictorVOS):
-    """Compiled: SAM2's tail as in ``vos_optimized``, the encoder block by block, so that every route uses the same code."""
-
-    def compile_blocks(self):
-        """Compile each encoder block with static shapes; 8 distinct graphs serve the 48 blocks of Hiera-L.
-
-        Raises the process-wide recompile limit of ``torch._dynamo``, which block types share.
-        """
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        for block in self.image_encoder.trunk.blocks:
-            block.compile(dynamic=False, fullgraph=True)
-
-    def _encode_tokens(self, tokens, active):
-        out = super()._encode_tokens(tokens, active)
-        for name in ("backbone_fpn", "vision_pos_enc"):  # as SAM2VideoPredictorVOS.forward_image
-            out[name] = [tensor.clone() for tensor in out[name]]
-        return out
-
-
 def build_rds_video_predictor(
-    config_file, ckpt_path=None, rds_path=None, budget=None, routing="threshold", tau=None, device=None, **sam2_builder_kwargs
+    config_file, ckpt_path=None, rds_path=None, budget=None, routing="threshold", tau=None, device=None, **sam2_options
 ) -> RDSVideoPredictor:
     """Build a video predictor with routing, in place of ``sam2.build_sam.build_sam2_video_predictor``.
 
@@ -313,7 +260,7 @@ def build_rds_video_predictor(
     config_file : str
         SAM2 config name, or "mini" for the shipped mini SAM2.
     ckpt_path : path, optional
-        Official ``.pt`` or ``.safetensors``; see ``sam2_models.build_model``.
+        Official ``.pt`` or ``.safetensors``; see ``model.sam2.build_model``.
     rds_path : path, optional
         Router and I-LoRA; by default the shipped ones of "mini".
     budget : float, optional
@@ -324,48 +271,46 @@ def build_rds_video_predictor(
         Threshold; by default the calibrated one of the file, interpolated between its budgets.
     device : str, optional
         CUDA if there is one, else the CPU.
-    **sam2_builder_kwargs
+    **sam2_options
         ``mode``, ``hydra_overrides_extra``, ``apply_postprocessing`` and ``vos_optimized`` of SAM2's builder.
     """
     options = {"mode": "eval", "hydra_overrides_extra": (), "apply_postprocessing": True, "vos_optimized": False}
-    _check_options(budget, routing, tau, rds_path, sam2_builder_kwargs.keys() - options.keys())
-    options |= sam2_builder_kwargs
+    _check_options(budget, routing, tau, rds_path, sam2_options.keys() - options.keys())
+    options |= sam2_options
     weights = None
     if routing != "full" and budget is not None:
-        weights = load_rds(rds_path or _shipped_weights(config_file))
-    predictor = build_model(
-        config_file, ckpt_path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        cls=f"rds_lib.routing.predictor.RDSVideoPredictor{'VOS' if options['vos_optimized'] else ''}",
-        overrides=[*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())])
+        if rds_path is None and config_file != "mini":
+            raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
+        weights = load_rds(rds_path or MINI_RDS)
+    cls = "engine.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
+    predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)
     if weights is not None:
-        predictor.set_policy(_make_policy(weights, budget, routing, tau, rds_path))
+        if weights.router is None:
+            raise RDSInputError(
+                f"{rds_path} holds adapters but no router; train it with a budget, or use routing='full'"
+            )
+        predictor.set_policy(_make_policy(weights, budget, routing, tau))
         weights.apply_to(predictor)
         predictor.to(predictor.device)
     if options["vos_optimized"]:
-        predictor.compile_blocks()
+        predictor.backbone.compile()
     return predictor if options["mode"] == "eval" else predictor.train()
 
 
 def _postprocessing():
-    """SAM2's post-processing; without its compiled extension it warns on every frame and fills no holes, so we do not ask."""
+    """SAM2's post-processing, without the hole filling that warns on every frame where SAM2's extension is missing."""
     if importlib.util.find_spec("sam2._C") is not None:
         return POSTPROCESSING
-    log.info("sam2 was built without its extension: small holes in masks are not filled")
+    _logger.info("sam2 was built without its extension: small holes in masks are not filled")
     return [item for item in POSTPROCESSING if "fill_hole_area" not in item]
 
 
-def _make_policy(weights: RDSWeights, budget, routing, tau, rds_path) -> RoutingPolicy:
-    router = weights.router
-    if router is None:
-        raise RDSInputError(f"{rds_path} holds adapters but no router; use a file trained with a budget, or routing='full'")
+def _make_policy(weights: RDSWeights, budget, routing, tau) -> RoutingPolicy:
+    router, tau = weights.router, weights.tau_for(budget) if tau is None else tau
     n_active = round(target_active(budget, router.depth, router.always_on))
-    return RoutingPolicy(FoldedRouter(router), float(budget), routing, weights.tau_for(budget) if tau is None else tau, n_active)
-
-
-def _shipped_weights(config_file):
-    if config_file != "mini":
-        raise RDSInputError(f"no router is shipped for {config_file!r}; name its weights with rds_path, or use routing='full'")
-    return MINI_RDS
+    return RoutingPolicy(FoldedRouter(router), float(budget), routing, tau, n_active)
 
 
 def _check_options(budget, routing, tau, rds_path, unknown):
@@ -376,7 +321,7 @@ def _check_options(budget, routing, tau, rds_path, unknown):
     if tau is not None:
         check_tau(tau)
     if unknown:
-        raise RDSInputError(f"unknown argument {', '.join(sorted(unknown))}; SAM2's builder takes mode, hydra_overrides_extra, "
-                            "apply_postprocessing and vos_optimized")
+        known = "mode, hydra_overrides_extra, apply_postprocessing and vos_optimized"
+        raise RDSInputError(f"unknown argument {', '.join(sorted(unknown))}; SAM2's builder takes {known}")
     if budget is None and rds_path is not None and routing != "full":
-        raise RDSInputError(f"rds_path={str(rds_path)!r} needs a budget in (0, 1]; or use routing='full' for stock SAM2")
+        raise RDSInputError(f"rds_path={str(rds_path)!r} needs a budget in (0, 1]; for stock SAM2 use routing='full'")

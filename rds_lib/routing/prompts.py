@@ -15,19 +15,15 @@ def check_frame_index(inference_state, frame_idx, name="frame_idx"):
     """Raise unless ``frame_idx`` is a whole number from 0 to the last frame."""
     last = inference_state["num_frames"] - 1
     if isinstance(frame_idx, bool) or not isinstance(frame_idx, Integral) or not 0 <= frame_idx <= last:
-        raise RDSInputError(f"{name} is {frame_idx!r}; give a whole number from 0 to {last}, the last frame of this video")
+        raise RDSInputError(f"{name} is {frame_idx!r}; give a whole number from 0 to {last}, this video's last frame")
 
 
 def check_mask(inference_state, mask, image_size: int):
-    """Raise unless ``mask`` is a finite 2-D mask of the video's size (or the model's input size, which SAM2 takes as is).
-
-    An empty mask is legal, and warned about.
-    """
+    """Raise unless ``mask`` is finite and of the video's or the model's input size; warn if it is empty."""
     values = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
     size = inference_state["video_height"], inference_state["video_width"]
     if values.ndim != 2 or values.shape not in (size, (image_size, image_size)):
-        raise RDSInputError(
-            f"mask has shape {values.shape}; give one mask (H, W) = {size} as large as the video, one object per call")
+        raise RDSInputError(f"mask has shape {values.shape}; give one object's mask (H, W) = {size}, the video's size")
     if not np.issubdtype(values.dtype, np.bool_) and not np.isfinite(values).all():
         raise RDSInputError("mask holds NaN or infinite values; give True or 1 on the object and False or 0 elsewhere")
     if not values.any():
@@ -45,14 +41,15 @@ def check_points(inference_state, points, labels, normalize_coords: bool):
         raise RDSInputError(f"{len(coords)} points but {len(marks)} labels; give one label per point")
     unknown = [mark for mark in marks.tolist() if mark not in LABELS]
     if unknown:
-        raise RDSInputError(f"label {unknown[0]!r} is unknown; use {', '.join(f'{k} ({v})' for k, v in LABELS.items())}")
+        known = ", ".join(f"{label} ({meaning})" for label, meaning in LABELS.items())
+        raise RDSInputError(f"label {unknown[0]!r} is unknown; use {known}")
     if not np.isfinite(coords).all():
         raise RDSInputError("points hold NaN or infinite coordinates")
     limit = _limits(inference_state, normalize_coords)
     outside = ((coords < 0) | (coords > limit)).any(1) & (marks != -1)
     if outside.any():
         x, y = coords[outside][0].tolist()
-        raise RDSInputError(f"point ({x}, {y}) lies outside the image; x runs from 0 to {limit[0]}, y from 0 to {limit[1]}")
+        raise RDSInputError(f"point ({x}, {y}) is outside the image: x from 0 to {limit[0]}, y from 0 to {limit[1]}")
 
 
 def check_box(inference_state, box, normalize_coords: bool):
@@ -65,7 +62,7 @@ def check_box(inference_state, box, normalize_coords: bool):
         raise RDSInputError(f"box is {corners.tolist()}; x0 < x1 and y0 < y1 must hold (top left, then bottom right)")
     width, height = _limits(inference_state, normalize_coords)
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-        raise RDSInputError(f"box {corners.tolist()} lies outside the image; x runs from 0 to {width}, y from 0 to {height}")
+        raise RDSInputError(f"box {corners.tolist()} is outside the image: x from 0 to {width}, y from 0 to {height}")
 
 
 def _limits(inference_state, normalize_coords):

@@ -31,7 +31,8 @@ class RouteLog:
         rows = [
             (frame_idx, block, active, keep_prob, frame.reason)
             for frame_idx, frame in sorted(self.frames.items())
-            for block, (active, keep_prob) in enumerate(zip(frame.active, frame.keep_prob))]
+            for block, (active, keep_prob) in enumerate(zip(frame.active, frame.keep_prob))
+        ]
         table = pd.DataFrame(rows, columns=["frame_idx", "block", "active", "keep_prob", "reason"])
         table = table.astype({"frame_idx": int, "block": int, "active": bool, "keep_prob": float})
         table.attrs["invalid_frames"] = self.invalid_frames
@@ -53,9 +54,7 @@ def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
 
 
 def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
-    """Per block: mean and standard deviation of the keep probability over routed frames, and the share of frames it ran."""
+    """Mean and deviation of each block's keep probability over routed frames, and the share of them on which it ran."""
     routed = routes[routes["reason"] == "routed"]
-    groups = routed.groupby("block")
-    return pd.DataFrame({
-        "mean_keep_prob": groups["keep_prob"].mean(), "std_keep_prob": groups["keep_prob"].std(),
-        "active_share": groups["active"].mean()}).reset_index()
+    columns = {"mean_keep_prob": ("keep_prob", "mean"), "std_keep_prob": ("keep_prob", "std")}
+    return routed.groupby("block").agg(**columns, active_share=("active", "mean")).reset_index()

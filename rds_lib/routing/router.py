@@ -1,5 +1,6 @@
 """The prediction-aware router (PAR): one small network that reads the frame and the last mask and rates every block."""
 
+from math import exp, sqrt
 from typing import NamedTuple
 
 import torch
@@ -16,12 +17,11 @@ from rds_lib.routing.algorithm1 import (
     top_n_route,
 )
 
-MODES = ("sample", "threshold", "top_n")
 NEAR_UNIFORM = 0.05
 
 
 class RouterOutput(NamedTuple):
-    """Activation probabilities, keep probabilities and route of every frame, each (B, L)."""
+    """Activation probabilities, keep probabilities and route of each frame, all (B, L)."""
 
     p: Tensor
     w: Tensor
@@ -31,8 +31,8 @@ class RouterOutput(NamedTuple):
 class RunningNorm(nn.Module):
     """Centre and scale features (B, C, ...) by their running statistics over frames, in training and evaluation alike.
 
-    What all frames share, such as the position embedding, would otherwise drown what differs between them, and the
-    router would settle on one route for all. Batch statistics do not serve: a batch may hold a single frame.
+    Otherwise what all frames share, such as the position embedding, drowns what differs between them, and the router
+    settles on one route for all. Batch statistics will not do: a batch may hold a single frame.
     """
 
     def __init__(self, channels, momentum=0.01):
@@ -49,7 +49,7 @@ class RunningNorm(nn.Module):
         return features * scale + shift
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What a feature is multiplied by, and what is added to it then; each (C,)."""
+        """Factor and offset of a feature, each (C,)."""
         scale = torch.rsqrt(self.var + 1e-6)
         return scale, -self.mean * scale
 
@@ -63,14 +63,13 @@ class RunningNorm(nn.Module):
 
 
 class PredictionAwareRouter(nn.Module):
-    """Rate the blocks of the image encoder from the current frame and the previous mask (Algorithm 1, A.1).
+    """Rate the blocks of an image encoder from the current frame and the previous mask (Algorithm 1, A.1).
 
-    ``Y = alpha * f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
-    an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens first, then strides by 2, to stay
-    cheap, and its width gives the paper's number of parameters on Hiera-L.
-    Features are normalised before the head and the MLP, and logits over the blocks, so that a router neither settles on one
-    route nor runs more blocks on one clip than on another; all of it is linear up to the first ReLU, which
-    ``router_folding.FoldedRouter`` uses for inference.
+    ``Y = alpha f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
+    an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens, then strides by 2, to be
+    cheap, and its width gives the paper's parameter count on Hiera-L. Features are normalised before head and MLP, and
+    logits over the blocks, so that a router neither settles on one route nor runs more blocks on one clip than on
+    another. All of it is linear up to the first ReLU, which ``deployed.FoldedRouter`` uses.
 
     Parameters
     ----------
@@ -82,22 +81,27 @@ class PredictionAwareRouter(nn.Module):
         Blocks that always run (the paper's K).
     image_size : int
         Side of the encoder's input in px, to which the mask is resized.
+    token_stride : int
+        px a token.
     hidden : int, optional
         Width of the head's convolution; ``6.25 * embed_dim`` by default.
     budget : float
         Target share of active blocks when the call names none.
     logit_spread : float
-        Standard deviation of a frame's logits over the blocks, once the router has left its start; see ``probabilities_of``.
+        Standard deviation of a frame's logits over the blocks, once training has moved them; see `probabilities_of`.
     """
 
-    def __init__(self, embed_dim, depth, always_on, *, image_size, hidden=None, budget=1.0, logit_spread=1.0):
+    def __init__(
+        self, embed_dim, depth, always_on, *, image_size, token_stride=4, hidden=None, budget=1.0, logit_spread=1.0
+    ):
         super().__init__()
         check_budget(budget)
-        self.embed_dim, self.depth, self.image_size = int(embed_dim), int(depth), int(image_size)
-        self.always_on = check_always_on(always_on, depth)
-        self.hidden, self.budget, self.logit_spread = int(hidden or 6.25 * embed_dim), float(budget), float(logit_spread)
+        self.embed_dim, self.depth, self.always_on = int(embed_dim), int(depth), check_always_on(always_on, depth)
+        self.image_size, self.token_stride = int(image_size), int(token_stride)
+        self.hidden = int(hidden or 6.25 * embed_dim)
+        self.budget, self.logit_spread = float(budget), float(logit_spread)
         self.alpha = nn.Parameter(torch.ones(()))
-        self.mask_patch_embed = nn.Conv2d(1, embed_dim, kernel_size=7, stride=4, padding=3)  # f
+        self.mask_patch_embed = nn.Conv2d(1, embed_dim, 2 * token_stride - 1, token_stride, token_stride - 1)  # f
         self.image_proj = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)  # g
         self.head = nn.Sequential(  # phi
             RunningNorm(embed_dim),
@@ -110,23 +114,26 @@ class PredictionAwareRouter(nn.Module):
         nn.init.normal_(self.mlp[-1].weight, std=1e-2)
         nn.init.zeros_(self.mlp[-1].bias)
 
+    @classmethod
+    def for_backbone(cls, backbone, **options) -> "PredictionAwareRouter":
+        """Build a new router for a backbone; ``options`` are ``hidden``, ``budget`` and ``logit_spread``."""
+        sizes = {"image_size": backbone.image_size, "token_stride": backbone.token_stride}
+        return cls(backbone.embed_dim, backbone.depth, backbone.always_on, **sizes, **options)
+
     def forward(
-        self, image_feature: Tensor, mask_logits: Tensor | None = None, *, budget=None, valid: Tensor | None = None,
-        mode: str | None = None, tau: float = 0.5, n_active: int | None = None, generator: torch.Generator | None = None,
+        self, image_feature, mask_logits=None, *, budget=None, mode=None, tau=0.5, n_active=None, generator=None
     ) -> RouterOutput:
         """Route a batch of frames.
 
         Parameters
         ----------
         image_feature : Tensor, shape (B, h, w, C)
-            Tokens of the current frames, from ``encoder.embed_patches``.
+            Tokens of the current frames, from ``backbone.embed``.
         mask_logits : Tensor, shape (B, 1, H, W), or None
-            Logits of the previous masks, any size. None: no frame has one.
+            Logits of the previous masks, any size. Without any, p, w and route are ones (A.1).
         budget : float or Tensor of shape (B,), optional
-        valid : Tensor, shape (B,), bool, optional
-            False where the previous mask is unavailable. Such a frame gets p, w and route of ones (A.1).
         mode : "sample", "threshold" or "top_n"
-            Default as in Algorithm 1: "sample" in training, "threshold" in evaluation.
+            By default as in Algorithm 1: "sample" in training, "threshold" in evaluation.
         tau, n_active, generator
             For the modes "threshold", "top_n" and "sample".
         """
@@ -135,15 +142,15 @@ class PredictionAwareRouter(nn.Module):
             return RouterOutput(ones, ones, ones)
         p = self.probabilities(image_feature, mask_logits)
         w = normalize_to_budget(p, self.budget if budget is None else budget, check=False)
-        route = self._route(w, mode or ("sample" if self.training else "threshold"), tau, n_active, generator)
-        if valid is None:
-            return RouterOutput(p, w, route)
-        rows = valid[:, None]
-        return RouterOutput(*(torch.where(rows, values, 1.0) for values in (p, w, route)))
+        return RouterOutput(p, w, self._route(w, mode, tau, n_active, generator))
 
     def probabilities(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
         """Lines 3-5 of Algorithm 1: activation probabilities (B, L), float32."""
-        check_router_input(image_feature, mask_logits, self.embed_dim)
+        frames, masks, width = tuple(image_feature.shape), tuple(mask_logits.shape), self.embed_dim
+        if len(frames) != 4 or frames[-1] != width:
+            raise RDSInputError(f"image_feature has shape {frames}; expected (B, h, w, {width})")
+        if len(masks) != 4 or masks[:2] != (frames[0], 1):
+            raise RDSInputError(f"mask_logits has shape {masks}; expected ({frames[0]}, 1, H, W)")
         mask = (mask_logits > 0).to(image_feature.dtype)
         mask = self.mask_patch_embed(F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest"))
         fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
@@ -151,28 +158,27 @@ class PredictionAwareRouter(nn.Module):
         return probabilities_of(self.mlp(features), self.logit_spread)
 
     def _route(self, w, mode, tau, n_active, generator):
+        mode = mode or ("sample" if self.training else "threshold")
         if mode == "sample":
             return sample_route(w, self.always_on, generator)
         if mode == "threshold":
             return threshold_route(w, self.always_on, tau)
         if mode == "top_n":
             return top_n_route(w, self.always_on, n_active)
-        raise RDSInputError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
+        raise RDSInputError(f"mode is {mode!r}; choose sample, threshold or top_n")
 
 
 def probabilities_of(raw: Tensor, logit_spread: float) -> Tensor:
-    """Line 5 of Algorithm 1, float32, on logits that are normalised over the blocks; raw (..., L).
+    """Line 5 of Algorithm 1, float32, on logits normalised over the blocks; raw (..., L).
 
-    The paper takes the sigmoid of the raw logits. A threshold then keeps all blocks or none of a frame that the router has
-    nothing to say about, and a router can saturate. With equal spread on every frame the frame decides which blocks run,
+    The paper takes the sigmoid of the raw logits. A threshold then keeps all blocks or none where a router rates a
+    frame's blocks alike, and routers saturate. With equal spread on every frame, the frame decides which blocks run,
     and hardly how many. Raw logits of a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
     """
     return torch.sigmoid(logit_spread * F.layer_norm(raw.float(), raw.shape[-1:], eps=NEAR_UNIFORM))
 
 
-def check_router_input(image_feature, mask_logits, embed_dim):
-    """Raise unless there are tokens (B, h, w, C) and as many masks (B, 1, H, W)."""
-    if image_feature.ndim != 4 or image_feature.shape[-1] != embed_dim:
-        raise RDSInputError(f"image_feature has shape {tuple(image_feature.shape)}; expected (B, h, w, {embed_dim})")
-    if mask_logits.ndim != 4 or mask_logits.shape[:2] != (len(image_feature), 1):
-        raise RDSInputError(f"mask_logits has shape {tuple(mask_logits.shape)}; expected ({len(image_feature)}, 1, H, W)")
+def probabilities_on_host(centred: list[float], logit_spread: float) -> list[float]:
+    """The same for one frame whose L logits have mean 0, in Python, which is faster for so few numbers."""
+    scale = -logit_spread / sqrt(sum([x * x for x in centred]) / len(centred) + NEAR_UNIFORM)
+    return [1 / (1 + exp(scale * x)) for x in centred]

@@ -1,19 +1,20 @@
-"""The file that holds a router together with its I-LoRA adapters and calibrated thresholds."""
+"""The file that holds a router, its I-LoRA adapters and its calibrated thresholds."""
 
 import json
 import logging
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.artifacts import atomic_write, check_tensors
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.adapters import TARGETS, _adapters, _check_state, add_lora, load_lora, lora_state_dict
+from rds_lib.model.adapters import PREFIX, adapters_of, add_lora, fold_lora, load_lora, lora_state_dict
+from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.algorithm1 import check_budget, check_tau
 from rds_lib.routing.router import PredictionAwareRouter
 
@@ -36,10 +37,7 @@ class RDSWeights:
     config_file: str
 
     def tau_for(self, budget: float) -> float:
-        """Threshold of a budget: calibrated, else interpolated between calibrated ones, else the paper's 0.5.
-
-        Budget 1 runs every block.
-        """
+        """Return a budget's threshold: calibrated, else interpolated, else the paper's 0.5. Budget 1 runs it all."""
         known = {1.0: 0.0} | self.taus
         if budget in known:
             return known[budget]
@@ -48,30 +46,18 @@ class RDSWeights:
 
     def apply_to(self, model, *, merge: bool = True):
         """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""
-        trunk = model.image_encoder.trunk
-        if self.router is not None and (self.router.depth, self.router.image_size, self.router.embed_dim) != (
-            len(trunk.blocks), model.image_size, trunk.patch_embed.proj.out_channels
-        ):
+        router, backbone = self.router, backbone_of(model)
+        sizes = (backbone.depth, backbone.embed_dim, backbone.image_size)
+        if router is not None and (router.depth, router.embed_dim, router.image_size) != sizes:
+            own = f"depth {router.depth}, embed_dim {router.embed_dim}, {router.image_size} px"
+            has = "depth {}, embed_dim {}, {} px".format(*sizes)
             raise RDSInputError(
-                f"RDS weights are for {self.config_file!r} with depth {self.router.depth}, embed_dim "
-                f"{self.router.embed_dim}, {self.router.image_size} px; the model has depth {len(trunk.blocks)}, embed_dim "
-                f"{trunk.patch_embed.proj.out_channels}, {model.image_size} px: use weights trained on this model")
+                f"RDS weights of {self.config_file!r} are for {own}; this model has {has}; train new ones"
+            )
         if merge:
-            return self._fold_into(model)
+            return fold_lora(model, self.lora, self.blocks, rank=self.rank, alpha=self.alpha)
         if self.lora:
             load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha), self.lora)
-        return model
-
-    def _fold_into(self, model):
-        layers = {name.removesuffix(".lora_A") for name in self.lora if name.endswith(".lora_A")}
-        weights = {name: model.get_submodule(name).weight for name in layers}
-        shapes = {f"{name}.lora_A": (self.rank, weight.shape[1]) for name, weight in weights.items()}
-        shapes |= {f"{name}.lora_B": (weight.shape[0], self.rank) for name, weight in weights.items()}
-        _check_state(self.lora, shapes, "adapter weights")
-        with torch.no_grad():
-            for name, weight in weights.items():
-                update = self.lora[f"{name}.lora_B"] @ self.lora[f"{name}.lora_A"]
-                weight += (update * (self.alpha / self.rank)).to(weight)
         return model
 
 
@@ -80,31 +66,38 @@ def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=No
 
     Parameters
     ----------
-    path : path
     router : PredictionAwareRouter or None
-    model : SAM2Base
+    model : SAM2Base or ClipTracker
         Its unmerged adapters are saved; it may have none.
     budgets : sequence of float
-        Budgets the router was trained for.
+        What the router was trained for.
     taus : dict, optional
-        Budget to calibrated threshold; see :func:`set_taus` for adding them later.
+        Budget to calibrated threshold; see `set_taus` for adding them later.
     blocks, rank
         If given, checked against the adapters found.
     config_file : str
-        The model config, for messages.
+        The model's config, for messages.
     """
-    layers = _adapters(model)
-    found = sorted({int(name.split("blocks.")[1].split(".")[0]) for name in layers})
+    layers = adapters_of(model)
+    found = sorted({int(name.split(".")[0]) for name in layers})
     first = next(iter(layers.values()), None)
     found_rank, alpha = (first.r["default"], first.lora_alpha["default"]) if layers else (0, 0)
     if (blocks is not None and sorted(set(blocks)) != found) or (rank is not None and rank != found_rank):
-        raise RDSInputError(f"the model has adapters of rank {found_rank} on blocks {found}, not rank {rank} on {blocks}")
+        raise RDSInputError(f"the model's adapters have rank {found_rank}, blocks {found}; not rank {rank}, {blocks}")
     arguments = None if router is None else {name: getattr(router, name) for name in ROUTER_ARGUMENTS}
+    if router is not None and router.token_stride != 4:  # Hiera's is left out, as in older files
+        arguments["token_stride"] = router.token_stride
     meta = {
-        "router": arguments, "blocks": found, "rank": found_rank, "alpha": alpha, "config_file": str(config_file),
-        "budgets": [float(budget) for budget in budgets]}
+        "router": arguments,
+        "blocks": found,
+        "rank": found_rank,
+        "alpha": alpha,
+        "config_file": str(config_file),
+        "budgets": [float(budget) for budget in budgets],
+    }
     tensors = {f"lora.{name}": tensor for name, tensor in lora_state_dict(model).items()} | _router_tensors(router)
-    _write(path, {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, meta, taus or {})
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    _write(path, tensors, meta, taus or {})
 
 
 def set_taus(path, taus: dict[float, float]):
@@ -119,23 +112,22 @@ def load_rds(path) -> RDSWeights:
     Raises
     ------
     RDSInputError
-        If the file is missing, no RDS file, or broken; the message lists missing, unexpected, misshaped and NaN entries.
+        If the file is missing, no RDS file, or broken; lists missing, unexpected, misshaped and NaN entries.
     """
     tensors, meta = _read(path)
     try:
         router = PredictionAwareRouter(**meta["router"]).eval() if meta["router"] else None
         lora = {name.removeprefix("lora."): value for name, value in tensors.items() if name.startswith("lora.")}
-        weights = RDSWeights(
-            router, lora, tuple(meta["blocks"]), meta["rank"], meta["alpha"], tuple(meta["budgets"]),
-            {float(budget): tau for budget, tau in meta["taus"].items()}, meta["config_file"])
+        blocks, budgets, rank, alpha = tuple(meta["blocks"]), tuple(meta["budgets"]), meta["rank"], meta["alpha"]
+        taus = {float(budget): tau for budget, tau in meta["taus"].items()}
+        weights = RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"])
     except (KeyError, TypeError, AttributeError, ValueError) as cause:
         raise RDSInputError(f"{path}: its header cannot be used ({cause}); write it with save_rds") from cause
     wanted = {name: tensor.shape for name, tensor in _router_tensors(router).items()}
-    for i in weights.blocks:
-        for target in TARGETS:
-            for side, shape in (("A", (weights.rank, None)), ("B", (None, weights.rank))):
-                wanted[f"lora.image_encoder.trunk.blocks.{i}.{target}.lora_{side}"] = shape
-    _check_state(tensors, wanted, str(path))
+    sides = {name.removeprefix(f"{PREFIX}.").split(".", 1)[1] for name in lora}  # such as attn.qkv.lora_A
+    for i, side in product(blocks, sides):
+        wanted[f"lora.{PREFIX}.{i}.{side}"] = (rank, None) if side.endswith("A") else (None, rank)
+    check_tensors(tensors, wanted, str(path))
     if router is not None:
         router.load_state_dict({name: tensors[f"router.{name}"] for name in router.state_dict()})
     return weights
@@ -148,7 +140,7 @@ def _router_tensors(router) -> dict[str, Tensor]:
 def _read(path):
     path = Path(path)
     if not path.is_file():
-        raise RDSInputError(f"{path}: no such RDS file; train one, or leave rds_path out to use the shipped one of 'mini'")
+        raise RDSInputError(f"{path}: no such RDS file; train one, or leave rds_path out for the shipped one of 'mini'")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("rds", "{}"))

@@ -43,7 +43,7 @@ class Study:
 
     def run(self, name: str) -> Run:
         """What RDS left behind on a video, at the budget of the figures."""
-        return self.recordings[name].run(f"RDS {self.budget}")
+        return self.recordings[name].run_at("RDS", self.budget)
 
 
 def activation(routes: pd.DataFrame) -> pd.DataFrame:
@@ -65,8 +65,7 @@ def speed(evidence: Evidence, method: str, level: float) -> float:
     try:
         return evidence.fps(method, level)
     except LookupError:
-        untold = evidence.speed.set_index("arm")["fps"] if "arm" in evidence.speed else {}  # arms without a level
-        return float(untold.get(method, np.nan))
+        return np.nan
 
 
 def quality_against_speed(study: Study) -> pd.DataFrame:
@@ -82,12 +81,25 @@ def quality_against_speed(study: Study) -> pd.DataFrame:
     for (method, level), fps in timed.items():
         low, high = paired.loc[level, ["ci_low", "ci_high"]] if method == "RDS" else (np.nan, np.nan)
         value = quality[method, level]
-        rows.append(("ours", method, level_name(method, level), fps / reference, value - quality["SAM2", 1.0], low,
-                     high, value, fps))
-    (theirs, *_, their_fps), = PAPER["SAM2"][1]
+        rows.append(
+            (
+                "ours",
+                method,
+                level_name(method, level),
+                fps / reference,
+                value - quality["SAM2", 1.0],
+                low,
+                high,
+                value,
+                fps,
+            )
+        )
+    ((theirs, *_, their_fps),) = PAPER["SAM2"][1]
     for method, (levels, numbers) in PAPER.items():
-        rows += [("paper", method, level, fps / their_fps, value - theirs, np.nan, np.nan, value, fps)
-                 for level, (value, *_, fps) in zip(levels, numbers, strict=True)]
+        rows += [
+            ("paper", method, level, fps / their_fps, value - theirs, np.nan, np.nan, value, fps)
+            for level, (value, *_, fps) in zip(levels, numbers, strict=True)
+        ]
     names = ["source", "method", "level", "speedup", "change", "low", "high", "quality", "fps"]
     return pd.DataFrame(rows, columns=names)
 

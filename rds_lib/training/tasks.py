@@ -2,17 +2,19 @@
 
 import torch
 
-from rds_lib.model.clip_tracking import Prompt, track_clip
-from rds_lib.model.losses import clip_iou, sam2_loss
+from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
 
 
 def clip_loss(model, encode, targets) -> tuple[torch.Tensor, float]:
-    """SAM2's loss, mean over the frames after the first, whose true mask is the prompt, and the IoU on them.
+    """`tracking_loss` of a SAM2 model."""
+    return tracking_loss(SAM2Clips(model), encode, targets)
 
-    Every method of the comparison is trained on this. ``encode`` is that of ``track_clip``; targets (B, T, S, S). In
-    bfloat16 on a GPU.
+
+def tracking_loss(tracker: ClipTracker, encode, targets) -> tuple[torch.Tensor, float]:
+    """Track clips from the true mask of their first frame; the tracker's loss and the IoU on the other frames.
+
+    ``encode`` is that of ``ClipTracker.track``; targets (B, T, S, S). In bfloat16 on a GPU.
     """
     with torch.autocast("cuda", torch.bfloat16, enabled=targets.is_cuda):
-        outputs = track_clip(model, targets.shape[1], Prompt(masks=targets[:, :1]), encode)
-    losses = [sam2_loss(outputs[t], targets[:, t]) for t in range(1, targets.shape[1])]
-    return sum(losses) / len(losses), clip_iou(outputs, targets)
+        outputs = tracker.track(targets, encode)
+    return tracker.loss(outputs, targets)

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rds_lib.core.artifacts import write_table
+from rds_lib.core.artifacts import write_json, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import write_masks
 from rds_lib.data.sources import Source
-from rds_lib.evaluation.recordings import make_run, read_recordings, record, recorded_names
+from rds_lib.evaluation.recordings import make_run, read_recordings, read_shape, record, recorded_names
 from rds_lib.metrics.masks import score_frames
 from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import copy_first_mask
@@ -31,22 +31,37 @@ def evaluation(sequences, tmp_path_factory):
     for sequence in sequences:
         tracked = copy_first_mask(sequence)
         write_masks(folder / "predictions" / "clips" / "SAM2", sequence, tracked.masks, layout="davis2017")
-        worse = {t: {i: mask & (np.arange(mask.shape[1]) != 60) for i, mask in masks.items()} for t, masks in tracked.masks.items()}
-        write_masks(folder / "predictions" / "clips" / "RDS_0.5", sequence, worse, layout="davis2017")
+        worse = {
+            t: {i: mask & (np.arange(mask.shape[1]) != 60) for i, mask in masks.items()}
+            for t, masks in tracked.masks.items()
+        }
+        write_masks(folder / "predictions" / "clips" / "routed", sequence, worse, layout="davis2017")
         for t in range(1, 4):
-            rows = {"frame_idx": t, "block": range(48), "active": [i in K or i < 10 for i in range(48)], "keep_prob": 0.25, "reason": "routed"}
+            rows = {
+                "frame_idx": t,
+                "block": range(48),
+                "active": [i in K or i < 10 for i in range(48)],
+                "keep_prob": 0.25,
+                "reason": "routed",
+            }
             routes.append(pd.DataFrame(rows).assign(dataset="clips", sequence=sequence.name, method="RDS", level=0.5))
     write_table(folder / "routes.csv", pd.concat(routes))
+    write_table(
+        folder / "predictions" / "clips" / "runs.csv",
+        pd.DataFrame([("SAM2", "SAM2", 1.0), ("routed", "RDS", 0.5)], columns=["folder", "method", "level"]),
+    )
+    write_json(folder / "encoder.json", SHAPE.as_dict())
     return folder
 
 
 def test_quality_is_what_the_metrics_say_frame_by_frame(evaluation, source, sequences):
     assert recorded_names(evaluation, source) == ["SAM2", "RDS 0.5"]
-    recordings = read_recordings(evaluation, source, shape=SHAPE)
+    recordings = read_recordings(evaluation, source)
     assert [one.name for one in recordings] == [one.name for one in sequences]
     for recording, sequence in zip(recordings, sequences):
         for run in recording.runs:
-            table = score_frames(source.root, evaluation / "predictions" / "clips" / run.name.replace(" ", "_"), protocol="davis2017", sequences=[sequence.name])
+            folder = evaluation / "predictions" / "clips" / {"SAM2": "SAM2", "RDS": "routed"}[run.method]
+            table = score_frames(source.root, folder, protocol="davis2017", sequences=[sequence.name])
             for row in table.itertuples():
                 assert run.quality[row.object][int(row.frame)] == pytest.approx(row.J)
             assert all(np.isnan(values[0]) and np.isfinite(values[1:]).all() for values in run.quality.values())
@@ -54,7 +69,7 @@ def test_quality_is_what_the_metrics_say_frame_by_frame(evaluation, source, sequ
 
 
 def test_frames_without_a_route_ran_everything(evaluation, source, sequences):
-    (recording,) = read_recordings(evaluation, source, names=[sequences[2].name], shape=SHAPE)
+    (recording,) = read_recordings(evaluation, source, names=[sequences[2].name])
     run = recording.run("RDS 0.5")
     assert run.reasons == ("full", "routed", "routed", "routed", "full")
     assert run.active.sum(1).tolist() == [48, 12, 12, 12, 48] and run.active_blocks == 12
@@ -64,18 +79,45 @@ def test_frames_without_a_route_ran_everything(evaluation, source, sequences):
 
 def test_unknown_videos_and_runs_are_named(evaluation, source, sequences):
     with pytest.raises(RDSInputError, match="clips has no video nowhere; it has: .*" + sequences[1].name):
-        read_recordings(evaluation, source, names=[sequences[0].name, "nowhere"], shape=SHAPE)
-    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name], shape=SHAPE)
+        read_recordings(evaluation, source, names=[sequences[0].name, "nowhere"])
+    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name])
     with pytest.raises(RDSInputError, match="no run 'RDS 0.9'; it has: SAM2, RDS 0.5"):
         recording.run("RDS 0.9")
 
 
+def test_runs_are_found_by_method_and_level_and_the_encoders_layout_is_read(evaluation, source, sequences):
+    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name])
+    assert recording.run_at("RDS", 0.5) is recording.run("RDS 0.5") and recording.run_at("SAM2", 1.0).name == "SAM2"
+    assert recording.shape == read_shape(evaluation) == SHAPE
+    with pytest.raises(RDSInputError, match="no run of RDS 0.9; it has: SAM2, RDS 0.5"):
+        recording.run_at("RDS", 0.9)
+
+
+def test_a_layout_whose_last_block_may_be_skipped_is_kept(evaluation, source, sequences, tmp_path):
+    """K without the last block says nothing of depth and stages."""
+    shape = EncoderShape(48, (0, 16), (0, 16))
+    (recording,) = read_recordings(evaluation, source, names=[sequences[0].name], shape=shape)
+    assert (recording.depth, recording.stage_starts, recording.always_on) == (48, (0, 16), (0, 16))
+    assert recording.runs[0].active.shape == (5, 48)
+
+
+def test_a_data_set_without_kept_masks_has_no_runs(evaluation, davis_root):
+    assert recorded_names(evaluation, Source("other", davis_root, "davis2017")) == []
+
+
 def test_recording_on_the_spot_scores_what_the_tracker_gave(mini_weights, rds_file, sequences):
-    predictor = build_rds_video_predictor("mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+    predictor = build_rds_video_predictor(
+        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False
+    )
     recording = record("RDS 0.5", predictor, sequences[2])
     (run,) = recording.runs
     assert recording.always_on == K and recording.stage_starts == (0, 2, 8, 44) and recording.obj_ids == (1, 2)
-    assert run.reasons == ("first_frame", *4 * ["routed"]) and run.active[0].all() and run.active[:, K].all() and not run.active[1:].all()
+    assert (
+        run.reasons == ("first_frame", *4 * ["routed"])
+        and run.active[0].all()
+        and run.active[:, K].all()
+        and not run.active[1:].all()
+    )
     both, either = (run.labels[3] == 1) & (recording.truth[3] == 1), (run.labels[3] == 1) | (recording.truth[3] == 1)
     assert run.quality[1][3] == pytest.approx(both.sum() / either.sum())
 

@@ -1,5 +1,8 @@
 """Other placements of the adapters: as many parameters as I-LoRA's, and the blocks that each rule names."""
 
+import copy
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -14,7 +17,8 @@ SELECTED = sorted([*K, 1, 5, 6, *range(10, 24), 45, 46])
 
 def place(kind, activity=None, seed=0):
     activity = np.arange(48) / 48 if activity is None else activity
-    return place_adapters(kind, selected=SELECTED, always_on=K, stages=STAGES, activity=activity, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    return place_adapters(kind, selected=SELECTED, always_on=K, stages=STAGES, activity=activity, rng=rng)
 
 
 def test_each_rule_takes_its_blocks_and_keeps_the_counts_of_the_stages():
@@ -23,7 +27,8 @@ def test_each_rule_takes_its_blocks_and_keeps_the_counts_of_the_stages():
     assert active == sorted([*K, 1, 6, 7, *range(30, 44), 45, 46])
     for blocks in (active, place("random"), place("random", seed=1)):
         assert set(K) <= set(blocks)
-        assert [sum(STAGES[i] == s for i in blocks) for s in (1, 2, 3, 4)] == [sum(STAGES[i] == s for i in SELECTED) for s in (1, 2, 3, 4)]
+        counts, wanted = (Counter(STAGES[i] for i in chosen) for chosen in (blocks, SELECTED))
+        assert counts == wanted
     assert place("random") != place("random", seed=1) and place("random") == place("random")
     with pytest.raises(RDSInputError, match="'best' is unknown"):
         place("best")
@@ -32,8 +37,6 @@ def test_each_rule_takes_its_blocks_and_keeps_the_counts_of_the_stages():
 @pytest.mark.parametrize("kind", [kind for kind in PLACEMENTS if kind not in ("all", "none")])
 def test_adapters_elsewhere_have_exactly_as_many_parameters(mini_model, kind):
     def size(blocks):
-        import copy
-
         model = copy.deepcopy(mini_model)
         return sum(t.numel() for t in lora_state_dict(add_lora(model, blocks, rank=2)).values())
 

@@ -8,7 +8,7 @@ import torch
 
 from rds_lib.core.artifacts import write_tensors
 from rds_lib.core.errors import RDSInputError
-from rds_lib.methods import slimsam, slimsam_training as slimming
+from rds_lib.methods import slimsam
 from rds_lib.methods.slimsam import (
     MAX_PRUNED,
     disturbed_taylor,
@@ -20,7 +20,7 @@ from rds_lib.methods.slimsam import (
     split_attention,
 )
 from rds_lib.methods.slimsam_align import bottleneck_aligning, embedding_aligning, embedding_share
-from rds_lib.model.sam2 import build_model, set_image_size
+from rds_lib.model.sam2 import build_model
 
 SIZE = 64
 
@@ -67,7 +67,8 @@ def slimmed(scored):
 
 @torch.inference_mode()
 def difference(a, b, images):
-    return max((x - y).abs().max().item() for x, y in zip(feature_maps(a, images), feature_maps(b, images), strict=True))
+    pairs = zip(feature_maps(a, images), feature_maps(b, images), strict=True)
+    return max((x - y).abs().max().item() for x, y in pairs)
 
 
 def test_splitting_q_k_and_v_is_exact_and_fusing_undoes_it(images):
@@ -106,13 +107,15 @@ def taylor(layer, axis):
 def test_width_is_kept_by_the_mean_score_of_the_layers_that_share_the_stream(scored):
     model = twin(scored)
     trunk, neck = model.image_encoder.trunk, model.image_encoder.neck
-    outs = [(trunk.patch_embed.proj, 0)] + [(layer, 0) for b in trunk.blocks[:2] for layer in (b.attn.proj, b.mlp.layers[1])]
+    writers = [layer for b in trunk.blocks[:2] for layer in (b.attn.proj, b.mlp.layers[1])]
+    outs = [(layer, 0) for layer in (trunk.patch_embed.proj, *writers)]
     ins = [(layer, 1) for b in trunk.blocks[:3] for layer in (b.attn.q, b.attn.k, b.attn.v)]
     ins += [(b.mlp.layers[0], 1) for b in trunk.blocks[:2]] + [(trunk.blocks[2].proj, 1), (neck.convs[3].conv, 1)]
     score = np.mean([taylor(layer, axis) for layer, axis in outs + ins], axis=0)
     kept = prune(model, "width", 6 / 9)
     best = sorted(np.argsort(score)[-10:].tolist())  # int(16 * 6 / 9)
-    assert kept["trunk.patch_embed.proj.out"] == kept["trunk.blocks.1.attn.q.in"] == kept["neck.convs.3.conv.in"] == best
+    for name in ("trunk.patch_embed.proj.out", "trunk.blocks.1.attn.q.in", "neck.convs.3.conv.in"):
+        assert kept[name] == best
     assert trunk.pos_embed.shape[1] == trunk.pos_embed_window.shape[1] == 10
     assert [conv.conv.in_channels for conv in neck.convs] == [85, 42, 21, 10]
     assert {conv.conv.out_channels for conv in neck.convs} == {96}, "what SAM2's other parts see keeps its size"
@@ -176,7 +179,8 @@ def test_a_pruned_model_comes_back_from_its_file(slimmed, images, tmp_path):
     other = fresh()
     assert load_slim(other, tmp_path / "slim.safetensors") == kept
     assert difference(model, other, images) == 0
-    assert other.image_encoder.trunk.blocks[9].attn.qkv.out_features == model.image_encoder.trunk.blocks[9].attn.qkv.weight.shape[0]
+    ours, theirs = (m.image_encoder.trunk.blocks[9].attn.qkv for m in (other, model))
+    assert ours.out_features == theirs.weight.shape[0]
 
 
 def test_files_that_do_not_fit_are_refused(slimmed, tmp_path):
@@ -190,7 +194,9 @@ def test_files_that_do_not_fit_are_refused(slimmed, tmp_path):
         load_slim(fresh(), tmp_path / "split.safetensors")
 
 
-@pytest.mark.parametrize("phase, keep, message", [("both", 0.5, "'both' is unknown"), ("width", 0, "keep is 0"), ("width", 1.5, "1.5")])
+@pytest.mark.parametrize(
+    "phase, keep, message", [("both", 0.5, "'both' is unknown"), ("width", 0, "keep is 0"), ("width", 1.5, "1.5")]
+)
 def test_bad_requests_are_refused(scored, phase, keep, message):
     with pytest.raises(RDSInputError, match=message):
         prune(scored, phase, keep)
@@ -237,72 +243,14 @@ def test_embedding_aligning_teaches_the_student_alone(scored, images, share):
         model.zero_grad()
     loss = embedding_aligning(student, slim, teacher, images, share)
     loss.backward()
-    assert loss.item() > 0 and student.image_encoder.trunk.blocks[30].mlp.layers[1].weight.grad.abs().sum() > 0
+    assert loss.item() > 0
+    assert student.image_encoder.trunk.blocks[30].mlp.layers[1].weight.grad.abs().sum() > 0
     assert all(p.grad is None for model in (slim, teacher) for p in model.parameters())
-    features_alone = sum(torch.nn.functional.mse_loss(a, b) for a, b in zip(feature_maps(student, images), feature_maps(teacher, images))) / 3
+    pairs = zip(feature_maps(student, images), feature_maps(teacher, images))
+    features_alone = sum(torch.nn.functional.mse_loss(a, b) for a, b in pairs) / 3
     assert (loss.item() == pytest.approx(features_alone.item(), rel=1e-5)) == (share == 0)
 
 
 def test_the_share_of_the_embeddings_falls_to_0_in_the_first_half():
     assert embedding_share(0) == pytest.approx(10 / 11) and embedding_share(0.25) == pytest.approx(5 / 11)
     assert embedding_share(0.5) == embedding_share(1) == 0
-
-
-# --- from end to end ---
-
-
-class Killed(Exception):
-    """Stands for a process that ends in the middle."""
-
-
-def slim(folder, sequences, weights, **changes):
-    options = {"seed": 1, "steps": 2, "importance_steps": 1, "batch": 1, "frames": 2, "lr_align": 1e-3, "lr_encoder": 1e-3,
-               "lr_head": 1e-3, "checkpoint": weights, "save_every": 1, "device": "cpu"}
-    return slimming.train_slimsam(6, sequences=sequences, out=folder / "slim.safetensors", workdir=folder / "run", **(options | changes))
-
-
-@pytest.fixture(scope="module")
-def whole(sequences, mini_weights, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slimming, "build_model", small)
-        folder = tmp_path_factory.mktemp("slim")
-        return slim(folder, sequences, mini_weights)
-
-
-def small(*args, **kwargs):
-    model = build_model(*args, **kwargs)
-    set_image_size(model, SIZE)
-    return model
-
-
-def test_slimsam_from_end_to_end_is_narrower_and_tracks(whole, mini_weights):
-    model = build_model("mini", mini_weights)
-    weights = sum(p.numel() for p in model.image_encoder.parameters())
-    kept = load_slim(model, whole)
-    assert 0.3 < sum(p.numel() for p in model.image_encoder.parameters()) / weights < 0.6
-    assert len(kept["trunk.patch_embed.proj.out"]) == 10 and "trunk.blocks.9.mlp.layers.0.out" in kept
-    start = build_model("mini", mini_weights)
-    assert not model.sam_mask_decoder.iou_token.weight.equal(start.sam_mask_decoder.iou_token.weight), "the rest is fine-tuned too"
-    for part, columns in (("width", {"loss"}), ("bottleneck", {"loss"}), ("tune", {"loss", "iou"})):
-        header = (whole.parent / "run" / part / "log.csv").read_text().splitlines()[0].split(",")
-        assert columns < set(header)
-
-
-@pytest.mark.parametrize("part", ["bottleneck_aligning", "embedding_aligning", "_tracking_loss"])
-def test_slimsam_stopped_in_any_part_ends_at_the_same_file(part, whole, sequences, mini_weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(slimming, "build_model", small)
-
-    def stop(*args):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(slimming, part, stop)
-        with pytest.raises(Killed):
-            slim(tmp_path, sequences, mini_weights)
-    assert slim(tmp_path, sequences, mini_weights).read_bytes() == whole.read_bytes()
-
-
-def test_a_level_that_the_paper_does_not_have_is_refused(tmp_path):
-    with pytest.raises(RDSInputError, match="3/9"):
-        slimming.train_slimsam(3, sequences=[], out=tmp_path / "x", workdir=tmp_path, seed=1, steps=1, importance_steps=1, batch=1,
-                               frames=2, lr_align=1e-3, lr_encoder=1e-3, lr_head=1e-3)

@@ -105,7 +105,9 @@ def test_perfect_masks_give_the_best_scores_that_the_protocols_allow(sequences):
     for sequence in sequences:
         table = box_table(sequence, {t: sequence.masks(t) for t in sequence.annotated})
         assert table["object"].tolist() == list(sequence.obj_ids)
-        assert table["success"].tolist() == pytest.approx([20 / 21] * len(table)) and (table[["AO", "SR_0.75", "precision"]] == 1).all(axis=None)
+        assert table["success"].tolist() == pytest.approx([20 / 21] * len(table)) and (
+            table[["AO", "SR_0.75", "precision"]] == 1
+        ).all(axis=None)
 
 
 def test_a_track_that_is_lost_keeps_its_prompt_and_later_objects_start_at_theirs(sequences):
@@ -114,10 +116,18 @@ def test_a_track_that_is_lost_keeps_its_prompt_and_later_objects_start_at_theirs
     table = box_table(sequence, nothing).set_index("object")
     still = boxes_of_masks(np.stack([sequence.masks(0)[1]] * len(sequence)))
     real = boxes_of_masks(np.stack([sequence.masks(t)[1] for t in range(len(sequence))]))
-    assert table.loc[1, "AO"] == pytest.approx(box_iou(real, still)[1:].mean()) and table.loc[1, "frames"] == len(sequence) - 1
+    assert (
+        table.loc[1, "AO"] == pytest.approx(box_iou(real, still)[1:].mean())
+        and table.loc[1, "frames"] == len(sequence) - 1
+    )
 
 
 def test_got10k_means_over_frames_and_lasot_over_objects():
-    table = pd.DataFrame({name: [1.0, 0.0] for name in ("success", "precision", "norm_precision", "norm_precision_area", "AO", "SR_0.5", "SR_0.75")})
+    table = pd.DataFrame(
+        {
+            name: [1.0, 0.0]
+            for name in ("success", "precision", "norm_precision", "norm_precision_area", "AO", "SR_0.5", "SR_0.75")
+        }
+    )
     found = summarise_boxes(table.assign(frames=[30, 10]))
     assert found["success"] == 0.5 and found["AO"] == 0.75

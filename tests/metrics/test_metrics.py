@@ -12,9 +12,7 @@ from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import write_palette_png
-from rds_lib.metrics import files as metrics_io
-from rds_lib.metrics.masks import contour_accuracy, region_similarity, score_clips, score_frames, score_masks
-from rds_lib.metrics.statistics import bootstrap_ci
+from rds_lib.metrics.masks import contour_accuracy, region_similarity, score_frames, score_masks
 
 H, W = 40, 60
 STATISTICS = ("J_recall", "J_decay", "F_recall", "F_decay")
@@ -287,7 +285,10 @@ def jpeg(path):
 BROKEN = {
     "frame missing": (os.remove, "00002.png is missing"),
     "sequence missing": (lambda path: shutil.rmtree(path.parent), "sequence 'a' has no predictions"),
-    "grey 0/255": (lambda path: Image.fromarray(box(5, 5, 9, 9) * np.uint8(255)).save(path), "holds label 255 .*0 to 2"),
+    "grey 0/255": (
+        lambda path: Image.fromarray(box(5, 5, 9, 9) * np.uint8(255)).save(path),
+        "holds label 255 .*0 to 2",
+    ),
     "RGB": (rgb, "RGB"),
     "JPEG": (jpeg, "JPEG"),
     "other size": (lambda path: save(path, np.zeros((H // 2, W // 2))), "30x20 px.*60x40 px"),
@@ -311,7 +312,6 @@ def test_broken_arguments_are_refused(davis, tmp_path):
         ({"protocol": "davis2016"}, "'davis2016' is unknown"),
         ({"sequences": ["a", "zebra"]}, "'zebra' has no ground-truth folder"),
         ({"sequences": []}, "no sequences"),
-        ({"workers": 0}, "workers=0"),
     )
     for arguments, message in cases:
         with pytest.raises(RDSInputError, match=message):
@@ -326,49 +326,7 @@ def test_first_frame_without_objects_is_refused(davis):
         score_masks(*davis)
 
 
-# --- processes ---
-
-
-def test_processes_give_the_same_table(davis):
-    one, two = score_masks(*davis), score_masks(*davis, workers=2)
-    assert two.equals(one) and two.attrs == one.attrs
-
-
-class Deadly:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self):
-        return os._exit, (9,)
-
-
-def test_dead_worker_is_reported_with_its_sequence():
-    fine = metrics_io.Clip("fine", Path(), Path(), (1,), {})
-    deadly = metrics_io.Clip("deadly", Deadly(), Path(), (1,), {})
-    with pytest.raises(RuntimeError, match="sequence 'deadly' died"):
-        score_clips([fine, fine, fine, deadly, fine, fine], workers=2)
-
-
 def test_opencv_keeps_its_threads(davis):
     before = cv2.getNumThreads()
     score_masks(*davis)
     assert cv2.getNumThreads() == before
-
-
-# --- intervals ---
-
-
-def test_bootstrap_draws_whole_sequences():
-    values, groups = np.r_[np.zeros(20), np.ones(20)], np.repeat(["a", "b"], 20)
-    low, high = bootstrap_ci(values, generator=np.random.default_rng(0), groups=groups)
-    assert (low, high) == (0, 1)
-    low, high = bootstrap_ci(values, generator=np.random.default_rng(0))
-    assert 0.3 < low < 0.45 and 0.55 < high < 0.7
-
-
-def test_bootstrap_is_repeatable_and_leaves_nan_out():
-    values = np.random.default_rng(1).normal(size=30)
-    first = bootstrap_ci(values, generator=np.random.default_rng(7))
-    assert bootstrap_ci(np.r_[values, np.nan], generator=np.random.default_rng(7)) == first
-    assert first[0] < values.mean() < first[1]
-    with pytest.raises(RDSInputError, match="at least one number"):
-        bootstrap_ci([np.nan], generator=np.random.default_rng(7))

@@ -7,10 +7,13 @@ import re
 import nbformat
 import pytest
 from nbformat import v4
+from typer.testing import CliRunner
 
+from rds_lib.__main__ import app
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline import notebook
+from rds_lib.pipeline.stages import NOTEBOOKS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -34,6 +37,10 @@ def store(tmp_path, monkeypatch):
     return write
 
 
+def command(*arguments):
+    return CliRunner().invoke(app, ["notebook", *arguments])
+
+
 def stored():
     return notebook.read("your_video")
 
@@ -47,7 +54,8 @@ def test_tidy_is_idempotent_and_keeps_what_a_reader_sees():
         v4.new_output("stream", name="stderr", text="c"),
         v4.new_output("execute_result", {**png, WIDGET: {"model_id": "1"}}, execution_count=17, metadata={"a": 1}),
     ]
-    nb = v4.new_notebook(cells=[v4.new_markdown_cell("# T", metadata={"collapsed": True}), cell], metadata={"widgets": {}})
+    title = v4.new_markdown_cell("# T", metadata={"collapsed": True})
+    nb = v4.new_notebook(cells=[title, cell], metadata={"widgets": {}})
     before = json.dumps(nb)
     tidied = notebook.tidy(nb)
     assert json.dumps(nb) == before
@@ -72,7 +80,7 @@ def test_source_changes_with_code_and_tags_only(store):
 
     def source(nb):
         nbformat.write(nb, paths.NOTEBOOKS / "your_video.ipynb")
-        assert notebook.main(["source", "your_video"]) == 0
+        assert command("source", "your_video").exit_code == 0
         return file.read_bytes()
 
     first = source(nb)
@@ -91,16 +99,16 @@ def test_source_changes_with_code_and_tags_only(store):
     ("changes", "words"),
     [({"budgett": 0.5}, "has unknown budgett"), ({"box": ...}, "lacks box"), ({"profile": ...}, "lacks profile")],
 )
-def test_parameter_names_that_differ_are_an_error(store, capsys, action, changes, words):
+def test_parameter_names_that_differ_are_an_error(store, action, changes, words):
     store(**changes)
-    assert notebook.main([action, "your_video"]) == 2
-    assert words in capsys.readouterr().err
+    done = command(action, "your_video")
+    assert done.exit_code == 2 and words in done.stderr
 
 
-def test_refresh_refuses_a_parameters_cell_that_drifted(store, capsys):
+def test_refresh_refuses_a_parameters_cell_that_drifted(store):
     store(budget=0.75)
-    assert notebook.main(["refresh", "your_video"]) == 2
-    assert "budget = 0.75, profile has " in capsys.readouterr().err
+    done = command("refresh", "your_video")
+    assert done.exit_code == 2 and "budget = 0.75, profile has " in done.stderr
 
 
 @pytest.mark.parametrize("line", ["a = b", "a, b = 1, 2", "import os"])
@@ -110,24 +118,36 @@ def test_parameters_cell_holds_literals_only(line):
         notebook.parameters(nb)
 
 
-def test_unknown_notebook_profile_and_missing_tag_are_errors(store, capsys):
+def test_unknown_notebook_profile_and_missing_tag_are_errors(store):
     store()
-    assert notebook.main(["tidy", "my_video"]) == 2
-    assert "no notebook 'my_video'" in capsys.readouterr().err
-    assert notebook.main(["run", "your_video", "--profile", "tiny"]) == 2
-    assert "unknown profile 'tiny'" in capsys.readouterr().err
+    for arguments, words in (
+        (("tidy", "my_video"), "no notebook 'my_video'"),
+        (("run", "your_video", "--profile", "tiny"), "unknown profile 'tiny'"),
+        (("run", "my_video"), "notebook 'my_video' has no section of parameters"),
+    ):
+        done = command(*arguments)
+        assert done.exit_code == 2 and words in done.stderr
     with pytest.raises(RDSInputError, match="tagged `parameters` is expected, found 0"):
         notebook.parameters(v4.new_notebook())
+
+
+def test_source_without_a_name_writes_those_of_all_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    assert command("source").exit_code == 0
+    written = {file.stem for file in (tmp_path / "source").iterdir()}
+    assert written == NOTEBOOKS.keys() - {"07_inspect_routing", "your_video"}
 
 
 def test_run_injects_the_profile_and_leaves_the_source_alone(store):
     store("import os", "print(profile, budget, os.environ['RDS_WORKDIR'][-4:])")
     before = (paths.NOTEBOOKS / "your_video.ipynb").read_bytes()
     environment = dict(os.environ)
-    assert notebook.main(["run", "your_video", "--profile", "mini"]) == 0
+    assert command("run", "your_video", "--profile", "mini").exit_code == 0
     executed = nbformat.read(paths.RUNS / "mini/executed/your_video.ipynb", as_version=4)
-    assert executed.cells[0].id == "generated-banner" and "notebooks/your_video.ipynb" in executed.cells[0].source
-    assert executed.cells[-1].outputs[0].text == f"mini {notebook.section_values('your_video', 'mini')['budget']} mini\n"
+    banner, budget = executed.cells[0], notebook.section_values("your_video", "mini")["budget"]
+    assert banner.id == "generated-banner" and "notebooks/your_video.ipynb" in banner.source
+    assert "`python -m rds_lib notebook run your_video --profile mini`" in banner.source
+    assert executed.cells[-1].outputs[0].text == f"mini {budget} mini\n"
     assert [cell.id for cell in executed.cells].count("injected-parameters") == 1
     assert notebook.tidy(executed) == executed
     assert (paths.NOTEBOOKS / "your_video.ipynb").read_bytes() == before
@@ -135,21 +155,23 @@ def test_run_injects_the_profile_and_leaves_the_source_alone(store):
 
 
 def test_refresh_stores_outputs_and_writes_nothing_into_runs(store):
-    store("from rds_lib import paths", "(paths.workdir(profile) / 'x').write_text('x')", "budget")
-    assert notebook.main(["refresh", "your_video"]) == 0
+    store("from rds_lib.core import paths", "(paths.workdir(profile) / 'x').write_text('x')", "budget")
+    assert command("refresh", "your_video").exit_code == 0
     first = (paths.NOTEBOOKS / "your_video.ipynb").read_bytes()
     assert [cell.execution_count for cell in stored().cells[1:]] == [1, 2, 3, 4]
-    assert stored().cells[-1].outputs[0].data["text/plain"] == str(notebook.section_values("your_video", "smoke")["budget"])
+    budget = notebook.section_values("your_video", "smoke")["budget"]
+    assert stored().cells[-1].outputs[0].data["text/plain"] == str(budget)
     assert not paths.RUNS.exists() and list(paths.SMOKE.iterdir()) == []
-    assert notebook.main(["refresh", "your_video"]) == 0
+    assert command("refresh", "your_video").exit_code == 0
     assert (paths.NOTEBOOKS / "your_video.ipynb").read_bytes() == first
 
 
-def test_failing_cell_is_named_and_the_exit_status_is_not_zero(store, capsys):
+def test_failing_cell_is_named_and_the_exit_status_is_not_zero(store):
     store("def check(x):\n    raise ValueError('too short')", "check(budget)")
-    assert notebook.main(["run", "your_video", "--profile", "mini"]) == 1
-    message = capsys.readouterr().err
-    assert "----> 2     raise ValueError" in re.sub(r"\x1b\[[0-9;]*m", "", message)
+    done = command("run", "your_video", "--profile", "mini")
+    assert done.exit_code == 1
+    message = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)
+    assert "----> 2     raise ValueError" in message
     assert message.strip().endswith("notebooks/your_video.ipynb: cell [4] raised ValueError: too short")
     assert not (paths.RUNS / "mini/executed/your_video.ipynb").exists()
 

@@ -1,36 +1,61 @@
-"""Table 9: the paper's thirty rows, our rows beside them, and the stage that writes them with the ledger."""
-
-import shutil
+"""Table 9: the paper's thirty rows, and our rows beside them."""
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from rds_lib import load_params
-from rds_lib.core.artifacts import read_table, write_table
-from rds_lib.core.errors import RDSInputError
-from rds_lib.pipeline import report as stage_report
 from rds_lib.report.table9 import COLUMNS, as_page, measured_rows, paper_rows
-from rds_lib.routing.weights import load_rds
 
 
 def scores():
-    rows = [("set", "SAM2", 1.0, "JF", 50.0, 48.0), ("set", "RDS", 0.8, "JF", 49.0, 39.5), ("set", "RDS", 0.6, "JF", 48.0, 30.0),
-            ("set", "random routes", 0.8, "JF", 40.0, 39.0), ("tube", "RDS", 0.8, "G", 33.0, 39.0),
-            ("set", "SlimSAM", 0.667, "JF", 41.0, 48.0), ("set", "mini_half", 1.0, "JF", 42.0, 24.0)]
+    rows = [
+        ("set", "SAM2", 1.0, "JF", 50.0, 48.0),
+        ("set", "RDS", 0.8, "JF", 49.0, 39.5),
+        ("set", "RDS", 0.6, "JF", 48.0, 30.0),
+        ("set", "random routes", 0.8, "JF", 40.0, 39.0),
+        ("tube", "RDS", 0.8, "G", 33.0, 39.0),
+        ("set", "SlimSAM", 0.667, "JF", 41.0, 48.0),
+        ("set", "mini_half", 1.0, "JF", 42.0, 24.0),
+    ]
     table = pd.DataFrame(rows, columns=["dataset", "method", "level", "metric", "value", "active_blocks"])
-    return table.assign(gmacs=table["active_blocks"] / 120, ci_low=table["value"] - 2, ci_high=table["value"] + 3, sequences=4, objects=5)
+    trained = [1234.0 if (method, level) == ("RDS", 0.8) else np.nan for _, method, level, *_ in rows]
+    return table.assign(
+        gmacs=table["active_blocks"] / 120,
+        ci_low=table["value"] - 2,
+        ci_high=table["value"] + 3,
+        sequences=4,
+        objects=5,
+        params_trained=trained,
+    )
 
 
 def speed():
-    return pd.DataFrame({"arm": ["SAM2", "full", "RDS_0.8", "SlimSAM_0.667", "mini_half"], "encoder_ms": [13.0, 13.1, 11.0, 12.0, 7.0],
-                         "fps": [49.0, 48.0, 53.0, 50.0, 70.0], "eta": np.nan, "active_blocks": 48.0, "frame_ms": 20.0, "speedup": [1.0, 1.0, 1.1, 1.0, 1.4], "device": "CPU", "dtype": "float32"})
+    return pd.DataFrame(
+        {
+            "method": ["SAM2", "full", "RDS", "SlimSAM", "mini_half"],
+            "level": [1.0, 1.0, 0.8, 0.667, 1.0],
+            "encoder_ms": [13.0, 13.1, 11.0, 12.0, 7.0],
+            "fps": [49.0, 48.0, 53.0, 50.0, 70.0],
+            "eta": np.nan,
+            "active_blocks": 48.0,
+            "frame_ms": 20.0,
+            "speedup": [1.0, 1.0, 1.1, 1.0, 1.4],
+            "device": "CPU",
+            "dtype": "float32",
+        }
+    )
 
 
 def test_the_papers_table_has_thirty_rows_on_three_data_sets():
     table = paper_rows()
     assert tuple(table.columns) == COLUMNS and len(table) == 90 and set(table["source"]) == {"paper"}
-    assert table.groupby("method")["level"].nunique().to_dict() == {"SAM2": 1, "SlimSAM": 5, "PBD": 6, "DyT": 6, "AdaViT": 6, "RDS": 6}
+    assert table.groupby("method")["level"].nunique().to_dict() == {
+        "SAM2": 1,
+        "SlimSAM": 5,
+        "PBD": 6,
+        "DyT": 6,
+        "AdaViT": 6,
+        "RDS": 6,
+    }
     found = table.set_index(["method", "level", "dataset"])
     assert found.loc[("RDS", "0.4", "DAVIS 2017"), ["value", "fps"]].tolist() == [84.8, 46.5]
     assert found.loc[("SlimSAM", "6/9", "YouTube-VOS 2019"), ["metric", "value"]].tolist() == ["G", 82.9]
@@ -41,76 +66,48 @@ def test_the_papers_table_has_thirty_rows_on_three_data_sets():
 
 
 def test_our_rows_carry_speed_only_where_it_was_measured():
-    table = measured_rows(scores(), speed(), trained={("RDS", 0.8): 1234}, profile="mini").set_index(["method", "level", "dataset"])
+    table = measured_rows(scores(), speed(), profile="mini").set_index(["method", "level", "dataset"])
     assert tuple(table.reset_index().columns[:3]) == ("method", "level", "dataset")
-    assert table.loc[("RDS", "0.8", "set"), ["encoder_ms", "fps", "gmacs", "params_trained"]].tolist() == [11, 53, 39.5 / 120, 1234]
+    assert table.loc[("RDS", "0.8", "set"), ["encoder_ms", "fps", "gmacs", "params_trained"]].tolist() == [
+        11,
+        53,
+        39.5 / 120,
+        1234,
+    ]
     assert table.loc[("SAM2", "1", "set"), "fps"] == 49
     assert table.loc[("SlimSAM", "6/9", "set"), "fps"] == 50 and table.loc[("mini_half", "1", "set"), "fps"] == 70
-    assert table.loc[[("RDS", "0.6", "set"), ("random routes", "0.8", "set")], ["fps", "params_trained"]].isna().all(axis=None)
-    assert set(table["source"]) == {"measured"} and set(table["profile"]) == {"mini"} and set(table["dtype"]) == {"float32"}
+    assert (
+        table.loc[[("RDS", "0.6", "set"), ("random routes", "0.8", "set")], ["fps", "params_trained"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert (
+        set(table["source"]) == {"measured"}
+        and set(table["profile"]) == {"mini"}
+        and set(table["dtype"]) == {"float32"}
+    )
 
 
 def test_the_page_shows_both_and_keeps_them_apart():
-    ours = measured_rows(scores(), speed(), trained={("RDS", 0.8): 1234}, profile="mini")
-    boxes = pd.DataFrame([("set", "SlimSAM", 0.667, 50.0, 40.0), ("tube", "RDS", 0.4, 1.0, 1.0)], columns=["dataset", "method", "level", "success", "SR_0.5"])
+    ours = measured_rows(scores(), speed(), profile="mini")
+    boxes = pd.DataFrame(
+        [("set", "SlimSAM", 0.667, 50.0, 40.0), ("tube", "RDS", 0.4, 1.0, 1.0)],
+        columns=["dataset", "method", "level", "success", "SR_0.5"],
+    )
     page = as_page(pd.concat([ours, paper_rows()], ignore_index=True), boxes)
     measured, paper = page.split("## The paper")
     assert "| RDS | 0.8 | 49.0 (47.0 to 52.0) | 33.0 (31.0 to 36.0) | 39.5 | 0.329 | 11.0 | 53.0 | 1,234 |" in measured
     assert "4 of the paper's 30 rows" in measured
-    assert measured.index("| SlimSAM | 6/9 | 41.0") < measured.index("| RDS | 0.8 |") < measured.index("lacks") < measured.index("| random routes |")
-    assert "| method | level | success | SR 0.5 |\n|---|---|---|---|\n| SlimSAM | 6/9 | 50.0 | 40.0 |\n" in measured and "tube | 1.0" not in measured
-    assert "| RDS | 0.4 | 84.8 | 65.4 | 81.2 | 46.5 |" in paper and paper.count("\n| ") == 31 and "84.8" not in measured
+    assert (
+        measured.index("| SlimSAM | 6/9 | 41.0")
+        < measured.index("| RDS | 0.8 |")
+        < measured.index("lacks")
+        < measured.index("| random routes |")
+    )
+    assert (
+        "| method | level | success | SR 0.5 |\n| --- | --- | --- | --- |\n| SlimSAM | 6/9 | 50.0 | 40.0 |\n"
+        in measured
+        and "tube | 1.0" not in measured
+    )
+    assert "| RDS | 0.4 | 84.8 | 65.4 | 81.2 | 46.5 |" in paper and paper.count("\n| ") == 32 and "84.8" not in measured
     assert "proxy" in measured
-
-
-@pytest.fixture
-def workdir(tmp_path, rds_file):
-    folder = tmp_path / "mini"
-    objects = pd.DataFrame([(f"s{n}", 1, method, level, 0.5 - drop, "set") for n in range(4)
-                            for method, level, drop in (("RDS", 0.4, 0.0), ("random routes", 0.4, 0.03))],
-                           columns=["sequence", "object", "method", "level", "JF", "dataset"])
-    write_table(folder / "evaluation" / "objects.csv", pd.concat([objects, objects.assign(dataset="other", JF=0.1)]))
-    write_table(folder / "evaluation" / "routes.csv", pd.DataFrame(
-        [(f"s{n}", 1, block, block < 3, "routed", 0.4, "set") for n in range(4) for block in range(6)],
-        columns=["sequence", "frame_idx", "block", "active", "reason", "level", "dataset"]))
-    write_table(folder / "evaluation" / "table.csv", scores())
-    write_table(folder / "evaluation" / "boxes.csv", pd.DataFrame({"dataset": ["set"], "method": ["RDS"], "level": [0.8], "success": [50.0]}))
-    write_table(folder / "baselines" / "slimsam" / "levels.csv", pd.DataFrame({"level": [8, 6, 4], "trained_params": [99, 77, 55]}))
-    write_table(folder / "importance" / "importance.csv", pd.DataFrame(
-        {"block": range(6), "global_score": np.arange(6.0), "local_score": np.arange(6.0), "always_on": [True, *[False] * 5]}))
-    write_table(folder / "benchmark" / "table.csv", speed())
-    (folder / "train").mkdir()
-    shutil.copyfile(rds_file, folder / "train" / "rds_0.8.safetensors")
-    return folder
-
-
-def test_the_stage_writes_tables_and_pages_from_the_products_of_the_others(workdir, tmp_path, monkeypatch, rds_file):
-    reports = tmp_path / "reports"
-    monkeypatch.setattr(stage_report, "REPORTS", reports)
-    stage_report.run_report(load_params("mini"), workdir, tmp_path / "out")
-    assert sorted(path.name for path in reports.iterdir()) == ["claims.csv", "claims.md", "table9.csv", "table9.md"]
-    claims = read_table(tmp_path / "out" / "claims.csv").set_index("key")
-    assert claims.loc["random", "effect"] == pytest.approx(3) and "data set `set`" in (reports / "claims.md").read_text()
-    table = read_table(reports / "table9.csv", columns=COLUMNS)
-    weights = load_rds(rds_file)
-    own = sum(p.numel() for p in weights.router.parameters()) + sum(t.numel() for t in weights.lora.values())
-    rds = table[(table["method"] == "RDS") & (table["level"] == "0.8") & (table["source"] == "measured")]
-    slim = table[(table["method"] == "SlimSAM") & (table["level"] == "6/9") & (table["source"] == "measured")]
-    assert slim["params_trained"].tolist() == [77] and set(rds["params_trained"]) == {own} and (table["source"] == "paper").sum() == 90
-
-
-def test_another_profile_has_a_folder_of_its_own_in_the_reports(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_report, "REPORTS", tmp_path / "reports")
-    (workdir / "baselines" / "slimsam" / "levels.csv").unlink()
-    stage_report.run_report(load_params("mini_all"), workdir, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["mini_all"] and (tmp_path / "reports" / "mini_all" / "table9.csv").is_file()
-
-
-def test_a_smoke_run_leaves_the_reports_alone(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_report, "REPORTS", tmp_path / "reports")
-    smoke = workdir.rename(tmp_path / "smoke")
-    stage_report.run_report(load_params("smoke"), smoke, tmp_path / "out")
-    assert (tmp_path / "out" / "table9.md").exists() and not (tmp_path / "reports").exists()
-    (smoke / "benchmark" / "table.csv").unlink()
-    with pytest.raises(RDSInputError, match="benchmark"):
-        stage_report.run_report(load_params("smoke"), smoke, tmp_path / "again")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import set_image_size
 from rds_lib.routing.importance import measure_importance, rank_blocks
 
@@ -92,7 +93,7 @@ def test_a_block_that_does_nothing_has_no_importance(mini_model):
     targets = torch.zeros(1, 2, 64, 64)
     targets[:, :, 16:40, 16:40] = 1
     images = torch.randn(1, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    table = measure_importance(mini_model, [(images, targets)])
+    table = measure_importance(SAM2Clips(mini_model), [(images, targets)])
     assert list(table.columns) == ["block", "global_score", "local_score", "always_on"]
     assert table["block"].tolist() == list(range(48)) and table["block"][table["always_on"]].tolist() == K
     assert table["global_score"].isna().equals(table["always_on"])

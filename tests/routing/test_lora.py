@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.model.adapters import add_lora, load_lora, lora_state_dict, merge_lora
-from rds_lib.model.encoder import encode_image
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds, save_rds, set_taus
@@ -56,7 +57,8 @@ def saved(tmp_path, adapted):
 
 @torch.inference_mode()
 def encode(model, image):
-    return encode_image(model, image)["backbone_fpn"]
+    backbone = backbone_of(model)
+    return backbone.run(backbone.embed(image))["backbone_fpn"]
 
 
 def test_fresh_adapters_are_the_identity_and_alone_ask_for_gradients(image):
@@ -64,7 +66,7 @@ def test_fresh_adapters_are_the_identity_and_alone_ask_for_gradients(image):
     expected = encode(model, image)
     add_lora(model, BLOCKS, rank=4)
     assert all(torch.equal(a, b) for a, b in zip(encode(model, image), expected))
-    trained = [name for name, p in model.image_encoder.trunk.named_parameters() if p.requires_grad]
+    trained = [name for name, p in model.image_encoder.trunk.blocks.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 4 * len(BLOCKS) and all("lora_" in name for name in trained)
 
 
@@ -98,7 +100,12 @@ def test_rejects_impossible_adapters(blocks, rank):
 def test_file_restores_router_and_adapters(saved, image):
     path, router, model = saved
     weights = load_rds(path)
-    assert weights.blocks == tuple(BLOCKS) and weights.rank == 4 and weights.taus == {0.4: 0.38} and weights.budgets == (0.4,)
+    assert (
+        weights.blocks == tuple(BLOCKS)
+        and weights.rank == 4
+        and weights.taus == {0.4: 0.38}
+        and weights.budgets == (0.4,)
+    )
     assert weights.router.budget == 0.4 and not weights.router.training
     for name, tensor in router.state_dict().items():
         assert torch.equal(weights.router.state_dict()[name], tensor)
@@ -148,16 +155,22 @@ def test_rejects_missing_garbage_and_foreign_files(saved, tmp_path):
         load_rds(cut)
 
 
-@pytest.mark.parametrize("damage, match", [
-    (lambda tensors, meta: tensors.pop("router.alpha"), r"missing: router\.alpha"),
-    (lambda tensors, meta: tensors["router.mlp.2.bias"].fill_(float("nan")), r"NaN or infinite: router\.mlp\.2\.bias"),
-    (lambda tensors, meta: tensors.update(extra=torch.zeros(1)), "unexpected: extra"),
-    (lambda tensors, meta: meta["router"].update(depth=24, always_on=[0, 2]), r"other shape: router\.mlp\.2"),
-    (lambda tensors, meta: meta.update(rank=2), r"other shape: lora\."),
-    (lambda tensors, meta: meta.update(blocks=[0, 2, 12]), r"unexpected: lora\."),
-    (lambda tensors, meta: meta.pop("blocks"), "header cannot be used"),
-    (lambda tensors, meta: meta.update(router={"depth": 3}), "header cannot be used"),
-])
+@pytest.mark.parametrize(
+    "damage, match",
+    [
+        (lambda tensors, meta: tensors.pop("router.alpha"), r"missing: router\.alpha"),
+        (
+            lambda tensors, meta: tensors["router.mlp.2.bias"].fill_(float("nan")),
+            r"NaN or infinite: router\.mlp\.2\.bias",
+        ),
+        (lambda tensors, meta: tensors.update(extra=torch.zeros(1)), "unexpected: extra"),
+        (lambda tensors, meta: meta["router"].update(depth=24, always_on=[0, 2]), r"other shape: router\.mlp\.2"),
+        (lambda tensors, meta: meta.update(rank=2), r"other shape: lora\."),
+        (lambda tensors, meta: meta.update(blocks=[0, 2, 12]), r"unexpected: lora\."),
+        (lambda tensors, meta: meta.pop("blocks"), "header cannot be used"),
+        (lambda tensors, meta: meta.update(router={"depth": 3}), "header cannot be used"),
+    ],
+)
 def test_rejects_damaged_weights_and_lists_the_keys(saved, damage, match):
     path = saved[0]
     with safe_open(path, framework="pt") as file:
@@ -172,10 +185,24 @@ def test_rejects_damaged_weights_and_lists_the_keys(saved, damage, match):
 
 def test_rejects_a_model_of_another_depth_or_size(saved):
     weights = load_rds(saved[0])
-    other = build_model("mini", ckpt_path=False, overrides=[
-        "++model.image_encoder.trunk.stages=[2,3,7,3]", "++model.image_encoder.trunk.global_att_blocks=[7]"])
+    other = build_model(
+        "mini",
+        ckpt_path=False,
+        overrides=["++model.image_encoder.trunk.stages=[2,3,7,3]", "++model.image_encoder.trunk.global_att_blocks=[7]"],
+    )
     with pytest.raises(RDSInputError, match="depth 48.*depth 15"):
         weights.apply_to(other)
+
+
+def test_refuses_adapters_of_blocks_that_the_model_or_the_file_does_not_have(saved):
+    path, _, model = saved
+    save_rds(path, None, model)
+    weights = load_rds(path)
+    with pytest.raises(RDSInputError, match="for block 44; the model has blocks 0 to 23"):
+        weights.apply_to(build_model("mini_half", ckpt_path=False))
+    for merge in (True, False):
+        with pytest.raises(RDSInputError, match=r"missing: image_encoder\.trunk\.blocks\.0\.attn"):
+            replace(weights, lora={"none": torch.zeros(1)}).apply_to(build(), merge=merge)
 
 
 def test_does_not_write_broken_weights_or_a_wrong_description(saved):

@@ -10,11 +10,14 @@ from rds_lib.routing.router import PredictionAwareRouter, probabilities_of
 ALWAYS_ON = (0, 2, 8, 44, 47)
 
 
-@pytest.mark.parametrize("mode, reference", [
-    ("threshold", lambda w, generator: threshold_route(w, ALWAYS_ON, 0.4)),
-    ("sample", lambda w, generator: sample_route(w, ALWAYS_ON, generator)),
-    ("top_n", lambda w, generator: top_n_route(w, ALWAYS_ON, 22)),
-])
+@pytest.mark.parametrize(
+    "mode, reference",
+    [
+        ("threshold", lambda w, generator: threshold_route(w, ALWAYS_ON, 0.4)),
+        ("sample", lambda w, generator: sample_route(w, ALWAYS_ON, generator)),
+        ("top_n", lambda w, generator: top_n_route(w, ALWAYS_ON, 22)),
+    ],
+)
 def test_decides_as_algorithm_1(mode, reference):
     router = FoldedRouter(PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128))
     logits = torch.randn(48, generator=torch.Generator().manual_seed(1)) ** 3
@@ -25,6 +28,7 @@ def test_decides_as_algorithm_1(mode, reference):
     assert wanted.max() == 1
     w = torch.rand(48, generator=torch.Generator().manual_seed(0))
     w[7] = torch.nextafter(torch.tensor(0.4), torch.tensor(1.0))  # just above the threshold, and far from rounding
-    flags = policy.decide(w.tolist(), torch.Generator().manual_seed(3))
+    flags, keep_prob = policy.decide(w.tolist(), torch.Generator().manual_seed(3))
     assert flags == reference(w, torch.Generator().manual_seed(3)).bool().tolist()
     assert all(isinstance(flag, bool) for flag in flags) and 0 < sum(flags) < 48
+    assert keep_prob == [1.0 if i in ALWAYS_ON else value for i, value in enumerate(w.tolist())]

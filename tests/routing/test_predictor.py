@@ -48,7 +48,7 @@ def rds_file(checkpoint):
     model = add_lora(build_model("mini", checkpoint), [0, 3, 12], rank=2)
     router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=192)
     with torch.no_grad():
-        for name, tensor in lora_state_dict(model).items():
+        for tensor in lora_state_dict(model).values():
             tensor.normal_(std=0.02)
         router.mlp[-1].weight.normal_(std=0.5)
     path = checkpoint.with_name("rds.safetensors")
@@ -73,7 +73,7 @@ def _routed(checkpoint, rds_file):
 
 @pytest.fixture
 def routed(_routed):
-    policy = _routed._policy
+    policy = _routed.policy
     yield _routed
     _routed.set_policy(policy)
     _routed.set_fixed_route(None)
@@ -124,7 +124,9 @@ def test_full_routing_is_bit_identical_to_sam2(stock, full, video):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("flags", [{"offload_video_to_cpu": True, "offload_state_to_cpu": True}, {"async_loading_frames": True}])
+@pytest.mark.parametrize(
+    "flags", [{"offload_video_to_cpu": True, "offload_state_to_cpu": True}, {"async_loading_frames": True}]
+)
 def test_the_flags_of_init_state_give_the_masks_of_sam2(stock, full, video, flags):
     masks = []
     for predictor in (stock, full):
@@ -165,7 +167,10 @@ def test_each_frame_runs_exactly_the_blocks_of_the_table_once(routed, video):
     state = start(routed, video)
     routed.add_new_mask(state, 0, 2, box_mask(60, 70))
     calls = []
-    hooks = [block.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, block in enumerate(routed.image_encoder.trunk.blocks)]
+    hooks = [
+        block.register_forward_hook(lambda *_, i=i: calls.append(i))
+        for i, block in enumerate(routed.image_encoder.trunk.blocks)
+    ]
     track(routed, state)
     for hook in hooks:
         hook.remove()
@@ -177,8 +182,10 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
     seen = {}
     state = start(routed, video)
     routed.add_new_mask(state, 0, 2, box_mask(60, 70))
-    logits = routed._policy.router.logits
-    monkeypatch.setattr(routed._policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m))
+    logits = routed.policy.router.logits
+    monkeypatch.setattr(
+        routed.policy.router, "logits", lambda x, m: seen.update({len(seen): m.clone()}) or logits(x, m)
+    )
     track(routed, state)
     for call in range(1, 3):  # call 0 routes frame 1
         outputs = [state["output_dict_per_obj"][i]["non_cond_frame_outputs"][call]["pred_masks"] for i in (0, 1)]
@@ -188,8 +195,8 @@ def test_route_comes_from_the_union_of_the_previous_masks(routed, video, monkeyp
 def test_reverse_tracking_looks_at_the_frame_after(routed, video, monkeypatch):
     state = start(routed, video, frame_idx=3)
     seen = []
-    logits = routed._policy.router.logits
-    monkeypatch.setattr(routed._policy.router, "logits", lambda x, m: seen.append(m.clone()) or logits(x, m))
+    logits = routed.policy.router.logits
+    monkeypatch.setattr(routed.policy.router, "logits", lambda x, m: seen.append(m.clone()) or logits(x, m))
     track(routed, state, reverse=True)
     assert reasons(routed, state) == {3: "first_frame", 2: "routed", 1: "routed", 0: "routed"}
     outputs = state["output_dict_per_obj"][0]
@@ -206,7 +213,14 @@ def test_prompted_frames_run_the_full_encoder_even_after_routed_features_were_ca
     assert routed.route_table(state).query("frame_idx == 3").active.all()
     routed.add_new_mask(state, 4, 2, box_mask(50, 50))
     track(routed, state)
-    assert reasons(routed, state) == {0: "first_frame", 1: "routed", 2: "routed", 3: "prompted", 4: "prompted", 5: "routed"}
+    assert reasons(routed, state) == {
+        0: "first_frame",
+        1: "routed",
+        2: "routed",
+        3: "prompted",
+        4: "prompted",
+        5: "routed",
+    }
     assert routed.route_table(state).query("reason == 'prompted'").active.all()
 
 
@@ -245,7 +259,7 @@ def test_nan_runs_the_full_encoder_and_is_counted(routed, video, caplog):
 
 
 def test_sampling_is_reproducible_and_top_n_is_exact(checkpoint, rds_file, video, routed):
-    policy = routed._policy
+    policy = routed.policy
     tables = []
     for _ in range(2):
         routed.set_policy(RoutingPolicy(policy.router, 0.4, "sample", 0.5, 22))
@@ -267,11 +281,13 @@ def test_fixed_routes_serve_as_baselines(routed, video):
     active = routed.route_table(state).pivot(index="frame_idx", columns="block", values="active")
     assert active.loc[0].all() and active.loc[1:, ALWAYS_ON].all(axis=None)
     assert active.loc[3, [3, 5]].all() and not active.loc[3, [4, 6]].any() and active.loc[4, [4, 6]].all()
-    with pytest.raises(RDSInputError, match="47 entries"):
-        routed.set_fixed_route([1] * 47)
+    for route in ([1] * 47, lambda t: [1] * 47):
+        with pytest.raises(RDSInputError, match="47 entries"):
+            routed.set_fixed_route(route)
+            track(routed, start(routed, video))
 
 
-def test_all_blocks_on_equals_sam2_with_blocks_as_identity_skipped(full, video, monkeypatch):
+def test_a_fixed_route_gives_the_masks_of_sam2_with_the_skipped_blocks_made_the_identity(full, video, monkeypatch):
     skipped = [5, 20, 30, 46]
     full.set_fixed_route([i not in skipped for i in range(48)])
     got = track(full, start(full, video))
@@ -321,8 +337,12 @@ def test_an_object_prompted_late_can_be_tracked_from_the_start_without_autocast(
 
 
 BAD_MASKS = {
-    "half size": box_mask()[::2, ::2], "RGB": np.zeros((H, W, 3), np.uint8), "transposed": box_mask().T,
-    "NaN": np.where(box_mask(), np.nan, 0.0), "infinite tensor": torch.full((H, W), torch.inf)}
+    "half size": box_mask()[::2, ::2],
+    "RGB": np.zeros((H, W, 3), np.uint8),
+    "transposed": box_mask().T,
+    "NaN": np.where(box_mask(), np.nan, 0.0),
+    "infinite tensor": torch.full((H, W), torch.inf),
+}
 
 
 @pytest.mark.parametrize("name", BAD_MASKS)
@@ -343,24 +363,27 @@ def test_accepts_the_masks_that_sam2_accepts(full, video):
         full.add_new_mask(state, 0, 1, np.zeros((H, W), bool))
 
 
-@pytest.mark.parametrize("prompt, match", [
-    ({"frame_idx": T}, "frame_idx is 6"),
-    ({"frame_idx": -1}, "frame_idx is -1"),
-    ({"frame_idx": 1.5}, "frame_idx is 1.5"),
-    ({"points": [[130, 10]]}, "outside the image"),
-    ({"points": [[10, -1]]}, "outside the image"),
-    ({"points": [[10, 10]], "normalize_coords": False}, "outside the image"),
-    ({"points": [[float("nan"), 10]]}, "NaN"),
-    ({"points": [[1, 2, 3]]}, r"shape \(1, 3\)"),
-    ({"labels": [7]}, "label 7"),
-    ({"labels": [1, 0]}, "1 points but 2 labels"),
-    ({"points": "ab"}, "cannot be read as numbers"),
-    ({"box": [50, 10, 20, 30]}, "x0 < x1"),
-    ({"box": [20, 10, 20, 30]}, "x0 < x1"),
-    ({"box": [10, 20, 30]}, "four finite numbers"),
-    ({"box": [200, 10, 300, 30]}, "outside the image"),
-    ({"labels": None}, "must be provided together"),
-])
+@pytest.mark.parametrize(
+    "prompt, match",
+    [
+        ({"frame_idx": T}, "frame_idx is 6"),
+        ({"frame_idx": -1}, "frame_idx is -1"),
+        ({"frame_idx": 1.5}, "frame_idx is 1.5"),
+        ({"points": [[130, 10]]}, "outside the image"),
+        ({"points": [[10, -1]]}, "outside the image"),
+        ({"points": [[10, 10]], "normalize_coords": False}, "outside the image"),
+        ({"points": [[float("nan"), 10]]}, "NaN"),
+        ({"points": [[1, 2, 3]]}, r"shape \(1, 3\)"),
+        ({"labels": [7]}, "label 7"),
+        ({"labels": [1, 0]}, "1 points but 2 labels"),
+        ({"points": "ab"}, "cannot be read as numbers"),
+        ({"box": [50, 10, 20, 30]}, "x0 < x1"),
+        ({"box": [20, 10, 20, 30]}, "x0 < x1"),
+        ({"box": [10, 20, 30]}, "four finite numbers"),
+        ({"box": [200, 10, 300, 30]}, "outside the image"),
+        ({"labels": None}, "must be provided together"),
+    ],
+)
 def test_rejects_bad_points_and_boxes_and_changes_nothing(full, video, prompt, match):
     state = full.init_state(str(video))
     prompt = {"frame_idx": 0, "obj_id": 1, "points": [[10, 10]], "labels": [1]} | prompt
@@ -380,16 +403,19 @@ def test_rejects_bad_propagation(full, video):
         track(full, state, max_frame_num_to_track=-1)
 
 
-@pytest.mark.parametrize("arguments, match", [
-    *(({"budget": budget}, "budget is") for budget in (0, 1.5, float("nan"), "0.4")),
-    ({"budget": 0.4, "tau": float("nan")}, "tau is"),
-    ({"routing": "argmax"}, "routing is 'argmax'"),
-    ({"budget": 0.4, "rds_path": "nowhere.safetensors"}, "no such RDS file"),
-    ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
-    ({"config_file": "configs/sam2.1/sam2.1_hiera_t.yaml", "budget": 0.4}, "no router is shipped"),
-    ({"bugdet": 0.4}, "unknown argument bugdet"),
-    ({"budget": 0.4, "control": True}, "adapters but no router"),
-])
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        *(({"budget": budget}, "budget is") for budget in (0, 1.5, float("nan"), "0.4")),
+        ({"budget": 0.4, "tau": float("nan")}, "tau is"),
+        ({"routing": "argmax"}, "routing is 'argmax'"),
+        ({"budget": 0.4, "rds_path": "nowhere.safetensors"}, "no such RDS file"),
+        ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
+        ({"config_file": "configs/sam2.1/sam2.1_hiera_t.yaml", "budget": 0.4}, "no router is shipped"),
+        ({"bugdet": 0.4}, "unknown argument bugdet"),
+        ({"budget": 0.4, "control": True}, "adapters but no router"),
+    ],
+)
 def test_rejects_bad_builder_arguments(arguments, match, checkpoint, tmp_path):
     if arguments.get("control"):
         save_rds(tmp_path / "control.safetensors", None, add_lora(build_model("mini", checkpoint), [1], rank=1))
@@ -403,7 +429,9 @@ def test_official_checkpoint_format_gives_identical_masks(tmp_path, video):
     torch.manual_seed(0)
     torch.save({"model": build_model(config, ckpt_path=False).state_dict()}, tmp_path / "tiny.pt")
     expected = build_model(config, tmp_path / "tiny.pt", overrides=[*small, *POSTPROCESSING])
-    got = build_rds_video_predictor(config, tmp_path / "tiny.pt", routing="full", device="cpu", hydra_overrides_extra=small)
+    got = build_rds_video_predictor(
+        config, tmp_path / "tiny.pt", routing="full", device="cpu", hydra_overrides_extra=small
+    )
     masks = [track(p, start(p, video), max_frame_num_to_track=1) for p in (expected, got)]
     assert all(torch.equal(masks[0][t][1], masks[1][t][1]) for t in (0, 1))
 
@@ -428,11 +456,32 @@ def test_compiled_variant_compiles_every_block(checkpoint, rds_file, monkeypatch
     assert torch._dynamo.config.recompile_limit >= 64
 
 
+def test_each_routed_frame_calls_the_timed_parts_once(routed, full, video, monkeypatch):
+    calls = []
+    for predictor in (routed, full):
+        for name, (owner, attribute) in predictor.timed_parts().items():
+            inner = getattr(owner, attribute)
+            spy = lambda *args, name=name, inner=inner, **kw: calls.append(name) or inner(*args, **kw)  # noqa: E731
+            monkeypatch.setattr(owner, attribute, spy)
+    track(routed, start(routed, video), max_frame_num_to_track=2)
+    assert calls[-2:] == ["encoder", "router"] and calls.count("router") == 2
+    calls.clear()
+    track(full, start(full, video), max_frame_num_to_track=2)
+    assert set(calls) == {"encoder"}
+
+
+def test_previous_masks_are_looked_up_once_a_frame(routed, video, monkeypatch):
+    state, seen, look_up = start(routed, video), [], routed._previous_masks
+    monkeypatch.setattr(routed, "_previous_masks", lambda state, t: seen.append(t) or look_up(state, t))
+    track(routed, state)
+    assert seen == list(range(T))
+
+
 def test_the_router_moves_with_the_predictor(routed):
     assert "router" not in " ".join(name for name, _ in routed.named_parameters())
     routed.to(torch.float64)
     try:
-        assert routed._policy.router.frame_weight.dtype == torch.float64
+        assert routed.policy.router.frame_weight.dtype == torch.float64
     finally:
         routed.to(torch.float32)
 
@@ -440,4 +489,4 @@ def test_the_router_moves_with_the_predictor(routed):
 def test_from_pretrained_builds_the_routed_class(checkpoint, rds_file, monkeypatch):
     monkeypatch.setattr("sam2.build_sam._hf_download", lambda model_id: ("mini", checkpoint))
     predictor = RDSVideoPredictor.from_pretrained("any/model", rds_path=rds_file, budget=0.4, device="cpu")
-    assert isinstance(predictor, RDSVideoPredictor) and predictor._policy.tau == 0.4
+    assert isinstance(predictor, RDSVideoPredictor) and predictor.policy.tau == 0.4

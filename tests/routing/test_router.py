@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.algorithm1 import normalize_to_budget
 from rds_lib.routing.deployed import FoldedRouter
 from rds_lib.routing.router import PredictionAwareRouter, RunningNorm, probabilities_of
@@ -26,12 +27,6 @@ def frames():
 def test_route_is_all_ones_without_previous_mask(router, frames):
     for values in router(frames[0], None):
         assert torch.equal(values, torch.ones(3, 48))
-
-
-def test_only_invalid_frames_of_a_batch_fall_back(router, frames):
-    out = router.eval()(*frames, valid=torch.tensor([True, False, True]), tau=0.41)
-    assert all(torch.equal(values[1], torch.ones(48)) for values in out)
-    assert out.w[0].max() < 1 and out.route[0].sum() < 48
 
 
 def test_probabilities_start_near_uniform_and_stay_off_the_ends(router, frames):
@@ -82,8 +77,26 @@ def test_route_depends_on_the_mask_but_not_on_its_magnitude_or_size(router, fram
     torch.testing.assert_close(router(frames[0], larger).p, p)
 
 
+def test_a_router_for_a_backbone_takes_its_tokens(mini_model):
+    backbone = backbone_of(mini_model)
+    router = PredictionAwareRouter.for_backbone(backbone, hidden=8, budget=0.4)
+    assert (router.hidden, router.budget, router.depth, router.always_on) == (8, 0.4, 48, ALWAYS_ON)
+    tokens = backbone.embed(torch.zeros(1, 3, 192, 192))
+    assert router(tokens, torch.ones(1, 1, 48, 48)).p.shape == (1, 48)
+    assert FoldedRouter(router).logits(tokens, torch.ones(1, 1, 48, 48)).shape == (1, 49)
+
+
+@pytest.fixture(params=[4, 8])
+def any_router(request):
+    """A router for 32x32 tokens of either size."""
+    torch.manual_seed(0)
+    stride = request.param
+    return PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=32 * stride, token_stride=stride, budget=0.4)
+
+
 @torch.no_grad()
-def test_folded_router_gives_the_same_logits_and_says_whether_there_was_a_mask(router, frames):
+def test_folded_router_gives_the_same_logits_and_says_whether_there_was_a_mask(any_router, frames):
+    router = any_router
     for name, parameter in router.named_parameters():  # far from the start, where all probabilities are alike
         parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
     for _ in range(5):
@@ -98,7 +111,12 @@ def test_folded_router_gives_the_same_logits_and_says_whether_there_was_a_mask(r
     one_pixel = torch.full((1, 1, 32, 32), -1.0)
     assert folded.logits(frames[0][:1], one_pixel)[0, 48] == 0
     for corner in ((0, 0), (0, 31), (31, 0), (31, 31), (17, 3)):
-        assert folded.logits(frames[0][:1], one_pixel.index_put(tuple(map(torch.tensor, (0, 0, *corner))), torch.tensor(1e-3)))[0, 48] > 0
+        assert (
+            folded.logits(
+                frames[0][:1], one_pixel.index_put(tuple(map(torch.tensor, (0, 0, *corner))), torch.tensor(1e-3))
+            )[0, 48]
+            > 0
+        )
     assert folded.logits(frames[0][:1], one_pixel.index_fill(2, torch.tensor(5), float("nan"))).isnan().all()
 
 
@@ -141,13 +159,16 @@ def test_router_and_adapters_of_hiera_l_have_the_size_of_the_paper():
     assert total == pytest.approx(6.7e6, rel=0.03)
 
 
-@pytest.mark.parametrize("change, match", [
-    ({"image_feature": torch.zeros(3, 32, 32, 8)}, "image_feature has shape"),
-    ({"mask_logits": torch.zeros(3, 32, 32)}, "mask_logits has shape"),
-    ({"mask_logits": torch.zeros(1, 1, 32, 32)}, "mask_logits has shape"),
-    ({"mode": "argmax"}, "mode is 'argmax'"),
-    ({"budget": 1.5}, "budget is 1.5"),
-])
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"image_feature": torch.zeros(3, 32, 32, 8)}, "image_feature has shape"),
+        ({"mask_logits": torch.zeros(3, 32, 32)}, "mask_logits has shape"),
+        ({"mask_logits": torch.zeros(1, 1, 32, 32)}, "mask_logits has shape"),
+        ({"mode": "argmax"}, "mode is 'argmax'"),
+        ({"budget": 1.5}, "budget is 1.5"),
+    ],
+)
 def test_rejects_bad_arguments(router, frames, change, match):
     with pytest.raises(RDSInputError, match=match):
         router(**{"image_feature": frames[0], "mask_logits": frames[1]} | change)

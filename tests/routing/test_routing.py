@@ -101,7 +101,9 @@ def test_top_n_rejects_impossible_counts(w, n_active):
 def test_calibrated_threshold_is_the_best_of_all(w, dtype, target):
     w = (w * 20).round().div(20).to(dtype)  # many ties
     tau = calibrate_threshold(w, ALWAYS_ON, target)
-    best = min(abs(threshold_route(w, ALWAYS_ON, t).sum(-1).mean() - target) for t in (0.0, *(k / 40 for k in range(1, 43, 2))))
+    best = min(
+        abs(threshold_route(w, ALWAYS_ON, t).sum(-1).mean() - target) for t in (0.0, *(k / 40 for k in range(1, 43, 2)))
+    )
     assert abs(threshold_route(w, ALWAYS_ON, tau).sum(-1).mean() - target) == pytest.approx(float(best), abs=1e-6)
 
 

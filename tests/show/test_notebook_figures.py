@@ -104,9 +104,15 @@ def test_a_contact_sheet_shows_every_image_in_its_place():
 def importance():
     """Scores by hand: block 4 is globally best, block 1 locally, block 5 worst in both."""
     score = [np.nan, 1.0, np.nan, 2.0, 4.0, 0.5]
-    return pd.DataFrame({
-        "block": range(6), "global_score": score, "local_score": [np.nan, 0.9, np.nan, 0.2, 0.3, 0.1],
-        "always_on": [True, False, True, False, False, False], "selected": [True, True, True, False, True, False]})
+    return pd.DataFrame(
+        {
+            "block": range(6),
+            "global_score": score,
+            "local_score": [np.nan, 0.9, np.nan, 0.2, 0.3, 0.1],
+            "always_on": [True, False, True, False, False, False],
+            "selected": [True, True, True, False, True, False],
+        }
+    )
 
 
 def test_importance_shows_both_scores_and_the_ranks_added():
@@ -127,10 +133,19 @@ def test_importance_shows_both_scores_and_the_ranks_added():
 
 def test_levels_are_shares_of_the_whole_for_any_number_of_baselines():
     names = ["SlimSAM", "PBD", "DyT", "AdaViT", "fifth", "sixth"]
-    table = pd.DataFrame([
-        {"method": name, "level": level * (9 if name == "SlimSAM" else 1), "gmacs": 2 * level,
-         "encoder_params": 50 * level + n, "active_blocks": 24.0}
-        for n, name in enumerate(names) for level in (1 / 3, 2 / 3)])
+    table = pd.DataFrame(
+        [
+            {
+                "method": name,
+                "level": level * (9 if name == "SlimSAM" else 1),
+                "gmacs": 2 * level,
+                "encoder_params": 50 * level + n,
+                "active_blocks": 24.0,
+            }
+            for n, name in enumerate(names)
+            for level in (1 / 3, 2 / 3)
+        ]
+    )
     figure = levels_figure(table, {"gmacs": 4, "encoder_params": 100, "active_blocks": 48}).figure
     work, size, blocks = (lines_of(axis) for axis in figure.axes)
     assert list(work) == names == entries(figure.legends[0]), "none is cut off"
@@ -142,8 +157,10 @@ def test_levels_are_shares_of_the_whole_for_any_number_of_baselines():
 
 
 def test_gates_are_white_where_a_block_is_gone():
-    table = pd.DataFrame([("PBD", 0.5, 0, 1.0, 1.0), ("PBD", 0.5, 3, 1.0, 0.25), ("DyT", 0.4, 5, 0.5, 0.75)],
-                         columns=["method", "level", "block", "ran", "kept"])
+    table = pd.DataFrame(
+        [("PBD", 0.5, 0, 1.0, 1.0), ("PBD", 0.5, 3, 1.0, 0.25), ("DyT", 0.4, 5, 0.5, 0.75)],
+        columns=["method", "level", "block", "ran", "kept"],
+    )
     picture = gates_figure(table, SHAPE)
     axis, bar = picture.figure.axes
     assert axis.images[0].get_array().tolist() == [[1, 0, 0, 0.25, 0, 0], [0, 0, 0, 0, 0, 0.75]]
@@ -156,8 +173,12 @@ def test_gates_are_white_where_a_block_is_gone():
 def test_training_curves_are_means_of_the_last_steps():
     steps = np.arange(4)
     rest = {"step": steps, "iou": 0.5, "active": 30.0, "spread": steps / 10}
-    log = pd.concat([pd.DataFrame({"run": run, "loss": loss} | rest)
-                     for run, loss in (("0.8", [4.0, 2.0, 1.0, 1.0]), ("0.35", 3.0))])
+    log = pd.concat(
+        [
+            pd.DataFrame({"run": run, "loss": loss} | rest)
+            for run, loss in (("0.8", [4.0, 2.0, 1.0, 1.0]), ("0.35", 3.0))
+        ]
+    )
     picture = training_figure(log, window=2)
     panels = [lines_of(axis) for axis in picture.figure.axes]
     assert panels[0]["0.8"] == ([0, 1, 2, 3], [4.0, 3.0, 1.5, 1.0], RUNS["0.8"])
@@ -185,9 +206,15 @@ def test_a_route_map_shows_keep_probabilities_and_a_dot_where_a_block_ran():
     rng = np.random.default_rng(0)
     prob, ran = rng.random((3, 6)).round(3), rng.random((3, 6)) > 0.5
     frame, block = np.mgrid[4:7, :6]
-    routes = pd.DataFrame({
-        "frame_idx": frame.ravel(), "block": block.ravel(), "keep_prob": prob.ravel(), "active": ran.ravel(),
-        "reason": np.where(frame.ravel() == 4, "prompted", "routed")})
+    routes = pd.DataFrame(
+        {
+            "frame_idx": frame.ravel(),
+            "block": block.ravel(),
+            "keep_prob": prob.ravel(),
+            "active": ran.ravel(),
+            "reason": np.where(frame.ravel() == 4, "prompted", "routed"),
+        }
+    )
     picture = route_map(routes.sample(frac=1, random_state=0), SHAPE, title="budget 0.5")
     axis, bar = picture.figure.axes
     (image,), (dots,) = axis.images, [line for line in axis.lines if line.get_marker() == "o"]
@@ -200,9 +227,15 @@ def test_a_route_map_shows_keep_probabilities_and_a_dot_where_a_block_ran():
 
 def scores():
     """RDS at two budgets, a baseline, a control, a method without work, adapters elsewhere, another data set."""
-    rows = [("SAM2", 1.0, 60, 48, 4.0), ("RDS", 0.8, 58, 39, 3.2), ("RDS", 0.4, 55, 22, 2.0),
-            ("newcomer", 0.5, 50, 24, 2.1), ("static top-n", 0.4, 52, 22, 2.0),
-            ("copy first mask", 0.0, 20, np.nan, np.nan), ("RDS, adapters nowhere", 0.4, 51, 22, 2.0)]
+    rows = [
+        ("SAM2", 1.0, 60, 48, 4.0),
+        ("RDS", 0.8, 58, 39, 3.2),
+        ("RDS", 0.4, 55, 22, 2.0),
+        ("newcomer", 0.5, 50, 24, 2.1),
+        ("static top-n", 0.4, 52, 22, 2.0),
+        ("copy first mask", 0.0, 20, np.nan, np.nan),
+        ("RDS, adapters nowhere", 0.4, 51, 22, 2.0),
+    ]
     table = pd.DataFrame(rows, columns=["method", "level", "value", "active_blocks", "gmacs"])
     table = table.assign(ci_low=table["value"] - 4, ci_high=table["value"] + 2, dataset="davis", metric="JF")
     return pd.concat([table, table.assign(dataset="other", value=0)])
@@ -227,10 +260,20 @@ def test_quality_stands_against_work_and_against_blocks():
 
 
 def test_spread_is_the_mean_over_videos_of_mean_and_deviation():
-    table = pd.DataFrame([
-        {"sequence": name, "level": level, "block": block, "mean_keep_prob": block / 10 + level / 10 + extra,
-         "std_keep_prob": 0.1 + extra}
-        for level in (0.4, 0.8) for name, extra in (("a", 0.0), ("b", 0.1)) for block in range(6)])
+    table = pd.DataFrame(
+        [
+            {
+                "sequence": name,
+                "level": level,
+                "block": block,
+                "mean_keep_prob": block / 10 + level / 10 + extra,
+                "std_keep_prob": 0.1 + extra,
+            }
+            for level in (0.4, 0.8)
+            for name, extra in (("a", 0.0), ("b", 0.1))
+            for block in range(6)
+        ]
+    )
     picture = spread_figure(table, SHAPE)
     for axis, level in zip(picture.figure.axes, (0.8, 0.4)):
         bars, errors = axis.containers[1], axis.containers[0]
@@ -244,8 +287,12 @@ def test_spread_is_the_mean_over_videos_of_mean_and_deviation():
 
 
 def test_comparisons_are_intervals_with_the_first_rival_on_top():
-    rows = [("davis", 0.4, "SAM2", -3.0, -6.0, 1.0), ("davis", 0.4, "newcomer", 2.0, 1.0, 3.0),
-            ("davis", 0.8, "SAM2", 0.5, 0.0, 1.0), ("other", 0.4, "PBD", 9.0, 9.0, 9.0)]
+    rows = [
+        ("davis", 0.4, "SAM2", -3.0, -6.0, 1.0),
+        ("davis", 0.4, "newcomer", 2.0, 1.0, 3.0),
+        ("davis", 0.8, "SAM2", 0.5, 0.0, 1.0),
+        ("other", 0.4, "PBD", 9.0, 9.0, 9.0),
+    ]
     table = pd.DataFrame(rows, columns=["dataset", "level", "against", "effect", "ci_low", "ci_high"])
     picture = comparison_figure(table, "davis")
     high, low = picture.figure.axes

@@ -50,11 +50,15 @@ def test_objects_take_the_colours_in_turn():
     assert rgb(object_colour(1)) == (0, 114, 178) and rgb("white") == (255, 255, 255)
 
 
-@pytest.mark.parametrize(("shape", "ticks"), [
-    (HIERA, [0, 2, 8, 16, 24, 32, 40, 44, 47]), (PLAIN, [0, 2, 4, 6, 8, 10, 11]),
-    (EncoderShape(6, (0, 3), (0, 3)), [0, 1, 2, 3, 4, 5]),
-    (EncoderShape(24, (0, 1, 4, 22), (0, 1, 4, 22, 23)), [0, 1, 4, 8, 12, 16, 20, 22, 23]),
-])
+@pytest.mark.parametrize(
+    ("shape", "ticks"),
+    [
+        (HIERA, [0, 2, 8, 16, 24, 32, 40, 44, 47]),
+        (PLAIN, [0, 2, 4, 6, 8, 10, 11]),
+        (EncoderShape(6, (0, 3), (0, 3)), [0, 1, 2, 3, 4, 5]),
+        (EncoderShape(24, (0, 1, 4, 22), (0, 1, 4, 22, 23)), [0, 1, 4, 8, 12, 16, 20, 22, 23]),
+    ],
+)
 def test_ticks_show_stages_the_last_block_and_a_grid_between(shape, ticks):
     assert block_ticks(shape) == ticks
 

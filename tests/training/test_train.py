@@ -5,11 +5,14 @@ import csv
 import pytest
 import torch
 
-from rds_lib.model.encoder import encode_image
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.routing.weights import load_rds
 from rds_lib.training import rds as module
+from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import RoutedClip, train_rds
+from rds_lib.training.tasks import clip_loss
 
 BLOCKS = [0, 5, 12, 44]
 
@@ -18,11 +21,28 @@ class Killed(Exception):
     """Stands for a process that ends in the middle."""
 
 
-def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1):
+def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model=None):
+    """Train at 64 px and return the file."""
+    model = model or small(weights)
+    schedule = Schedule(steps=steps, batch=batch, frames=3, seed=1, save_every=1)
     return train_rds(
-        sequences=sequences, blocks=BLOCKS, budgets=budgets, out=folder / "rds.safetensors", workdir=folder / "run", seed=1,
-        steps=steps, batch=batch, frames=3, lr_router=1e-2, lr_lora=1e-2, lora_rank=2, checkpoint=str(weights), save_every=1,
-        device="cpu")
+        SAM2Clips(model),
+        schedule=schedule,
+        sequences=sequences,
+        blocks=BLOCKS,
+        budgets=budgets,
+        lora_rank=2,
+        lr_router=1e-2,
+        lr_lora=1e-2,
+        out=folder / "rds.safetensors",
+        workdir=folder / "run",
+    )
+
+
+def small(weights):
+    model = build_model("mini", str(weights)).requires_grad_(False)
+    set_image_size(model, 64)
+    return model
 
 
 def log_of(folder):
@@ -31,42 +51,27 @@ def log_of(folder):
 
 
 @pytest.fixture(scope="module")
-def small():
-    """Training happens at 64 px here: the model is shrunk as soon as it is built."""
-    with pytest.MonkeyPatch.context() as patch:
-        built = []
-
-        def build(*args, **kwargs):
-            built.append(build_model(*args, **kwargs))
-            set_image_size(built[-1], 64)
-            return built[-1]
-
-        patch.setattr(module, "build_model", build)
-        yield built
-
-
-@pytest.fixture(scope="module")
-def whole(small, sequences, mini_weights, tmp_path_factory):
+def whole(sequences, mini_weights, tmp_path_factory):
     """An uninterrupted run of two steps for one budget: its folder, and the model as training left it."""
-    folder = tmp_path_factory.mktemp("whole")
-    train(folder, sequences, mini_weights)
-    return folder, small[-1]
+    folder, model = tmp_path_factory.mktemp("whole"), small(mini_weights)
+    train(folder, sequences, mini_weights, model=model)
+    return folder, model
 
 
 def test_a_stopped_run_ends_at_the_same_file(whole, sequences, mini_weights, tmp_path, monkeypatch):
-    clip_loss, calls = module.clip_loss, []
+    tracking_loss, calls = module.tracking_loss, []
 
     def once_too_often(*args):
         calls.append(1)
         if len(calls) == 2:
             raise Killed
-        return clip_loss(*args)
+        return tracking_loss(*args)
 
-    monkeypatch.setattr(module, "clip_loss", once_too_often)
+    monkeypatch.setattr(module, "tracking_loss", once_too_often)
     with pytest.raises(Killed):
         train(tmp_path, sequences, mini_weights)
     assert not (tmp_path / "rds.safetensors").exists()
-    monkeypatch.setattr(module, "clip_loss", clip_loss)
+    monkeypatch.setattr(module, "tracking_loss", tracking_loss)
     torch.rand(7)  # whatever came before must not matter
     train(tmp_path, sequences, mini_weights)
     assert (tmp_path / "rds.safetensors").read_bytes() == (whole[0] / "rds.safetensors").read_bytes()
@@ -75,9 +80,15 @@ def test_a_stopped_run_ends_at_the_same_file(whole, sequences, mini_weights, tmp
 
 def test_only_adapters_ask_for_a_gradient_and_the_base_stays_as_it_was(whole, mini_model):
     trained, base = whole[1], mini_model.state_dict()
-    assert {name.split(".lora_")[0].split(".blocks.")[1].split(".")[0] for name, p in trained.named_parameters() if p.requires_grad} == set(map(str, BLOCKS))
+    assert {
+        name.split(".lora_")[0].split(".blocks.")[1].split(".")[0]
+        for name, p in trained.named_parameters()
+        if p.requires_grad
+    } == set(map(str, BLOCKS))
     assert all("lora_" in name for name, p in trained.named_parameters() if p.requires_grad or p.grad is not None)
-    kept = {name.replace(".base_layer", ""): tensor for name, tensor in trained.state_dict().items() if "lora_" not in name}
+    kept = {
+        name.replace(".base_layer", ""): tensor for name, tensor in trained.state_dict().items() if "lora_" not in name
+    }
     assert kept.keys() == base.keys()
     assert all(kept[name].equal(base[name]) for name in base)
 
@@ -100,7 +111,7 @@ def test_the_log_tells_how_many_blocks_ran_and_how_much_routes_differ(whole):
         assert float(row["spread"]) > 0
 
 
-def test_without_a_budget_the_adapters_of_the_full_encoder_are_trained(small, sequences, mini_weights, tmp_path):
+def test_without_a_budget_the_adapters_of_the_full_encoder_are_trained(sequences, mini_weights, tmp_path):
     weights = load_rds(train(tmp_path, sequences, mini_weights, budgets=(), steps=1))
     assert weights.router is None and weights.budgets == ()
     assert any(tensor.any() for name, tensor in weights.lora.items() if name.endswith("lora_B"))
@@ -108,7 +119,7 @@ def test_without_a_budget_the_adapters_of_the_full_encoder_are_trained(small, se
     assert float(row["active"]) == 48 and row["budget"] == "full" and float(row["spread"]) == 0
 
 
-def test_several_budgets_train_one_router_and_are_drawn_per_clip(small, sequences, mini_weights, tmp_path, monkeypatch):
+def test_several_budgets_train_one_router_and_are_drawn_per_clip(sequences, mini_weights, tmp_path, monkeypatch):
     drawn = []
     draw = module._draw_budgets
     monkeypatch.setattr(module, "_draw_budgets", lambda *args: drawn.append(draw(*args)) or drawn[-1])
@@ -126,7 +137,8 @@ def routed_clip(mini_model, rds_file):
     router = load_rds(rds_file).router
     router.image_size = 64
     images = torch.randn(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    return RoutedClip(mini_model, router, images, torch.tensor([0.1, 0.9]), torch.Generator().manual_seed(1))
+    budget, generator = torch.tensor([0.1, 0.9]), torch.Generator().manual_seed(1)
+    return RoutedClip(backbone_of(mini_model), router, images, budget, generator)
 
 
 def square(size=64):
@@ -135,15 +147,15 @@ def square(size=64):
     return targets
 
 
-def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_clip, monkeypatch):
-    routes = []
+def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_clip, mini_model, monkeypatch):
+    routes, run = [], routed_clip.backbone.run
 
-    def spy(model, image, route=None, tokens=None):
+    def spy(tokens, route=None):
         routes.append(route)
-        return encode_image(model, image, route, tokens)
+        return run(tokens, route)
 
-    monkeypatch.setattr(module, "encode_image", spy)
-    module.clip_loss(routed_clip.model, routed_clip.encode, square())
+    monkeypatch.setattr(routed_clip.backbone, "run", spy)
+    clip_loss(mini_model, routed_clip.encode, square())
     assert routes[0] is None and len(routes) == 3
     for route in routes[1:]:
         assert route.shape == (2, 48) and set(route.detach().unique().tolist()) <= {0.0, 1.0}
@@ -154,30 +166,18 @@ def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_c
     assert statistics["spread"] > 0
 
 
-def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip):
-    loss, _ = module.clip_loss(routed_clip.model, routed_clip.encode, square())
+def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip, mini_model):
+    loss, _ = clip_loss(mini_model, routed_clip.encode, square())
     loss.backward()
     router = routed_clip.router
     for parameter in (router.mlp[-1].weight, router.mask_patch_embed.weight, router.image_proj.weight, router.alpha):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0
-    assert all(p.grad is None for p in routed_clip.model.parameters())
-
-
-def test_the_first_frame_is_not_part_of_the_loss(routed_clip):
-    """Its mask is given; a target that differs there changes nothing but the prompt."""
-    losses = []
-    original = module.sam2_loss
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "sam2_loss", lambda outputs, targets: losses.append(targets) or original(outputs, targets))
-        targets = square()
-        targets[:, 1:] = 0
-        module.clip_loss(routed_clip.model, routed_clip.encode, targets)
-    assert len(losses) == 2 and not any(target.any() for target in losses)
+    assert all(p.grad is None for p in mini_model.parameters())
 
 
 def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip):
     router = routed_clip.router
-    groups = module._router_groups(router, 1e-3)
+    groups = module._groups(routed_clip.backbone, router, 1e-2, 1e-3)
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in router.parameters())
     rates = {id(p): group["peak"] for group in groups for p in group["params"]}
     assert rates.pop(id(router.mlp[-1].bias)) == pytest.approx(3e-2)

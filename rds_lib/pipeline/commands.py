@@ -1,0 +1,173 @@
+"""Commands of the pipeline: what ``dvc.yaml``, the Makefile and ``torchrun`` call.
+
+Heavy modules are imported by the command that needs them, so that ``--help`` and ``notebook source`` are quick.
+"""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline.stages import STAGES
+
+app = typer.Typer()
+notebook_app = typer.Typer(no_args_is_help=True, help="Run and tidy the notebooks in notebooks/.")
+app.add_typer(notebook_app, name="notebook")
+
+Profile = Annotated[
+    str | None, typer.Option(help="A file in params/ without its suffix; by default what params.yaml names.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to write; by default the stage's own below runs/<profile>.")]
+Name = Annotated[str, typer.Argument(help="A notebook, such as 02_importance.")]
+
+
+@app.command()
+def train(
+    run: Annotated[str, typer.Argument(help="A budget of the profile, any (one router for all) or full (no router).")],
+    profile: Profile = None,
+):
+    """Train one run of RDS, alone or under torchrun on several GPUs; the stage then finds it trained."""
+    params, folder = _begin(profile)
+    from rds_lib.pipeline.train import train_run
+
+    train_run(params, folder, run)
+
+
+@app.command()
+def baselines(
+    profile: Profile = None,
+    method: Annotated[str | None, typer.Option(help="slimsam, pbd, dyt, adavit or another registered one.")] = None,
+    level: Annotated[float | None, typer.Option(help="One of the method's levels; SlimSAM's are ninths.")] = None,
+):
+    """Train baselines: all of them, one method, or one level; alone or under torchrun. The stage finds them trained."""
+    params, folder = _begin(profile)
+    from rds_lib.methods import METHODS, method_of
+    from rds_lib.pipeline.baselines import train_level
+
+    if level is not None and method is None:
+        raise RDSInputError(f"--level {level:g}: name the method too, with --method")
+    for name in [method] if method else METHODS:
+        for one in [level] if level is not None else method_of(name).levels(params.baselines):
+            train_level(params, folder, name, one)
+
+
+@app.command()
+def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="mini or mini_half.")] = "mini"):
+    """Train a mini SAM2 itself, alone or under torchrun; the frozen stage pretrain then finds it trained."""
+    params, _ = _begin(profile)
+    from rds_lib.pipeline.pretrain import train_model
+
+    train_model(params, model)
+
+
+@app.command()
+def benchmark(
+    profile: Profile = None,
+    out: Out = None,
+    device: Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")] = None,
+):
+    """Time stock SAM2, the full encoder, RDS and the baselines in turn: table.csv, blocks.csv and metrics.json."""
+    params, folder = _begin(profile)
+    from rds_lib.pipeline.benchmark import time_profile
+
+    table = time_profile(params, out or folder / "benchmark", workdir=folder, device=device)
+    columns = ["method", "level", "active_blocks", "gmacs", "encoder_ms", "frame_ms", "fps", "speedup", "eta"]
+    typer.echo(table[columns].round(3).to_string(index=False))
+
+
+@app.command()
+def report(profile: Profile = None, out: Out = None):
+    """Write Table 9 and judge the paper's claims from the tables of the earlier stages: table9 and claims."""
+    params, folder = _begin(profile)
+    from rds_lib.core.artifacts import read_table
+
+    out = out or folder / "report"
+    STAGES["report"].build(params, folder, out)
+    typer.echo(read_table(out / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
+
+
+@app.command()
+def check(profile: Profile = None, out: Out = None):
+    """Compare a run with the committed results, number by number: reproduction.md and reproduction.csv."""
+    params, folder = _begin(profile)
+    out = out or folder / "check"
+    typer.echo("\n".join([*STAGES["check"].build(params, folder, out), f"More in {out / 'reproduction.md'}."]))
+
+
+@app.command()
+def publish(profile: Profile = None):
+    """Copy a run's report and figures into reports/, and write their numbers into the README."""
+    params, folder = _begin(profile)
+    from rds_lib.core.paths import shown
+    from rds_lib.pipeline.publish import publish as publish_run
+
+    changed = publish_run(params, folder)
+    typer.echo("\n".join([*map(shown, changed), f"{len(changed)} files changed."]))
+
+
+@notebook_app.command()
+def source(name: Annotated[str | None, typer.Argument(help="A notebook; by default all that stages run.")] = None):
+    """Write the code cells into build/source, for the stages to depend on."""
+    from rds_lib.pipeline.notebook import write_source
+
+    for each in [name] if name else [stage.notebook for stage in STAGES.values() if stage.notebook]:
+        write_source(each)
+
+
+@notebook_app.command()
+def run(name: Name, profile: Profile = None):
+    """Execute a copy with a profile's values; it goes to runs/<profile>/executed."""
+    _log()
+    from rds_lib.pipeline import notebook
+
+    if "DVC_STAGE" in os.environ:
+        _end_with_parent()
+    notebook.run(name, profile)
+
+
+@notebook_app.command()
+def refresh(name: Name):
+    """Execute a notebook with its smoke values and store the outputs."""
+    _log()
+    from rds_lib.pipeline import notebook
+
+    notebook.refresh(name)
+
+
+@notebook_app.command()
+def tidy(name: Name):
+    """Take everything that changes from run to run out of a stored notebook."""
+    from rds_lib.pipeline import notebook
+
+    notebook.store_tidy(name)
+
+
+def _begin(profile):
+    """Load a profile for a command, and return it with its working folder."""
+    _log()
+    from rds_lib.core.paths import workdir
+    from rds_lib.pipeline.params import load_params
+
+    params = load_params(profile)
+    return params, workdir(params.profile)
+
+
+def _log():
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+def _end_with_parent():
+    """End this process when its parent does: a killed ``dvc repro`` leaves no kernel writing."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

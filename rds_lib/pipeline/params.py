@@ -1,0 +1,312 @@
+"""Typed, frozen parameters of a profile. No other module reads a parameter file.
+
+``params.yaml`` names the default profile; ``params/<profile>.yaml`` holds one section per stage.
+The files are read with DVC's own parser, so that both see the same numbers.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from rds_lib.core import paths
+from rds_lib.core.errors import RDSInputError
+
+
+def _length(*allowed: int, words: str) -> AfterValidator:
+    """Return a check that a list has one of the allowed lengths."""
+
+    def check(value: tuple) -> tuple:
+        if len(value) not in allowed:
+            raise ValueError(f"{words} expected, got {len(value)} numbers")
+        return value
+
+    return AfterValidator(check)
+
+
+_FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+_NotEmpty = Field(min_length=1)
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Frames = Annotated[int, Field(ge=2)]
+Side = Annotated[int, Field(ge=32, le=4096)]
+Budget = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Budgets = Annotated[tuple[Budget, ...], _FromList, _NotEmpty]
+Levels = Annotated[tuple[Annotated[float, Field(ge=0.4, le=1)], ...], _FromList, _NotEmpty]  # rows of Table 9
+Ninths = Annotated[tuple[Annotated[int, Field(ge=4, le=9)], ...], _FromList, _NotEmpty]
+Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config, checkpoint or ""
+Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
+Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
+Dataset = Literal["davis", "sav", "ytvos"]
+
+
+class Section(BaseModel):
+    """One section of a profile: frozen, strict types, no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """The SAM2 to work on: ``mini`` or a config of the sam2 package. Checkpoint ``""`` means the shipped weights."""
+
+    config: str
+    checkpoint: str
+
+
+class Clips(Section):
+    """The generated video sets: clips per split, frames per clip, size of a frame in px."""
+
+    seed: Seed
+    train: Count
+    calibration: Count
+    val: Count
+    sav: CountOrNone
+    ytvos: CountOrNone
+    frames: Frames
+    height: Side
+    width: Side
+
+
+class Data(Section):
+    """Whether to use generated clips, the roots of real data sets (``""`` for none), and how many clips to show."""
+
+    generated: bool
+    davis_root: str
+    sav_root: str
+    ytvos_root: str
+    preview_clips: Count
+
+
+class Importance(Section):
+    """Block importance: clips and frames to measure it on, and the number of blocks that I-LoRA adapts."""
+
+    seed: Seed
+    clips: Count
+    frames: Frames
+    k_sel: Annotated[int, Field(ge=5, le=48)]
+
+
+class Train(Section):
+    """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video."""
+
+    seed: Seed
+    budgets: Budgets
+    steps: Count
+    batch: Count
+    frames: Frames
+    lr_router: Rate
+    lr_lora: Rate
+    lora_rank: Count
+    router_hidden: Count
+    calibration_frames: Frames
+
+
+class Baselines(Section):
+    """The methods that RDS is compared with. Clips, frames, steps, rank and learning rate are those of ``train``.
+
+    ``levels`` are the rows of PBD, DyT and AdaViT, ``ninths`` those of SlimSAM (6 keeps 6/9 of the channels).
+    ``reading`` picks PBD's drop set. With ``match_macs`` DyT keeps as many tokens as match the work of RDS at the same
+    level. ``lr_dispatcher`` is DyT's rate, whose gates see raw tokens; ``lr_policy`` is AdaViT's, whose gates see
+    normalised ones. At ``placement_budget`` I-LoRA's choice of blocks is compared with other choices.
+    """
+
+    levels: Levels
+    ninths: Ninths
+    reading: Literal["A", "B", "C"]
+    adapter_width: Count
+    match_macs: bool
+    lr_dispatcher: Rate
+    lr_policy: Rate
+    lr_align: Rate
+    lr_encoder: Rate
+    lr_head: Rate
+    importance_steps: Count
+    placement_budget: Budget
+
+
+class Evaluation(Section):
+    """What is scored: RDS at ``budgets``, ``fixed_routes`` random static plans and the ``smaller`` models.
+
+    ``bootstrap`` is the number of resamples behind each interval.
+    """
+
+    seed: Seed
+    budgets: Budgets
+    fixed_routes: CountOrNone
+    smaller: Smaller
+    bootstrap: Count
+    datasets: Annotated[tuple[Dataset, ...], _FromList, _NotEmpty]
+
+
+class Benchmark(Section):
+    """The timing protocol: ``warmup`` untimed frames, then ``frames`` timed ones, ``repeats`` times over."""
+
+    budgets: Budgets
+    frames: Frames
+    warmup: CountOrNone
+    repeats: Count
+    threads: Count
+
+
+class Pretrain(Section):
+    """Training of the mini base model.
+
+    Optional: a folder of weights to ``start_from``, BSDS500 photographs to cut objects from, DAVIS-shaped videos.
+    """
+
+    seed: Seed
+    phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
+    lr: Rate
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    start_from: str
+    bsds_root: str
+    davis_root: str
+    compile_blocks: bool
+    held_out: Count
+
+
+class YourVideo(Section):
+    """Your own video; ``""`` generates one.
+
+    Prompt it with a mask file, a box or a click. ``rds`` is a file of router and adapters.
+    """
+
+    video: str
+    prompt: str
+    box: Annotated[tuple[float, ...], _FromList, _length(0, 4, words="x0, y0, x1, y1 or an empty list")]
+    click: Annotated[tuple[float, ...], _FromList, _length(0, 2, words="x, y or an empty list")]
+    budget: Budget
+    rds: str
+    out: str
+
+
+class Figures(Section):
+    """The paper's figures: the videos whose routes are drawn, those whose frames are compared, and the budget."""
+
+    videos: Names
+    compared: Names
+    budget: Budget
+
+
+class Inspect(Section):
+    """The routing inspector: the videos on its menu, and the two runs it opens with."""
+
+    videos: Names
+    runs: Annotated[tuple[str, str], _FromList]
+
+
+class Params(BaseModel):
+    """All sections of one profile, and the profile's name."""
+
+    model_config = Section.model_config
+
+    profile: str
+    model: Model
+    clips: Clips
+    data: Data
+    importance: Importance
+    train: Train
+    baselines: Baselines
+    evaluation: Evaluation
+    benchmark: Benchmark
+    pretrain: Pretrain
+    your_video: YourVideo
+    figures: Figures
+    inspect: Inspect
+
+    @property
+    def is_smoke(self) -> bool:
+        """Whether this is the profile of tests and stored outputs, in which a stage builds missing inputs itself."""
+        return self.profile == "smoke"
+
+    def with_section(self, name: str, **values) -> "Params":
+        """Return a copy with other values in one section, checked as a file is; for a notebook's parameters cell."""
+        try:
+            section = type(getattr(self, name)).model_validate({**getattr(self, name).model_dump(), **values})
+        except ValidationError as error:
+            lines = [_explain(item, (name,)) for item in error.errors()]
+            raise RDSInputError("\n".join(lines)) from None
+        return self.model_copy(update={name: section})
+
+
+def load_params(profile: str | None = None, path: str | Path | None = None) -> Params:
+    """Load and check the parameters of one profile.
+
+    Parameters
+    ----------
+    profile : str, optional
+        ``smoke``, ``mini``, ``paper`` or any other file in ``params/``. The default is the one in ``params.yaml``.
+    path : str or Path, optional
+        A parameter file elsewhere; the profile is then named after it, unless ``profile`` is given.
+
+    Returns
+    -------
+    Params
+        Frozen; lists become tuples.
+
+    Raises
+    ------
+    RDSInputError
+        If the file is missing or unreadable, or a key is unknown, missing or out of range. The message names the
+        file, the key, its value and what is allowed.
+    """
+    if path is None:
+        profile = profile or _default_profile()
+        path = paths.PARAMS / f"{profile}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in paths.PARAMS.glob("*.yaml")))
+            raise RDSInputError(f"unknown profile {profile!r}; {paths.shown(paths.PARAMS)} has: {known}")
+    path = Path(path)
+    sections = {"profile": profile or path.stem, **_read(path)}
+    try:
+        return Params.model_validate(sections)
+    except ValidationError as error:
+        lines = [f"{paths.shown(path)}: {_explain(item)}" for item in error.errors()]
+        raise RDSInputError("\n".join(lines)) from None
+
+
+def _default_profile() -> str:
+    path = paths.ROOT / "params.yaml"
+    content = _read(path)
+    if list(content) != ["profile"] or not isinstance(content["profile"], str):
+        raise RDSInputError(f"{path.name}: one line is allowed, `profile: <name>`; got the keys {list(content)}")
+    return content["profile"]
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise RDSInputError(f"{paths.shown(path)}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RDSInputError(f"{paths.shown(path)}: a mapping of keys to values is expected")
+    return content
+
+
+def _explain(item: dict, inside: tuple = ()) -> str:
+    """Word one pydantic error as ``key = value: what is allowed``; ``inside`` is the section the error lies in."""
+    item = {**item, "loc": (*inside, *item["loc"])}
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    if item["type"] == "extra_forbidden":
+        known = list(_fields(item["loc"][:-1]))
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        return f"{key} is unknown; {hint}"
+    allowed = re.sub("^(Input|Value|Tuple) should", "must", item["msg"].removeprefix("Value error, "))
+    return f"{key} = {item['input']!r}: {allowed}"
+
+
+def _fields(loc: tuple) -> dict:
+    model = Params
+    for part in loc:
+        model = model.model_fields[part].annotation
+    return model.model_fields

@@ -1,0 +1,67 @@
+"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and ship their weights."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from rds_lib.core.artifacts import copy_file, read_table, write_table
+from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.model.sam2 import SHIPPED, build_model
+from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
+
+
+def run(params, workdir: Path, out: Path) -> None:
+    """Train both mini models, score them on held-out clips, and outside smoke runs ship their weights.
+
+    Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv`` and ``scores.csv`` with a column ``model``.
+    Resumes from ``.cache/pretrain``.
+    """
+    section, logs, scores = params.pretrain, [], []
+    for name, shipped in SHIPPED.items():
+        weights = train_model(params, name)
+        logs.append(read_table(weights.with_name("log.csv")))
+        scores.append(
+            score_held_out(
+                build_model(name, weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root
+            )
+        )
+        for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
+            copy_file(weights, target)
+    for file, tables in (("log.csv", logs), ("scores.csv", scores)):
+        write_table(out / file, pd.concat(dict(zip(SHIPPED, tables)), names=["model"]).reset_index("model"))
+
+
+def train_model(params, name: str) -> Path:
+    """Train one of the mini models, or find it trained, and return its weights.
+
+    ``start_from`` is a folder with weights of both under the names of the shipped ones.
+    """
+    section = params.pretrain
+    digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
+    start = resolve_or_none(section.start_from)
+    return pretrain(
+        workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}",
+        seed=section.seed,
+        phases=section.phases,
+        lr=section.lr,
+        drop_path=section.drop_path,
+        bsds_root=section.bsds_root,
+        davis_root=section.davis_root,
+        start_from=start / SHIPPED[name].name if start else None,
+        compile_blocks=section.compile_blocks,
+        config_file=name,
+    )
+
+
+def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "") -> pd.DataFrame:
+    """Mean IoU on unseen clips, a row per kind of clip and of prompt; objects of BSDS500 where its folder is given."""
+    roots = {"generated": ""} | ({"BSDS500 objects": bsds_root} if bsds_root else {})
+    score = partial(held_out_iou, model, seed=seed, clips=clips, frames=frames)
+    rows = [
+        {"clips": name, "prompt": kind, "iou": score(bsds_root=root, kind=kind)}
+        for name, root in roots.items()
+        for kind in PROMPT_SHARES
+    ]
+    return pd.DataFrame(rows).round(4)

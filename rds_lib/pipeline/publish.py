@@ -1,0 +1,52 @@
+"""Copy a run's results into ``reports/`` and into the README. Nothing else writes there."""
+
+import datetime
+from pathlib import Path
+
+from rds_lib.core.artifacts import require, write_bytes, write_json
+from rds_lib.core.errors import RDSInputError
+from rds_lib.core.paths import PUBLISHED, ROOT, reports
+from rds_lib.pipeline.machine import FILE, machine_facts
+from rds_lib.pipeline.readme import blocks
+from rds_lib.report.markdown import replace_parts
+
+PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
+DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
+
+
+def publish(params, workdir: Path) -> list[Path]:
+    """Publish a run: its report, its figures, the machine it is published from, and the documents' generated parts.
+
+    All is read before anything is written; every file is replaced as a whole, and figures that the run does not have
+    are removed. Run it on the machine that computed the results.
+
+    Returns
+    -------
+    list of Path
+        The files that changed.
+
+    Raises
+    ------
+    RDSInputError
+        If a product is missing, a document has a part that nothing generates, or this is a smoke run.
+    """
+    if params.is_smoke:
+        raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
+    target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
+    report, figures, page = (
+        require(name, workdir, stage=name.partition("/")[0]) for name in ("report", "figures", f"figures/{PAGE}")
+    )
+    contents = {target / file.name: file.read_bytes() for file in report.iterdir()}
+    contents |= {target / "figures" / file.name: file.read_bytes() for file in figures.iterdir() if file != page}
+    if params.profile == PUBLISHED:  # the page and the README tell of this one
+        texts = blocks(report, machine)
+        contents |= {target / PAGE: page.read_bytes()}
+        contents |= {path: replace_parts(path.read_text(encoding="utf-8"), texts).encode() for path in DOCUMENTS}
+    stale = set((target / "figures").glob("figure_*")) - contents.keys()
+    changed = [path for path, content in contents.items() if not path.is_file() or path.read_bytes() != content]
+    for path in changed:
+        write_bytes(path, contents[path])
+    for path in stale:
+        path.unlink()
+    write_json(target / FILE, machine)
+    return sorted([*changed, *stale])

@@ -1,0 +1,113 @@
+"""The generated parts of the README: every score and speed in it, from the tables in ``reports/``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+
+import pandas as pd
+
+from rds_lib.core.artifacts import read_table
+from rds_lib.core.paths import REPORTS
+from rds_lib.report.claims import VERDICTS
+from rds_lib.report.markdown import table
+
+WIDTH = 120
+UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}
+NAMES = {"SAM2": "SAM2 (mini)", "mini_half": "a SAM2 of half the depth, trained alike", "RDS": "**RDS**"} | UNTIMED
+
+
+def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
+    """Return the generated parts by name, as Markdown.
+
+    Parameters
+    ----------
+    report : Path
+        Folder with ``table9.csv`` and ``claims.csv``: a run's, or ``reports`` itself.
+    machine : mapping
+        Facts about the machine that computed them, with ``date``; empty where it is not known.
+    """
+    rows = read_table(report / "table9.csv", columns=["method", "level", "dataset", "value", "fps", "active_blocks"])
+    claims = read_table(report / "claims.csv", columns=["claim", "verdict", "effect", "ci_low", "ci_high", "unit"])
+    measured = rows[rows["source"] == "measured"]
+    return {
+        "measured": measured_on(measured, machine),
+        "results": results(measured),
+        "claims": verdicts(claims),
+        "budget": budget_kept(measured),
+        "gpu": on_a_gpu(read_table(REPORTS / "gpu" / "hiera_l.csv")),
+    }
+
+
+def measured_on(rows: pd.DataFrame, machine: Mapping[str, str]) -> str:
+    """Return where the numbers come from."""
+    first = rows.iloc[0]
+    place = f" on {machine['processor']}, {machine['date']}" if machine else ""
+    return f"Profile `{first['profile']}`, data set `{first['dataset']}`, {first['device']}, {first['dtype']}{place}."
+
+
+def results(rows: pd.DataFrame) -> str:
+    """Return quality and speed as a table: a row per method that was timed, and two controls."""
+    rows = rows[rows["dataset"] == rows["dataset"].iloc[0]].astype({"level": str})
+    timed = rows[rows["fps"].notna()]
+    levels = list(dict.fromkeys(timed.loc[timed["method"] == "RDS", "level"]))
+    heads = ["", "J&F, all blocks", *levels, "frames a second, all blocks", *levels]
+    lines = []
+    for method in [*dict.fromkeys(timed["method"]), *UNTIMED]:
+        own = rows[rows["method"] == method].set_index("level")
+        columns = ["1", *_columns(list(own.index), levels)]
+        cells = ["" if level not in own.index else f"{own.at[level, 'value']:.1f}" for level in columns]
+        cells += [
+            "" if level not in own.index else "as RDS" if method in UNTIMED else f"{own.at[level, 'fps']:.1f}"
+            for level in columns
+        ]
+        if any(cells):
+            lines.append([NAMES.get(method, method), *cells])
+    return table(heads, lines)
+
+
+def _columns(own: list[str], levels: list[str]) -> list[str]:
+    """A method's levels in the columns of RDS's; those it counts otherwise, as ninths, stand in their order."""
+    others = [level for level in own if level not in ("0", "1", *levels)]
+    return others[: len(levels)] if len(others) == len(own) else levels
+
+
+def verdicts(claims: pd.DataFrame) -> str:
+    """Return how many claims hold here, and which."""
+    counts = claims["verdict"].value_counts()
+    held, failed, untested = (counts.get(verdict, 0) for verdict in VERDICTS)
+    line = (
+        f"Of the {len(claims)} claims in [the ledger](reports/claims.md) {held} are reproduced at this scale and "
+        f"{failed} are not" + (f"; {untested} cannot be tested here." if untested else ".")
+    )
+    rows = claims[claims["verdict"] == VERDICTS[0]]
+    intro = fill(f"{line} Reproduced:", WIDTH, break_on_hyphens=False)
+    return "\n".join([intro, "", *(f"- {row.claim}: {_effect(row)}" for row in rows.itertuples())])
+
+
+def _effect(row) -> str:
+    interval = "" if pd.isna(row.ci_low) else f" ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
+    return f"{row.effect:+.2f}{interval} {row.unit}"
+
+
+def budget_kept(rows: pd.DataFrame) -> str:
+    """Return the mean number of blocks that RDS ran on the validation clips, by budget."""
+    own = rows[(rows["method"] == "RDS") & (rows["dataset"] == rows["dataset"].iloc[0])]
+    return table(["budget", *own["level"]], [["blocks on routed frames", *(f"{n:.1f}" for n in own["active_blocks"])]])
+
+
+def on_a_gpu(arms: pd.DataFrame) -> str:
+    """Return the speed of Hiera-L on a GPU in a sentence."""
+    routed, first = arms[arms["method"] == "RDS"], arms.iloc[0]
+    ratios, budgets = routed["speedup"].map("{:.2f}".format), routed["level"].map("{:g}".format)
+    place = f"{first['image_size']} px on one {first['device']}, {first['dtype']}, {first['engine']}"
+    share = 100 * routed["router_share"].max()
+    return fill(
+        f"SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as all blocks, at budgets {_listed(budgets)}; "
+        f"router and copy take up to {share:.1f} % of a frame.",
+        WIDTH,
+    )
+
+
+def _listed(texts) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,72 @@
+"""What the stages that train share: the adapted blocks, the cache of trainings, and a trained router's calibration."""
+
+from pathlib import Path
+
+from rds_lib.core.artifacts import read_json
+from rds_lib.core.parallel import cpu_workers
+from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.data.sources import training_sequences
+from rds_lib.model.clip_tracking import SAM2Clips
+from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.stages import require
+from rds_lib.pipeline.weights import predictor_for
+from rds_lib.routing.algorithm1 import target_active
+from rds_lib.routing.calibration import calibrate, threshold_curve
+from rds_lib.routing.weights import set_taus
+from rds_lib.training.loop import Schedule
+from rds_lib.training.rds import train_rds
+from rds_lib.training.run import local_device
+
+ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
+
+
+def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
+    """Train a router for ``budgets`` with adapters of ``rank`` on ``blocks``, or find it in ``.cache/train``."""
+    section = params.train
+    scratch = CACHE / "train" / f"{name}-{fingerprint(params, budgets, blocks, rank)}"
+    sequences, _ = training_sequences(params, workdir)
+    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+    return train_rds(
+        SAM2Clips(model.requires_grad_(False)),
+        sequences=sequences,
+        blocks=blocks,
+        budgets=budgets,
+        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+        out=scratch / "rds.safetensors",
+        workdir=scratch,
+        lr_router=section.lr_router,
+        lr_lora=section.lr_lora,
+        lora_rank=rank,
+        router_hidden=section.router_hidden,
+        config_file=params.model.config,
+    )
+
+
+def adapted_blocks(params, workdir: Path) -> list[int]:
+    """The blocks that importance chose for the adapters; measured first in a smoke run."""
+    return read_json(require("importance", params, workdir) / "blocks.json")["blocks"]
+
+
+def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
+    """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
+    rows, seen_w = [], {}
+    for budget in budgets:
+        predictor = predictor_for(params, path, budget=budget, tau=0.5)
+        goal = target_active(budget, predictor.depth, predictor.always_on)
+        frames = params.train.calibration_frames
+        tau, w = calibrate(predictor, sequences, target_active=goal, frames=frames, workers=cpu_workers())
+        active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
+        rows.append(
+            {"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half}
+        )
+        seen_w[budget] = w
+    if rows:
+        set_taus(path, {row["budget"]: row["tau"] for row in rows})
+    return rows, seen_w
+
+
+def fingerprint(params, *parts, rooms=ROOMS) -> str:
+    """Short hash of all that a training depends on; see ``training_key``."""
+    own = params.train.model_dump(exclude={"budgets", "lora_rank", "calibration_frames"})  # a run names its own
+    return training_key(params, (*rooms, "pipeline/training_runs.py"), own, *parts)

@@ -1,0 +1,76 @@
+"""Decide the route of one frame from its tokens and the masks of the frame before it."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from rds_lib.model.backbone import Backbone
+from rds_lib.routing.deployed import RoutingPolicy
+from rds_lib.routing.route_table import FrameRoute, RouteLog
+
+_logger = logging.getLogger(__name__)
+
+
+class FrameRouter:
+    """Route a tracker's frames by fixed routes, by a policy, or not at all. Knows nothing of the tracker's state."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.policy: RoutingPolicy | None = None  # holds the router
+        self.fixed_route: Sequence[bool] | Callable | None = None  # goes before the policy
+
+    @property
+    def is_active(self) -> bool:
+        """Whether any frame can be routed."""
+        return self.policy is not None or self.fixed_route is not None
+
+    def set_fixed_route(self, route: Sequence | Callable | None) -> None:
+        """Route by L flags, or by a function of frame_idx that returns them; None ends it."""
+        self.fixed_route = route if route is None or callable(route) else self.backbone.check_route(route)
+
+    def route(self, tokens: Tensor, masks: Sequence[Tensor], frame_idx: int, log: RouteLog) -> FrameRoute:
+        """Return the route of a frame; full where no previous mask shows anything, or one holds NaN.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (1, h, w, C)
+            From ``backbone.embed``.
+        masks : sequence of Tensor, shape (1, 1, h, w)
+            Logits of the previous masks, one per object, on any device.
+        log : RouteLog
+            Counts frames with NaN, and has the generator of mode "sample".
+        """
+        if not masks:
+            return self.full("no_previous_mask")
+        union = masks[0] if len(masks) == 1 else torch.cat(list(masks)).amax(0, keepdim=True)
+        union = union.to(tokens.device, non_blocking=True)
+        if self.fixed_route is not None:
+            return self._follow_fixed_route(union, frame_idx)
+        *logits, seen = self.policy.router.logits(tokens, union)[0].tolist()  # the one device-to-host copy of a frame
+        if not math.isfinite(sum(logits)):
+            log.invalid_frames += 1
+            _logger.warning(
+                "frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
+                frame_idx,
+                log.invalid_frames,
+            )
+            return self.full("no_previous_mask")
+        if seen <= 0:
+            return self.full("no_previous_mask")
+        active, keep_prob = self.policy.decide(self.policy.keep_probabilities(logits), log.generator)
+        return FrameRoute(tuple(active), tuple(keep_prob), "routed")
+
+    def full(self, reason: str) -> FrameRoute:
+        """Return the route of a frame that runs every block, and why."""
+        depth = self.backbone.depth
+        return FrameRoute((True,) * depth, (1.0,) * depth, reason)
+
+    def _follow_fixed_route(self, union, frame_idx):
+        if not union.amax() > 0:
+            return self.full("no_previous_mask")
+        route = self.fixed_route
+        active = self.backbone.check_route(route(frame_idx)) if callable(route) else route
+        return FrameRoute(active, tuple(float(flag) for flag in active), "routed")

@@ -1,0 +1,30 @@
+"""Probes: reads of device values are counted once, and timed calls add up and leave no trace."""
+
+import torch
+
+from rds_lib.evaluation import probes
+
+
+def test_host_reads_count_each_copy_once_and_nothing_twice():
+    x = torch.arange(6.0)
+    with probes.HostReads() as reads:
+        y = (x * 2).view(2, 3).sum(0)
+        assert reads.count == 0
+        values = y.cpu()
+        assert bool(values[0] > 0) and values.tolist() and float(values.max())
+        assert reads.count == 1
+        (x + 1).amax().item()
+    assert reads.count == 2
+
+
+def test_stopwatch_adds_up_calls_and_leaves_no_trace():
+    module = torch.nn.Identity()
+    watch = probes.Stopwatch("cpu")
+    with watch.watching(module, "forward", "part"):
+        module(1)
+        assert watch.read() == {}
+        watch.enabled = True
+        module(1), module(2)
+        times = watch.read()
+    assert set(times) == {"part"} and times["part"] > 0
+    assert "forward" not in vars(module)

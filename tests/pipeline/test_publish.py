@@ -1,0 +1,149 @@
+"""Publishing a run: what goes where, all or nothing, and the numbers in the README."""
+
+import re
+import shutil
+
+import pytest
+
+from rds_lib.core import paths
+from rds_lib.core.artifacts import read_json, read_table, write_table
+from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline import publish as module
+from rds_lib.pipeline.machine import FILE, PACKAGES
+from rds_lib.pipeline.params import load_params
+from rds_lib.pipeline.publish import publish
+from rds_lib.pipeline.readme import blocks, results
+from rds_lib.report.markdown import parts, without_parts
+
+NAMES = ("measured", "results", "claims", "budget", "gpu")
+EMPTY = "# T\n\n" + "\n".join(f"by hand\n\n<!-- begin {name} -->\n<!-- end {name} -->\n" for name in NAMES)
+NUMBERS = (  # of a run: scores, speeds, shares of saved time
+    r"J&F( of)? [+-]?\d",
+    r"\d\.\d( points)? J&F",
+    r"\d( frames a second| fps| FPS)",
+    r"[+-]?\d+\.\d+ points",
+    r"\d\.\d+ times",
+    r"\b\d+\.\d+ (and|to|at) \d+\.\d+ (ms|%)",
+    r"eta[^a-z]{1,4}\d",
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run's folder with the committed tables, and a repository in miniature to publish it to."""
+    workdir = tmp_path / "runs" / "mini"
+    for name in ("claims.csv", "claims.md", "table9.csv", "table9.md"):
+        (workdir / "report").mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.REPORTS / name, workdir / "report" / name)
+    (workdir / "figures").mkdir()
+    for name in ("README.md", "figure_04.svg", "figures.csv", "story.png"):
+        (workdir / "figures" / name).write_text(f"new {name}")
+    figures = tmp_path / "reports" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "figure_25.png").write_text("of an older run")
+    (figures / "inspector.png").write_text("made by hand")
+    (tmp_path / "README.md").write_text(EMPTY)
+    monkeypatch.setattr(paths, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(module, "DOCUMENTS", (tmp_path / "README.md",))
+    return workdir, tmp_path / "reports"
+
+
+def below(folder):
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_report_figures_page_and_machine_are_published(run):
+    workdir, reports = run
+    changed = publish(load_params("mini"), workdir)
+    assert below(reports) == {
+        "README.md",
+        "claims.csv",
+        "claims.md",
+        "table9.csv",
+        "table9.md",
+        FILE,
+        "figures/figure_04.svg",
+        "figures/figures.csv",
+        "figures/story.png",
+        "figures/inspector.png",
+    }
+    assert (reports / "README.md").read_text() == "new README.md"
+    assert (reports / "figures" / "inspector.png").read_text() == "made by hand"
+    assert read_json(reports / FILE).keys() >= {"processor", "date", "python", *PACKAGES}
+    assert reports / "figures" / "figure_25.png" in changed and reports.parent / "README.md" in changed
+
+
+def test_the_readme_gets_its_numbers_and_the_rest_of_it_stays(run):
+    workdir, reports = run
+    publish(load_params("mini"), workdir)
+    text = (reports.parent / "README.md").read_text()
+    assert without_parts(text) == EMPTY and read_json(reports / FILE)["processor"] in parts(text)["measured"]
+    assert parts(text)["results"] == blocks(reports, {})["results"] + "\n"
+    assert publish(load_params("mini"), workdir) == []
+
+
+def test_another_profile_has_a_folder_of_its_own_and_leaves_the_readme_alone(run):
+    workdir, reports = run
+    publish(load_params("mini_all"), workdir)
+    assert {name for name in below(reports) if not name.startswith("mini_all/")} == {
+        "figures/figure_25.png",
+        "figures/inspector.png",
+    }
+    assert "mini_all/table9.csv" in below(reports) and "mini_all/README.md" not in below(reports)
+    assert (reports.parent / "README.md").read_text() == EMPTY
+
+
+@pytest.mark.parametrize("fault", ["figures", "report/claims.csv", "figures/README.md", "marker"])
+def test_nothing_is_written_where_something_is_missing(run, fault):
+    workdir, reports = run
+    if fault == "marker":
+        (reports.parent / "README.md").write_text("<!-- begin speed -->\n<!-- end speed -->\n")
+    else:
+        path = workdir / fault
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = below(reports)
+    with pytest.raises((RDSInputError, OSError)):
+        publish(load_params("mini"), workdir)
+    assert below(reports) == before
+
+
+def test_a_smoke_run_is_not_published(run):
+    with pytest.raises(RDSInputError, match="profile smoke is for tests"):
+        publish(load_params("smoke"), run[0])
+
+
+def test_the_readmes_numbers_are_those_of_the_committed_results():
+    machine = read_json(paths.REPORTS / FILE) if (paths.REPORTS / FILE).is_file() else {}
+    found = parts((paths.ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found == {name: text + "\n" for name, text in blocks(paths.REPORTS, machine).items()}, "run: make results"
+
+
+def test_the_readmes_prose_holds_no_number_of_a_run():
+    prose = without_parts((paths.ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [found[0] for pattern in NUMBERS for found in re.finditer(pattern, prose)] == []
+    shown = "SAM2 has J&F 56.5, RDS 55.5 J&F at 56.1 frames a second, 1.20 times as fast, 2.6 points less, eta = 0.8"
+    assert all(any(re.search(pattern, part) for pattern in NUMBERS) for part in shown.split(","))
+
+
+def test_the_table_has_a_row_per_timed_method_and_its_levels_in_the_columns_of_rds():
+    rows = read_table(paths.REPORTS / "table9.csv")
+    lines = results(rows[rows["source"] == "measured"]).splitlines()
+    split = [line.split(" | ") for line in lines[2:]]
+    cells = {name.strip("| *"): [cell.strip(" |") for cell in rest] for name, *rest in split}
+    assert list(cells)[:2] == ["SAM2 (mini)", "a SAM2 of half the depth, trained alike"] and "RDS" in cells
+
+    def value(method, level, column="value"):
+        found = rows[(rows["method"] == method) & (rows["level"] == level) & (rows["dataset"] == "generated-davis")]
+        return f"{found[column].item():.1f}"
+
+    assert cells["SAM2 (mini)"][0] == value("SAM2", "1") and cells["SAM2 (mini)"][1:4] == ["", "", ""]
+    assert cells["SlimSAM"][1:4] == [value("SlimSAM", level) for level in ("8/9", "6/9", "4/9")]
+    assert cells["RDS"][5:] == [value("RDS", level, "fps") for level in ("0.8", "0.6", "0.4")]
+    assert cells["random routes, as many blocks as RDS"][5:] == ["as RDS"] * 3
+
+
+def test_a_new_method_has_its_row_by_itself(tmp_path):
+    rows = read_table(paths.REPORTS / "table9.csv").replace({"method": {"PBD": "Every other block"}})
+    write_table(tmp_path / "table9.csv", rows)
+    shutil.copy(paths.REPORTS / "claims.csv", tmp_path)
+    assert "| Every other block |  | " in blocks(tmp_path, {})["results"]

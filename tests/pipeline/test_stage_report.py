@@ -1,0 +1,113 @@
+"""The stage `report`: tables and pages from tables alone, without torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rds_lib.core import paths
+from rds_lib.core.artifacts import read_table, write_table
+from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline import report
+from rds_lib.pipeline.params import load_params
+from rds_lib.report.table9 import COLUMNS
+
+SEQUENCES = [f"s{n}" for n in range(4)]
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """What the stages before leave, made up: RDS is 3 points above random routes on the first data set."""
+    folder = tmp_path / "mini"
+    arms = [("RDS", 0.4, 50.0), ("random routes", 0.4, 47.0), ("SlimSAM", 0.667, 41.0), ("SAM2", 1.0, 52.0)]
+    objects = pd.DataFrame(
+        [(name, 1, method, level, value / 100, "set") for name in SEQUENCES for method, level, value in arms],
+        columns=["sequence", "object", "method", "level", "JF", "dataset"],
+    )
+    write_table(folder / "evaluation" / "objects.csv", pd.concat([objects, objects.assign(dataset="other", JF=0.1)]))
+    write_table(
+        folder / "evaluation" / "routes.csv",
+        pd.DataFrame(
+            [(name, 1, block, block < 3, "routed", 0.4, "set") for name in SEQUENCES for block in range(6)],
+            columns=["sequence", "frame_idx", "block", "active", "reason", "level", "dataset"],
+        ),
+    )
+    table = pd.DataFrame(
+        [("set", method, level, "JF", value) for method, level, value in arms],
+        columns=["dataset", "method", "level", "metric", "value"],
+    )
+    write_table(
+        folder / "evaluation" / "table.csv",
+        table.assign(
+            active_blocks=20.0,
+            gmacs=0.2,
+            ci_low=table["value"] - 2,
+            ci_high=table["value"] + 3,
+            params_trained=[99, None, 77, None],
+        ),
+    )
+    write_table(
+        folder / "evaluation" / "boxes.csv",
+        pd.DataFrame({"dataset": ["set"], "method": ["RDS"], "level": [0.8], "success": [50.0]}),
+    )
+    write_table(
+        folder / "importance" / "importance.csv",
+        pd.DataFrame(
+            {
+                "block": range(6),
+                "global_score": np.arange(6.0),
+                "local_score": np.arange(6.0),
+                "always_on": [True, *[False] * 5],
+            }
+        ),
+    )
+    write_table(
+        folder / "benchmark" / "table.csv",
+        pd.DataFrame(
+            {
+                "method": ["SAM2", "full", "RDS"],
+                "level": [1.0, 1.0, 0.4],
+                "encoder_ms": 9.0,
+                "fps": [50.0, 50.0, 80.0],
+                "eta": np.nan,
+                "frame_ms": [20.0, 20.0, 12.5],
+                "active_blocks": [48, 48, 20],
+                "speedup": [1.0, 1.0, 1.6],
+                "device": "CPU",
+                "dtype": "float32",
+            }
+        ),
+    )
+    return folder
+
+
+def test_the_stage_writes_its_own_folder_and_nothing_else(workdir, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    ledger = report.run(load_params("mini"), workdir, tmp_path / "out")
+    made = {"out", *(f"out/{name}" for name in ("claims.csv", "claims.md", "table9.csv", "table9.md"))}
+    assert {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - set(before)} == made
+    claims = read_table(tmp_path / "out" / "claims.csv").set_index("key")
+    assert claims.loc["random", "effect"] == pytest.approx(3) and list(ledger["key"]) == list(claims.index)
+    assert "data set `set`" in (tmp_path / "out" / "claims.md").read_text()
+
+
+def test_trained_parameters_and_speeds_come_from_the_tables(workdir, tmp_path):
+    report.run(load_params("mini"), workdir, tmp_path / "out")
+    table = read_table(tmp_path / "out" / "table9.csv", columns=COLUMNS)
+    ours = table[table["source"] == "measured"].set_index(["method", "level"])
+    assert ours.loc[("RDS", "0.4"), ["params_trained", "fps"]].tolist() == [99, 80]
+    assert ours.loc[("SlimSAM", "6/9"), "params_trained"] == 77 and np.isnan(ours.loc[("SlimSAM", "6/9"), "fps"])
+    assert (table["source"] == "paper").sum() == 90
+
+
+def test_a_missing_product_is_named_with_its_stage(workdir, tmp_path):
+    (workdir / "benchmark" / "table.csv").unlink()
+    with pytest.raises(RDSInputError, match="dvc repro benchmark"):
+        report.run(load_params("mini"), workdir, tmp_path / "out")
+
+
+def test_the_report_needs_neither_a_model_nor_torch():
+    code = "import sys, rds_lib.pipeline.report; sys.exit(int('torch' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT).returncode == 0
