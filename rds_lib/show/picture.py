@@ -40,7 +40,7 @@ class Picture:
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        png = self._drawn(80, "png", {"Software": None})
+        png = self._drawn(75, "png", {"Software": None})
         kind, image = min(((kind, _encoded(png, kind)) for kind in ("png", "jpeg")), key=lambda pair: len(pair[1]))
         live = {"application/vnd.plotly.v1+json": json.loads(self.plot.to_json())} if self.plot else {}
         return {f"image/{kind}": image, "text/plain": self.text} | live
@@ -54,7 +54,7 @@ def _encoded(png, kind):
     if kind == "png":
         few_colours(image, [rgb(colour) for colour in EXACT]).save(buffer, "png", optimize=True)
     else:
-        image.save(buffer, "jpeg", quality=80, optimize=True)
+        image.save(buffer, "jpeg", quality=75, optimize=True)
     return buffer.getvalue()
 
 

@@ -121,7 +121,7 @@ def bare(axis) -> None:
 def block_axis(axis, shape) -> None:
     """Make x an axis over blocks: numbered, with dotted lines between the stages."""
     for start in shape.stage_starts[1:]:
-        axis.axvline(start - 0.5, color=QUIET, ls=":", lw=0.8)
+        axis.axvline(start - 0.5, color=INK, gapcolor="white", ls=":", lw=1)  # shows on light and dark
     axis.set_xlim(-0.8, shape.depth - 0.2)
     axis.set_xticks(block_ticks(shape))
     plain(axis)
@@ -176,7 +176,7 @@ def block_map(axis, values: np.ndarray, shape, *, cmap="Blues", limits=(0, 1), f
         extent=(first - 0.5, first + length - 0.5, depth - 0.5, -0.5),
     )
     for start in shape.stage_starts[1:]:
-        axis.axhline(start - 0.5, color="#222222", ls=":", lw=1)
+        axis.axhline(start - 0.5, color="#222222", gapcolor="white", ls=":", lw=1)
     for block in shape.always_on:
         axis.annotate(
             "K",

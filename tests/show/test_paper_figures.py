@@ -204,6 +204,27 @@ def test_names_from_data_stay_text(study):
     assert f"{html.escape(EVIL)} at budget" in figures[13].page()
 
 
+def test_a_plain_encoder_of_twelve_blocks_can_be_drawn(study):
+    shape = EncoderShape(12, (0,), (0,))
+
+    def first(table):
+        return table[table["block"] < 12]
+
+    def cut(recording):
+        runs = [replace(run, active=run.active[:, :12], keep_prob=run.keep_prob[:, :12]) for run in recording.runs]
+        return replace(recording, shape=shape, runs=tuple(runs))
+
+    evidence = replace(study.evidence, routes=first(study.evidence.routes), importance=first(study.importance))
+    recordings = {name: cut(recording) for name, recording in study.recordings.items()}
+    figures = the_figures(replace(study, shape=shape, evidence=evidence, recordings=recordings))
+    for number, figure in figures.items():
+        assert figure.picture().image(dpi=40, kind=figure.kind) and figure.page(), number
+    data = embedded(figures[13].page())["videos"][study.videos[0]]
+    assert (data["depth"], data["starts"], data["always_on"]) == (12, [0], [0])
+    bars = [bar for trace in figures[14].plot().data for bar in trace.x]
+    assert sorted(bars) == list(range(12))
+
+
 def test_the_same_products_give_the_same_bytes(study, figures):
     again = the_figures(study)
     for number in (4, 12, 13, 23):

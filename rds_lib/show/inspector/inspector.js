@@ -226,7 +226,7 @@ class Inspector {
     const swatch = (background) => h("i", { className: "rds-chip", style: `background:${background}` });
     const key = h("div", { className: "rds-bar rds-key" }, h("label", {}, swatch("#0072B2"), "ran: full cell"),
       h("label", {}, swatch("linear-gradient(#fff 40%, #0072B2 40% 60%, #fff 60%)"), "skipped: thin line"),
-      h("label", {}, "keep probability 0", swatch(`linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(shade)})`), "1"), h("label", {}, "K: always runs"), h("label", {}, "1 to 4: stage"));
+      h("label", {}, "keep probability 0", swatch(`linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(shade)})`), "1"), h("label", {}, "K: always runs"), h("label", {}, "far left: stage"));
     this.rows = { frames: row(), heat: row(), encoder: row(), charts: row() };
     const { frames, heat, encoder, charts } = this.rows;
     this.printed = [frames, this.legend, heat, key, encoder, charts];
