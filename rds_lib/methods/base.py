@@ -1,6 +1,7 @@
 """What a baseline of Table 9 is, and the register that training, evaluation, benchmark, tables and figures read.
 
-A new baseline is one module that subclasses `Method` and calls `register`.
+A new baseline is one module that subclasses `Method` and calls `register`. Unless it says otherwise, it trains, saves
+its weights and loads them as written here.
 """
 
 from collections.abc import Sequence

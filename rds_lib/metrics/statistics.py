@@ -1,7 +1,8 @@
 """Means, paired differences and their intervals: one bootstrap over sequences for every table and page.
 
 The random stream follows from the seed alone and sequences are taken in the order of their names, so two pages that ask
-for the same effect print the same interval, whatever either of them computed before.
+for the same effect, the page of results (`show.results_page`) and the ledger (`report.claims`), print the same
+interval, whatever either of them computed before.
 """
 
 from collections.abc import Callable

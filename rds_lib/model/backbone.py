@@ -15,7 +15,8 @@ from rds_lib.model.shape import EncoderShape
 class Backbone(Protocol):
     """An image encoder whose blocks can be skipped one by one; a skipped block is the identity.
 
-    Subclass it for another encoder: what follows from the attributes and from ``block_macs`` is written here.
+    Subclass it for another encoder: what follows from the attributes and from ``block_macs`` is written here. Router,
+    importance, adapters, training and `FrameRouter` take any; `RDSVideoPredictor` and the baselines are SAM2's.
     """
 
     depth: int  # L

@@ -1,4 +1,4 @@
-"""Where a profile's trained weights lie, and the predictors made of them."""
+"""Where a profile's weights of RDS lie, and the predictors made of them; baselines save and load in `Method`."""
 
 from pathlib import Path
 

@@ -1,4 +1,22 @@
-"""Algorithm 1 as pure functions: from block probabilities to a 0/1 route."""
+"""Algorithm 1 as pure functions: from block probabilities to a 0/1 route.
+
+Several of its lines exist twice, because training needs batches and gradients, and tracking needs speed: on one frame
+each operation costs more than its arithmetic. Tests hold the two columns equal.
+
+| line  | training                       | inference                                 | why they differ                |
+|-------|--------------------------------|-------------------------------------------|--------------------------------|
+| 1-2   | rds.RoutedClip.encode, frame 0 | frame_router.FrameRouter, no mask         | see below                      |
+| 3-4   | router.probabilities           | deployed.FoldedRouter.logits              | fixed weights: linear parts    |
+|       |                                |                                           | fold into one product          |
+| 5     | router.probabilities_of        | router.probabilities_on_host              | L numbers, after the one copy  |
+| 6     | normalize_to_budget            | deployed.RoutingPolicy.keep_probabilities | as line 5                      |
+| 7-9   | K forced on in each route      | deployed.RoutingPolicy.decide             | as line 5                      |
+| 10-12 | sample_route                   | the same, in mode "sample"                |                                |
+| 13-14 | threshold_route                | deployed.RoutingPolicy.decide             | as line 5                      |
+
+When tracking, a frame whose previous masks show nothing runs in full; training routes it all the same. `top_n_route`,
+exactly n blocks, is ours and serves both.
+"""
 
 import math
 from numbers import Integral, Real

@@ -1,21 +1,9 @@
 """Algorithm 1 as it runs when tracking: one frame, few device operations, one copy to the host.
 
-Several lines of Algorithm 1 exist twice, because training needs batches and gradients, and tracking needs speed: on one
-frame each operation costs more than its arithmetic. Tests hold the two columns equal.
-
-| line  | training                       | inference                        | why they differ                         |
-|-------|--------------------------------|----------------------------------|-----------------------------------------|
-| 1-2   | router.forward                 | frame_router.FrameRouter         | a full frame needs neither router       |
-| 3-4   | router.probabilities           | FoldedRouter.logits              | weights are fixed, so linear parts fold |
-| 5     | router.probabilities_of        | router.probabilities_on_host     | L numbers, after the one copy           |
-| 6     | algorithm1.normalize_to_budget | RoutingPolicy.keep_probabilities | as line 5                               |
-| 7-9   | algorithm1, K forced on        | RoutingPolicy.decide             | as line 5                               |
-| 10-12 | algorithm1.sample_route        | the same, in mode "sample"       |                                         |
-| 13-14 | algorithm1.threshold_route     | RoutingPolicy.decide             | as line 5                               |
-
-``algorithm1.top_n_route``, exactly n blocks, is ours and serves both. Mask embedding, projection, their sum and the
-normalisation are linear in frame and mask, and the head begins with a mean over 4x4 tokens: `FoldedRouter` takes the
-mean first, and the rest becomes one matrix product over patches, a third of the operations.
+`algorithm1` has the table of all its lines, here and in training, and says why several exist twice. Mask embedding,
+projection, their sum and the normalisation are linear in frame and mask, and the head begins with a mean over 4x4
+tokens: `FoldedRouter` takes the mean first, and the rest becomes one matrix product over patches, a third of the
+operations.
 """
 
 from dataclasses import dataclass

@@ -282,7 +282,7 @@ def build_rds_video_predictor(
         if rds_path is None and config_file != "mini":
             raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
         weights = load_rds(rds_path or MINI_RDS)
-    cls = "engine.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
+    cls = "compiled.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
     predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)

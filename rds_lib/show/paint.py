@@ -1,4 +1,7 @@
-"""Pixels: masks over frames, as arrays and as a video; smaller images; palettes of few colours."""
+"""Pixels: masks over frames, as arrays and as a video; smaller images; palettes of few colours.
+
+An object's colour is `style.object_colour` here, in overlay.mp4 and in the inspector alike.
+"""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The one training loop: the base model, RDS, the gated baselines and SlimSAM's three parts all learn in it."""
+"""The one training loop: the base model, RDS with its controls, PBD, DyT, AdaViT and SlimSAM's three parts use it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
