@@ -1,6 +1,6 @@
 """Mean IoU of the mini SAM2 on clips it was never trained on, for each kind of prompt: the scores of its model card.
 
-    python benchmarks/held_out.py [--weights FILE] [--bsds BSDS500_ROOT] [--clips 50] [--frames 8]
+python benchmarks/held_out.py [--weights FILE] [--bsds BSDS500_ROOT] [--clips 50] [--frames 8]
 """
 
 import argparse

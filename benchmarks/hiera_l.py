@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from rds_lib import load_params
+from rds_lib.core.artifacts import write_table
 from rds_lib.pipeline.benchmark import time_profile
 
 COLUMNS = [
@@ -43,6 +44,7 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--budget", type=float, nargs="+", default=[0.8, 0.6, 0.4])
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--csv", type=Path, help="also write the whole table here")
     options = parser.parse_args()
     params = (
         load_params("paper")
@@ -58,6 +60,8 @@ def main():
     )
     with tempfile.TemporaryDirectory() as folder:
         table = time_profile(params, Path(folder), compiled=options.compiled)
+    if options.csv:
+        write_table(options.csv, table.round(4))
     print(table[COLUMNS].round(3).to_string(index=False))
 
 

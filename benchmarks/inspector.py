@@ -2,10 +2,11 @@
 
     python benchmarks/inspector.py [--picture]
 
-100 frames of 854x480 px with two runs and ground truth, in headless Chromium ($CHROMIUM or /usr/bin/chromium). `--picture` takes the
-README's picture of `reports/figures/inspector.html` instead. A step is timed inside the page: from the slider's event to all canvases
-drawn and read back. "shown" adds the wait until the browser has put out the next two pictures, at most 60 a second. Page sizes are of
-80 frames, of a generated clip and of noise, the worst case for JPEG.
+100 frames of 854x480 px with two runs and ground truth, in headless Chromium ($CHROMIUM or /usr/bin/chromium).
+`--picture` takes the README's picture of `reports/figures/inspector.html` instead. A step is timed inside the page:
+from the slider's event to all canvases drawn and read back. "shown" adds the wait until the browser has put out the
+next two pictures, at most 60 a second. Page sizes are of 80 frames, of a generated clip and of noise, the worst case
+for JPEG.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from rds_lib.show.inspector.page import inspector_page
 
 SHAPE = EncoderShape(48, (0, 2, 8, 44), (0, 2, 8, 44, 47))
 MEASURE = """async () => {
-  const root = document.querySelector(".rds-inspector"), scrub = root.querySelector("input[aria-label=frame]"), drawn = [], shown = [];
+  const root = document.querySelector(".rds-inspector"), scrub = root.querySelector("input[aria-label=frame]");
+  const drawn = [], shown = [];
   const next = () => new Promise(requestAnimationFrame);
   for (let t = 0; t <= Number(scrub.max); t++) {
     await next();
@@ -66,7 +68,9 @@ def main():
     parser.add_argument("--picture", action="store_true")
     options = parser.parse_args()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
+        )
         take_picture(browser) if options.picture else measure(browser)
 
 
@@ -88,15 +92,22 @@ def measure(browser):
         folder = Path(text)
         (folder / "noise").mkdir()
         page_file = folder / "page.html"
-        page_file.write_text(inspector_page([recording(folder, 100)], ("SAM2", "RDS 0.4"), title="benchmark"), encoding="utf-8")
+        page_file.write_text(
+            inspector_page([recording(folder, 100)], ("SAM2", "RDS 0.4"), title="benchmark"), encoding="utf-8"
+        )
         for width, scale in ((900, 1), (1400, 1), (1400, 2)):
             page = browser.new_context(viewport={"width": width, "height": 1300}, device_scale_factor=scale).new_page()
             page.goto(page_file.as_uri())
             page.wait_for_selector(".rds-inspector[data-frame]")
             for what, values in zip(("drawn", "shown"), page.evaluate(MEASURE)):
-                print(f"{width} px wide, {scale} px per CSS px, {what:5}: median {np.median(values):5.1f} ms, p95 {np.quantile(values, 0.95):5.1f}, max {max(values):5.1f}")
+                print(
+                    f"{width} px wide, {scale} px per CSS px, {what:5}: "
+                    f"median {np.median(values):5.1f} ms, p95 {np.quantile(values, 0.95):5.1f}, max {max(values):5.1f}"
+                )
         for name, noise in (("textured", False), ("noise", True)):
-            page = inspector_page([recording(folder / "noise", 80, noise=noise)], ("SAM2", "RDS 0.4"), title="benchmark")
+            page = inspector_page(
+                [recording(folder / "noise", 80, noise=noise)], ("SAM2", "RDS 0.4"), title="benchmark"
+            )
             print(f"page of 80 frames of 854x480 px, three runs, {name}: {len(page.encode()) / 1e6:.2f} MB")
 
 

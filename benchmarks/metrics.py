@@ -33,7 +33,7 @@ def main():
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     summary = table.attrs["summary"]
     print(f"{summary['sequences']} sequences, {len(table)} objects, {table['frames'].sum()} scored object-frames")
-    print(f"J {summary['J']:.4f}  F {summary['F']:.4f}  CPU {cpu:.2f} s  wall {wall:.2f} s  peak memory {peak_mib:.0f} MiB")
+    print(f"J {summary['J']:.4f}  F {summary['F']:.4f}  CPU {cpu:.2f} s  wall {wall:.2f} s  peak {peak_mib:.0f} MiB")
 
 
 def write_set(gt_root, pred_root, *, scale, generator):

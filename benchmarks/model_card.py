@@ -30,7 +30,12 @@ WINDOW = 100  # steps over which the curve is averaged
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", type=Path, nargs="+", help="logs of trainings that went on from each other; without it the curve stays as it is")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        nargs="+",
+        help="logs of trainings that went on from each other; without it the curve stays as it is",
+    )
     parser.add_argument("--half", type=Path, help="log of the model of half the depth, trained beside the last of them")
     parser.add_argument("--failures", type=int, default=4)
     options = parser.parse_args()
@@ -54,11 +59,19 @@ def curve(logs, half) -> Picture:
     axis.plot(log["iou"].rolling(WINDOW, min_periods=1).mean(), color="#0072B2", lw=1.8, label=f"{WINDOW} steps")
     if half is not None:
         last = len(log) - len(half)
-        axis.plot(last + half["step"], half["iou"].rolling(WINDOW, min_periods=1).mean(), color="#D55E00", lw=1.4, label="24 blocks")
+        axis.plot(
+            last + half["step"],
+            half["iou"].rolling(WINDOW, min_periods=1).mean(),
+            color="#D55E00",
+            lw=1.4,
+            label="24 blocks",
+        )
     kinds = log[["training", "image_size", "frames"]]
     for step, row in kinds[(kinds != kinds.shift()).any(axis=1)].iterrows():
         axis.axvline(step, color="#666666", ls=":", lw=0.8)
-        axis.text(step + len(log) * 0.006, 0.93, f"{row['frames']} x {row['image_size']} px", fontsize=8, color="#444444")
+        axis.text(
+            step + len(log) * 0.006, 0.93, f"{row['frames']} x {row['image_size']} px", fontsize=8, color="#444444"
+        )
     axis.set(xlabel="step", ylabel="IoU of training clips", ylim=(0, 1), xlim=(0, len(log)))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="lower right", ncols=3)
@@ -71,8 +84,15 @@ def failures(count) -> Picture:
     sequences = {s.name: s for s in read_dataset(root, layout="davis2017", split="val")}
     predictor = build_rds_video_predictor("mini", routing="full", apply_postprocessing=False)
     with tempfile.TemporaryDirectory() as folder:
-        scores = score_tracker(partial(track_sequence, predictor), sequences.values(), root, layout="davis2017",
-                               keep=Path(folder), label="SAM2 (mini)", workers=cpu_workers())
+        scores = score_tracker(
+            partial(track_sequence, predictor),
+            sequences.values(),
+            root,
+            layout="davis2017",
+            keep=Path(folder),
+            label="SAM2 (mini)",
+            workers=cpu_workers(),
+        )
         return worst(scores, sequences, Path(folder), count)
 
 

@@ -1,6 +1,6 @@
 """Count the trainable parameters of the router and of I-LoRA on SAM2.1 Hiera-L; the paper has 6.7 M, 3 % of SAM2.
 
-    python benchmarks/parameters.py [--rank 16]
+python benchmarks/parameters.py [--rank 16]
 """
 
 import argparse
@@ -22,8 +22,12 @@ def main():
     router = PredictionAwareRouter.for_backbone(backbone_of(model))
     adapters = sum(t.numel() for t in lora_state_dict(add_lora(model, PAPER_BLOCKS, rank=rank)).values())
     routing = sum(p.numel() for p in router.parameters())
-    print(f"SAM2.1 Hiera-L {total / 1e6:.2f} M; router {routing / 1e6:.2f} M; I-LoRA on {len(PAPER_BLOCKS)} blocks at rank {rank} "
-          f"{adapters / 1e6:.2f} M; together {(routing + adapters) / 1e6:.2f} M, {100 * (routing + adapters) / total:.1f} %")
+    print(
+        f"SAM2.1 Hiera-L {total / 1e6:.2f} M; router {routing / 1e6:.2f} M; "
+        f"I-LoRA on {len(PAPER_BLOCKS)} blocks at rank {rank} "
+        f"{adapters / 1e6:.2f} M; together {(routing + adapters) / 1e6:.2f} M, "
+        f"{100 * (routing + adapters) / total:.1f} %"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/parity.py DAVIS_ROOT --split val --frames 10
 
 Runs the mini SAM2 with its shipped weights, and an official Hiera-T with random weights that are first saved in the
-official checkpoint format and then loaded from it. Prints one line per model and sequence; exits with 1 on a difference.
+official checkpoint format and then loaded from it. Prints one line per model and sequence; exits with 1 on a
+difference.
 """
 
 import argparse
@@ -24,7 +25,11 @@ TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
 
 def predictor_pairs(folder: Path):
     """(name, stock, routed) for both models, with the builders' default post-processing."""
-    yield "mini", build_model("mini", overrides=POSTPROCESSING), build_rds_video_predictor("mini", routing="full", device="cpu")
+    yield (
+        "mini",
+        build_model("mini", overrides=POSTPROCESSING),
+        build_rds_video_predictor("mini", routing="full", device="cpu"),
+    )
     torch.manual_seed(0)
     checkpoint = folder / "hiera_t.pt"
     torch.save({"model": build_model(TINY, False).state_dict()}, checkpoint)

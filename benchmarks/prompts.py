@@ -32,12 +32,18 @@ def main():
     ways |= {kind: partial(track_sequence, predictor, prompt=kind) for kind in ("mask", "box", "point")}
     rows = []
     for name, track in ways.items():
-        scores = score_tracker(track, sequences, options.root, layout="davis2017", split=options.split, label=name,
-                               workers=cpu_workers())
+        scores = score_tracker(
+            track, sequences, options.root, layout="davis2017", split=options.split, label=name, workers=cpu_workers()
+        )
         objects = scores.objects
         by_sequence = 100 * objects.groupby("sequence")["JF"].mean()
-        rows.append({"prompt": name, **{key: 100 * objects[key].mean() for key in ("JF", "J", "F")},
-                     **(by_sequence if len(by_sequence) < 5 else {})})
+        rows.append(
+            {
+                "prompt": name,
+                **{key: 100 * objects[key].mean() for key in ("JF", "J", "F")},
+                **(by_sequence if len(by_sequence) < 5 else {}),
+            }
+        )
     print(pd.DataFrame(rows).round(1).to_string(index=False))
 
 

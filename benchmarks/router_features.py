@@ -44,10 +44,15 @@ def main():
     params, workdir = load_params(options.profile), paths.workdir(options.profile)
     model, router = build_model("mini"), load_rds(weights_file(workdir / "train", options.run)).router.eval()
     sequences = validation_sources(params, workdir)[0].sequences()
-    for name, clips in zip(("pooled features", "probabilities"), zip(*(features_of(s, model, router) for s in sequences))):
+    for name, clips in zip(
+        ("pooled features", "probabilities"), zip(*(features_of(s, model, router) for s in sequences))
+    ):
         within = torch.stack([clip.std(0) for clip in clips]).mean().item()
         between = torch.stack([clip.mean(0) for clip in clips]).std(0).mean().item()
-        print(f"{name}: standard deviation {within:.4f} within a clip, {between:.4f} between clips, {between / within:.1f} times as much")
+        print(
+            f"{name}: standard deviation {within:.4f} within a clip, {between:.4f} between clips, "
+            f"{between / within:.1f} times as much"
+        )
 
 
 if __name__ == "__main__":

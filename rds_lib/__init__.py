@@ -6,7 +6,7 @@ The names below are loaded when first used, so that ``import rds_lib`` costs not
 from importlib import import_module
 
 _EXPORTS = {
-    "load_params": "core.params",
+    "load_params": "pipeline.params",
     "normalize_to_budget": "routing.algorithm1",
     "threshold_route": "routing.algorithm1",
     "sample_route": "routing.algorithm1",

@@ -1,4 +1,4 @@
-"""The command line, ``python -m rds_lib``: track, evaluate and data; the pipeline's commands are in `pipeline.commands`.
+"""The command line, ``python -m rds_lib``: track, evaluate, data, and the commands of the pipeline (see `commands`).
 
 Heavy modules are imported by the command that needs them, so that ``--help`` is quick.
 """
@@ -30,12 +30,17 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="RDS: SAM2 with a route per frame through its image encoder.")
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="RDS: SAM2 with a route per frame through its image encoder.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Make and describe data sets.")
 
 Budget = Annotated[
-    float | None, typer.Option(help="Target share of active blocks in (0, 1]; without it all blocks run.")]
+    float | None, typer.Option(help="Target share of active blocks in (0, 1]; without it all blocks run.")
+]
 Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
 Config = Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")]
@@ -59,15 +64,20 @@ def track(
     box: Annotated[list[str], typer.Option(help="x0,y0,x1,y1 in px; once per object.")] = [],  # noqa: B006
     click: Annotated[list[str], typer.Option(help="x,y in px; once per object.")] = [],  # noqa: B006
     start_frame: Annotated[int, typer.Option(help="The frame that the prompt is on, counted from 0.")] = 0,
-    budget: Budget = None, routing: Routing = "threshold", config: Config = "mini", checkpoint: Checkpoint = None,
-    rds: Rds = None, device: Device = None, fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
-    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True, overwrite: Overwrite = False,
+    budget: Budget = None,
+    routing: Routing = "threshold",
+    config: Config = "mini",
+    checkpoint: Checkpoint = None,
+    rds: Rds = None,
+    device: Device = None,
+    fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
+    overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.images import image_size
-    from rds_lib.pipeline.own_video import first_prompts
-    from rds_lib.pipeline.track import MARKER, open_frames, track_video
+    from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
@@ -75,8 +85,16 @@ def track(
         prompts = first_prompts(image_size(frame_paths[0]), mask=mask or "", box=boxes, click=clicks)
     predictor = _predictor(config, checkpoint, rds, budget, routing, device)
     summary = track_video(
-        predictor, video, prompts, out, start_frame=start_frame, overlay_video=overlay, fps=fps, overwrite=overwrite,
-        progress=_on_terminal())
+        predictor,
+        video,
+        prompts,
+        out,
+        start_frame=start_frame,
+        overlay_video=overlay,
+        fps=fps,
+        overwrite=overwrite,
+        progress=_on_terminal(),
+    )
     typer.echo(f"{out}: {summary}")
 
 
@@ -89,8 +107,13 @@ def evaluate(
     layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
     split: str = "val",
     out: Annotated[Path | None, typer.Option(help="With --data: folder for masks, scores.csv and routes.csv.")] = None,
-    budget: Budget = None, routing: Routing = "threshold", config: Config = "mini", checkpoint: Checkpoint = None,
-    rds: Rds = None, device: Device = None, overwrite: Overwrite = False,
+    budget: Budget = None,
+    routing: Routing = "threshold",
+    config: Config = "mini",
+    checkpoint: Checkpoint = None,
+    rds: Rds = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
 ):
     """Score predictions (--gt, --pred), or track a data set and score that (--data, --out)."""
     if gt is not None and pred is not None and data is None:
@@ -110,17 +133,19 @@ def evaluate(
         typer.echo(f"{speed:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
     else:
         raise RDSInputError(
-            "give either --gt and --pred, to score predictions, or --data and --out, to track and score")
+            "give either --gt and --pred, to score predictions, or --data and --out, to track and score"
+        )
 
 
 @data_app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
-    profile: Profile = None, overwrite: Overwrite = False,
+    profile: Profile = None,
+    overwrite: Overwrite = False,
 ):
     """Write the generated data sets of a profile: train, calibration and three validation sets."""
-    from rds_lib.core.params import load_params
     from rds_lib.data.generate import generate_datasets
+    from rds_lib.pipeline.params import load_params
 
     generate_datasets(load_params(profile), out, overwrite=overwrite)
 
@@ -146,8 +171,14 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
 
     with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
         scores = score_tracker(
-            lambda sequence: track_sequence(predictor, sequence), sequences, gt_root, layout=layout, split=split,
-            keep=stage / "masks", label=layout)
+            lambda sequence: track_sequence(predictor, sequence),
+            sequences,
+            gt_root,
+            layout=layout,
+            split=split,
+            keep=stage / "masks",
+            label=layout,
+        )
         write_table(stage / "scores.csv", scores.objects)
         write_table(stage / "routes.csv", scores.routes)
     return scores
@@ -165,8 +196,10 @@ def _annotation_root(root, layout, split):
 
 def _headline(table) -> str:
     """The summary of a protocol in one line, scores in points."""
-    parts = (f"{name} {100 * value:.1f}" if isinstance(value, float) else f"{name} {value}"
-             for name, value in table.attrs["summary"].items())
+    parts = (
+        f"{name} {100 * value:.1f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in table.attrs["summary"].items()
+    )
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What many tests share: a mini SAM2 with random weights, a tiny generated set in the layout of DAVIS 2017, made-up products."""
+"""What many tests share: a mini SAM2 with random weights, a tiny set in DAVIS 2017's layout, made-up products."""
 
 import copy
 from contextlib import contextmanager
@@ -28,7 +28,9 @@ def _random_mini():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_model("mini", ckpt_path=False).requires_grad_(False)
-    torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)  # never absent, so always routed
+    torch.nn.init.constant_(
+        model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0
+    )  # never absent, so always routed
     return model
 
 
@@ -83,7 +85,7 @@ def sequences(davis_root):
 
 @pytest.fixture(scope="session")
 def baselines_folder(_random_mini, tmp_path_factory):
-    """Files of all four methods at level 0.5 (SlimSAM: 6/9, though nothing is pruned), with gates that split what they see."""
+    """Files of all four methods at level 0.5 (SlimSAM: 6/9, nothing pruned), with gates that split what they see."""
     folder = tmp_path_factory.mktemp("products") / "baselines"
     generator = torch.Generator().manual_seed(0)
     for method in (METHODS["pbd"], METHODS["dyt"], METHODS["adavit"]):
@@ -102,42 +104,119 @@ def baselines_folder(_random_mini, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def figure_products(davis_root, sequences, tmp_path_factory):
-    """Parameters and a working folder with all that the figures are drawn from, made up: SAM2's masks are the truth, RDS's lie 4 px aside."""
+    """Parameters and made-up products of all that figures need: SAM2's masks are the truth, RDS's lie 4 px aside."""
     folder, names = tmp_path_factory.mktemp("figures") / "smoke", [sequence.name for sequence in sequences]
-    params = load_params("smoke").with_section("data", generated=False, davis_root=str(davis_root)).with_section("evaluation", datasets=["davis"])
-    params = params.with_section("figures", videos=names[:2], compared=names[2:], budget=0.4).with_section("inspect", videos=names, runs=["SAM2", "RDS 0.4"])
+    params = (
+        load_params("smoke")
+        .with_section("data", generated=False, davis_root=str(davis_root))
+        .with_section("evaluation", datasets=["davis"])
+    )
+    params = params.with_section("figures", videos=names[:2], compared=names[2:], budget=0.4).with_section(
+        "inspect", videos=names, runs=["SAM2", "RDS 0.4"]
+    )
     for sequence in sequences:
         for t, stem in enumerate(sequence.frame_names):
-            labels = sum((obj * mask for obj, mask in sequence.masks(t).items()), np.zeros(sequence.size, int)).astype(np.uint8)
+            labels = sum((obj * mask for obj, mask in sequence.masks(t).items()), np.zeros(sequence.size, int)).astype(
+                np.uint8
+            )
             for run, aside in (("SAM2", 0), ("RDS_0.8", 4), ("RDS_0.4", 4)):
                 path = folder / "evaluation" / "predictions" / "davis" / run / sequence.name / f"{stem}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_palette_png(path, np.roll(labels, aside, axis=1))
-    write_table(folder / "evaluation" / "predictions" / "davis" / "runs.csv", pd.DataFrame(
-        [("SAM2", "SAM2", 1.0), ("RDS_0.8", "RDS", 0.8), ("RDS_0.4", "RDS", 0.4)], columns=["folder", "method", "level"]))
+    write_table(
+        folder / "evaluation" / "predictions" / "davis" / "runs.csv",
+        pd.DataFrame(
+            [("SAM2", "SAM2", 1.0), ("RDS_0.8", "RDS", 0.8), ("RDS_0.4", "RDS", 0.4)],
+            columns=["folder", "method", "level"],
+        ),
+    )
     block, frame = np.arange(48), np.arange(5)
-    routes = pd.MultiIndex.from_product([names, (0.8, 0.4), frame, block], names=["sequence", "level", "frame_idx", "block"]).to_frame(index=False)
+    routes = pd.MultiIndex.from_product(
+        [names, (0.8, 0.4), frame, block], names=["sequence", "level", "frame_idx", "block"]
+    ).to_frame(index=False)
     always = np.isin(block, (0, 2, 8, 44, 47))
     forced = (routes["frame_idx"] == 0) | always[routes["block"]]
     ran = forced | ((routes["block"] + routes["frame_idx"]) % 10 < 10 * routes["level"])
-    write_table(folder / "evaluation" / "routes.csv", routes.assign(
-        active=ran, keep_prob=np.where(forced, 1.0, 0.3 + 0.4 * ran), reason=np.where(routes["frame_idx"] == 0, "first_frame", "routed"), dataset="davis", method="RDS"))
+    write_table(
+        folder / "evaluation" / "routes.csv",
+        routes.assign(
+            active=ran,
+            keep_prob=np.where(forced, 1.0, 0.3 + 0.4 * ran),
+            reason=np.where(routes["frame_idx"] == 0, "first_frame", "routed"),
+            dataset="davis",
+            method="RDS",
+        ),
+    )
     write_json(folder / "evaluation" / "encoder.json", EncoderShape(48, (0, 2, 8, 44), (0, 2, 8, 44, 47)).as_dict())
-    arms = (("SAM2", 1.0, 0.8, 48), ("PBD", 0.4, 0.5, 24), ("RDS", 0.8, 0.75, 39), ("RDS", 0.4, 0.7, 22), ("plan A", 0.4, 0.6, 24), ("plan B", 0.4, 0.65, 24))
-    objects = pd.DataFrame([(name, 1, quality - 0.1 * n, method, level, "davis") for method, level, quality, _ in arms for n, name in enumerate(names)],
-                           columns=["sequence", "object", "JF", "method", "level", "dataset"])
+    arms = (
+        ("SAM2", 1.0, 0.8, 48),
+        ("PBD", 0.4, 0.5, 24),
+        ("RDS", 0.8, 0.75, 39),
+        ("RDS", 0.4, 0.7, 22),
+        ("plan A", 0.4, 0.6, 24),
+        ("plan B", 0.4, 0.65, 24),
+    )
+    objects = pd.DataFrame(
+        [
+            (name, 1, quality - 0.1 * n, method, level, "davis")
+            for method, level, quality, _ in arms
+            for n, name in enumerate(names)
+        ],
+        columns=["sequence", "object", "JF", "method", "level", "dataset"],
+    )
     write_table(folder / "evaluation" / "objects.csv", objects)
-    table = pd.DataFrame([("davis", method, level, "JF", 100 * quality - 10, active, active / 120) for method, level, quality, active in arms],
-                         columns=["dataset", "method", "level", "metric", "value", "active_blocks", "gmacs"])
-    write_table(folder / "evaluation" / "table.csv", table.assign(ci_low=table["value"] - 2, ci_high=table["value"] + 3, sequences=3, objects=3))
-    write_table(folder / "evaluation" / "comparisons.csv", pd.DataFrame(
-        {"dataset": "davis", "level": [0.8, 0.4], "against": "SAM2", "effect": [-5.0, -10.0], "ci_low": [-7.0, -13.0], "ci_high": [-3.0, -6.0]}))
+    table = pd.DataFrame(
+        [
+            ("davis", method, level, "JF", 100 * quality - 10, active, active / 120)
+            for method, level, quality, active in arms
+        ],
+        columns=["dataset", "method", "level", "metric", "value", "active_blocks", "gmacs"],
+    )
+    write_table(
+        folder / "evaluation" / "table.csv",
+        table.assign(ci_low=table["value"] - 2, ci_high=table["value"] + 3, sequences=3, objects=3),
+    )
+    write_table(
+        folder / "evaluation" / "comparisons.csv",
+        pd.DataFrame(
+            {
+                "dataset": "davis",
+                "level": [0.8, 0.4],
+                "against": "SAM2",
+                "effect": [-5.0, -10.0],
+                "ci_low": [-7.0, -13.0],
+                "ci_high": [-3.0, -6.0],
+            }
+        ),
+    )
     score = np.where(always, np.nan, block / 10)
-    write_table(folder / "importance" / "importance.csv", pd.DataFrame(
-        {"block": block, "global_score": score, "local_score": score[::-1], "always_on": always, "selected": always | (block % 3 == 0)}))
-    write_table(folder / "benchmark" / "table.csv", pd.DataFrame(
-        {"method": ["SAM2", "full", "PBD", "RDS", "RDS"], "level": [1.0, 1.0, 0.4, 0.8, 0.4], "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0], "encoder_ms": 8.0, "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
-         "active_blocks": [48, 48, 24, 39, 22], "device": "CPU", "dtype": "float32"}))
+    write_table(
+        folder / "importance" / "importance.csv",
+        pd.DataFrame(
+            {
+                "block": block,
+                "global_score": score,
+                "local_score": score[::-1],
+                "always_on": always,
+                "selected": always | (block % 3 == 0),
+            }
+        ),
+    )
+    write_table(
+        folder / "benchmark" / "table.csv",
+        pd.DataFrame(
+            {
+                "method": ["SAM2", "full", "PBD", "RDS", "RDS"],
+                "level": [1.0, 1.0, 0.4, 0.8, 0.4],
+                "frame_ms": [20.0, 20.0, 12.5, 16.0, 10.0],
+                "encoder_ms": 8.0,
+                "fps": [50.0, 50.0, 80.0, 62.5, 100.0],
+                "active_blocks": [48, 48, 24, 39, 22],
+                "device": "CPU",
+                "dtype": "float32",
+            }
+        ),
+    )
     return params, folder
 
 
@@ -147,7 +226,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="session")
 def stopped_at():
-    """``with stopped_at(module, name, call):`` ends its block as a kill would, at the ``call``-th call of a function."""
+    """``with stopped_at(module, name, call):`` ends its block as a kill would, at a function's ``call``-th call."""
 
     @contextmanager
     def stop(module, name, call):

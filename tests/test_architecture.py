@@ -11,13 +11,25 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = "core data metrics model routing training methods pretraining evaluation report show pipeline __main__".split()
 WITHOUT_TORCH = (
-    "core.errors", "core.paths", "core.params", "core.artifacts", "core.fingerprint", "pipeline.stages",
-    "pipeline.notebook", "pipeline.commands", "pipeline.machine", "report.markdown")
+    "core.errors",
+    "core.paths",
+    "pipeline.params",
+    "core.artifacts",
+    "pipeline.fingerprint",
+    "pipeline.stages",
+    "pipeline.notebook",
+    "pipeline.commands",
+    "pipeline.machine",
+    "report.markdown",
+)
 CORE = ("core", "model", "routing", "training", "methods")  # what tracks, routes and trains: an evening's reading
-WHOLE_PROFILE = ("pipeline", "core.fingerprint", "data.generate", "data.sources")  # who may take `params`
+WHOLE_PROFILE = ("pipeline", "data.generate", "data.sources")  # who may take `params`
 FILES = sorted(FOLDER.rglob("*.py"))
-MODULES = {".".join(path.relative_to(FOLDER).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
-           for path in FILES if path.name != "__init__.py" or path.parent != FOLDER}
+MODULES = {
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
+    for path in FILES
+    if path.name != "__init__.py" or path.parent != FOLDER
+}
 
 
 class Imports(ast.NodeVisitor):
@@ -68,7 +80,8 @@ def test_imports_are_found_wherever_they_stand():
     tree = ast.parse(
         "from rds_lib import a\nfrom rds_lib.b import pbd\nfrom rds_lib.c.dyt import y\nimport rds_lib.d.x\n"
         "if TYPE_CHECKING:\n    from rds_lib.no import x\nelse:\n    from rds_lib.e import y\n"
-        "def f():\n    from rds_lib.f import z\nimport torch\nfrom rds_library.no import w")
+        "def f():\n    from rds_lib.f import z\nimport torch\nfrom rds_library.no import w"
+    )
     assert rooms_imported(tree) == set("abcdef")
 
 
@@ -90,6 +103,7 @@ def test_files_stay_short(path):
 
 def test_functions_stay_short():
     """Forty lines of code; the docstring is not counted."""
+
     def length(node):
         first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
         return node.end_lineno - first.lineno + 1
@@ -122,8 +136,9 @@ def test_the_library_prints_nothing():
 
 def test_only_the_pipeline_takes_a_whole_profile():
     """Below it functions take plain values, so that a reader sees what they need."""
-    below = [(name, node) for name, tree in MODULES.items() if not name.startswith(WHOLE_PROFILE)
-             for node in functions(tree)]
+    below = [
+        (name, node) for name, tree in MODULES.items() if not name.startswith(WHOLE_PROFILE) for node in functions(tree)
+    ]
     taking = [(name, node.name) for name, node in below if "params" in {argument.arg for argument in node.args.args}]
     assert taking == []
 

@@ -90,8 +90,12 @@ def test_make_installs_the_lock_with_sam2_after_torch_and_then_runs(tmp_path, lo
     calls, python = tmp_path / "calls", tmp_path / "python"
     python.write_text(PYTHON.replace("{interpreter}", sys.executable).replace("{calls}", str(calls)))
     python.chmod(0o755)
-    subprocess.run(["make", "repro", f"VENV={tmp_path / 'venv'}", f"PYTHON={python}"], cwd=paths.ROOT, check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["make", "repro", f"VENV={tmp_path / 'venv'}", f"PYTHON={python}"],
+        cwd=paths.ROOT,
+        check=True,
+        capture_output=True,
+    )
     first, last, project, run = calls.read_text().split("CALL ")[1:]
     assert pins(first.splitlines()[1:]) == {name: version for name, version in locked.items() if name != "sam2"}
     assert pins(last.splitlines()[1:]) == {"sam2": locked["sam2"]}

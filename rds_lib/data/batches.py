@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import one_thread
 from rds_lib.data.clips import DIFFICULTIES, generate_clip
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, squeeze
 
-MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
 WIDEST = 1.8  # width over height of the widest generated clip before it is squeezed to a square; 854x480 is 1.78
 RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
@@ -39,7 +39,7 @@ def pick_object(masks: np.ndarray, rng: np.random.Generator) -> int | None:
 
 
 class _Batches(Dataset):
-    """Batch number ``step`` is a function of the seed and the step alone; a subclass draws one clip, or None to draw again."""
+    """Batch ``step`` follows from the seed and the step alone; a subclass draws one clip, or None to draw again."""
 
     salt: int  # sets the draws of one kind of batch apart from those of the other
 
@@ -60,21 +60,38 @@ class _Batches(Dataset):
 
 
 class GeneratedBatches(_Batches):
-    """Batch number ``step`` is a function of the seed and the step alone, so a resumed run sees what it would have seen.
+    """Batch ``step`` follows from the seed and the step alone, so a resumed run sees what it would have seen.
 
     Items are ``(images (B, T, 3, S, S) float, targets (B, T, S, S) float 0/1)``.
     """
 
     salt = 7919
 
-    def __init__(self, *, seed: int, split: str, batch: int, frames: int, size: int, first_step: int, steps: int, bsds_root: str = ""):
+    def __init__(
+        self,
+        *,
+        seed: int,
+        split: str,
+        batch: int,
+        frames: int,
+        size: int,
+        first_step: int,
+        steps: int,
+        bsds_root: str = "",
+    ):
         self.seed, self.split, self.batch, self.frames, self.size = seed, split, batch, frames, size
         self.first_step, self.steps, self.bsds_root = first_step, steps, bsds_root
 
     def _clip(self, rng):
         clip = generate_clip(
-            self.seed, int(rng.integers(2**31)), split=self.split, frames=self.frames, height=self.size,
-            width=int(self.size * rng.uniform(1, WIDEST)), difficulty=str(rng.choice(DIFFICULTIES)), bsds_root=self.bsds_root,
+            self.seed,
+            int(rng.integers(2**31)),
+            split=self.split,
+            frames=self.frames,
+            height=self.size,
+            width=int(self.size * rng.uniform(1, WIDEST)),
+            difficulty=str(rng.choice(DIFFICULTIES)),
+            bsds_root=self.bsds_root,
             length=WHOLE_CLIP,
         )
         obj_id = pick_object(clip.masks, rng)
@@ -85,7 +102,7 @@ class GeneratedBatches(_Batches):
 
 
 def loader(dataset: Dataset, *, device) -> DataLoader:
-    """Items in order, one batch each: made in processes of their own beside a GPU, in this one where the training keeps the CPU busy."""
+    """One batch an item, in order; made in processes of their own beside a GPU, in this one on a CPU."""
     workers = 0 if torch.device(device).type == "cpu" else min(LOADERS, torch.get_num_threads())
     if workers:
         cv2.setNumThreads(1)  # before the fork: a child that touches an inherited pool of OpenCV waits for ever
@@ -95,18 +112,31 @@ def loader(dataset: Dataset, *, device) -> DataLoader:
 class SequenceBatches(_Batches):
     """Windows of consecutive annotated frames of a data set; batch ``step`` depends on the seed and the step alone.
 
-    Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and recoloured:
-    with few videos to learn from, a router would otherwise tell them apart by their colours.
+    Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and
+    recoloured: with few videos to learn from, a router would otherwise tell them apart by their colours.
     ``vary`` makes more of a short list: frames up to three apart, and the picture cropped around the object.
     Items are as in ``GeneratedBatches``.
     """
 
     salt = 104729
 
-    def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int, vary: bool = False):
+    def __init__(
+        self,
+        sequences,
+        *,
+        seed: int,
+        batch: int,
+        frames: int,
+        size: int,
+        first_step: int,
+        steps: int,
+        vary: bool = False,
+    ):
         self.sequences = [s for s in sequences if len(s.annotated) >= frames]
         if not self.sequences:
-            raise RDSInputError(f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos")
+            raise RDSInputError(
+                f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos"
+            )
         self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
         self.first_step, self.steps, self.vary = first_step, steps, vary
 
@@ -114,7 +144,7 @@ class SequenceBatches(_Batches):
         sequence = self.sequences[int(rng.integers(len(self.sequences)))]
         apart = int(rng.integers(1, min(MAX_APART, len(sequence.annotated) // self.frames) + 1)) if self.vary else 1
         start = int(rng.integers(len(sequence.annotated) - apart * (self.frames - 1)))
-        times = list(sequence.annotated[start :: apart][: self.frames])
+        times = list(sequence.annotated[start::apart][: self.frames])
         if rng.random() < 0.5:
             times.reverse()
         labels = np.stack([_label_map(sequence, t) for t in times])
@@ -129,7 +159,7 @@ class SequenceBatches(_Batches):
 
 
 def _recolour(frames, rng):
-    """Frames (T, H, W, 3) uint8 in another light, the same for the whole clip: a gain per channel and one for all, and an offset."""
+    """Frames (T, H, W, 3) uint8 in another light: a gain per channel, one for all and an offset, for the whole clip."""
     gain = np.exp(rng.normal(0, RECOLOUR, 3) + rng.normal(0, RECOLOUR))
     return np.clip(frames * gain + 255 * rng.normal(0, RECOLOUR / 4), 0, 255).astype(np.uint8)
 
@@ -155,6 +185,6 @@ def _label_map(sequence, t):
 
 def fit_clip(frames, masks, size: int):
     """Squeeze RGB frames and bool masks (T, H, W) to ``size`` px squares: uint8 (T, S, S, 3) and bool (T, S, S)."""
-    images = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    images = np.stack([squeeze(frame, size) for frame in frames])
     small = [cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5 for mask in masks]
     return images, np.stack(small)

@@ -1,8 +1,8 @@
 """Generated video-object-segmentation clips with exact masks, each made to be hard in one named way.
 
 Bit-stable for a given seed, given versions of numpy, OpenCV and scikit-image and one kind of CPU: every draw comes from
-the seed, and no drawing depends on the clock, the thread count or the order in which clips are made. On a CPU with other
-vector instructions OpenCV may round a colour by one grey level; masks stay the same.
+the seed, and no drawing depends on the clock, the thread count or the order in which clips are made. On a CPU with
+other vector instructions OpenCV may round a colour by one grey level; masks stay the same.
 """
 
 from dataclasses import dataclass
@@ -56,8 +56,17 @@ class _Sprite:
 
 
 def generate_clip(
-    seed: int, index: int, *, split: str, frames: int, height: int, width: int, difficulty: str | None = None,
-    n_objects: int | None = None, bsds_root: str = "", length: int | None = None,
+    seed: int,
+    index: int,
+    *,
+    split: str,
+    frames: int,
+    height: int,
+    width: int,
+    difficulty: str | None = None,
+    n_objects: int | None = None,
+    bsds_root: str = "",
+    length: int | None = None,
 ) -> Clip:
     """Make clip number ``index`` of a split.
 
@@ -76,8 +85,8 @@ def generate_clip(
     bsds_root : str
         A folder of BSDS500; half of the objects and of the backgrounds then come from it (not for ``val``).
     length : int, optional
-        Make a clip this long and return a window of ``frames`` frames from anywhere in it: what happens takes as long as
-        in the long clip, and only the window is drawn.
+        Make a clip this long and return a window of ``frames`` frames from anywhere in it: what happens takes as
+        long as in the long clip, and only the window is drawn.
     """
     if split not in SPLIT_CODES:
         raise RDSInputError(f"split {split!r} is unknown; choose one of {sorted(SPLIT_CODES)}")
@@ -220,7 +229,10 @@ class _Scene:
         steps = np.stack([np.cos(heading), np.sin(heading)], -1) * speed * self.short
         start = rng.uniform(0.25, 0.75, 2) * (self.width, self.height)
         path = start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps[1:], 0)])
-        low, high = np.array([0.15, 0.15]) * (self.width, self.height), np.array([0.85, 0.85]) * (self.width, self.height)
+        low, high = (
+            np.array([0.15, 0.15]) * (self.width, self.height),
+            np.array([0.85, 0.85]) * (self.width, self.height),
+        )
         span = high - low
         return low + span - np.abs((path - low) % (2 * span) - span)
 
@@ -266,7 +278,7 @@ class _Scene:
 
 
 def _cut_out(rgb, mask):
-    """A region centred on a square canvas of ``PATCH`` px, (PATCH, PATCH, 4) uint8, and the canvas's side before, in px."""
+    """A region centred on a square canvas, (PATCH, PATCH, 4) uint8, and the canvas's side before, in px."""
     side = int(max(mask.shape) * 1.12)
     canvas = np.zeros((side, side, 4), np.uint8)
     y, x = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2

@@ -136,7 +136,9 @@ def _read_sequence(where, name, ids, layout):
     by_stem = _mask_files(where.masks / name, layout)
     orphans = sorted(by_stem.keys() - set(frame_names))
     if orphans:
-        raise RDSInputError(f"{where.frames / name}: no frame for the annotations {shorten(orphans)} of {where.masks / name}")
+        raise RDSInputError(
+            f"{where.frames / name}: no frame for the annotations {shorten(orphans)} of {where.masks / name}"
+        )
     mask_paths = {t: by_stem[stem] for t, stem in enumerate(frame_names) if stem in by_stem}
     ids = _object_ids(mask_paths, layout) if ids is None else ids
     prompt_frame = _first_seen(mask_paths, ids)
@@ -160,7 +162,9 @@ def _mask_files(folder, layout):
     """Frame stem -> {object, or None for all: PNG}."""
     folders = {None: folder}
     if layout == "sav":
-        folders = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
+        folders = {
+            path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")
+        }
         wrong = [name for name in folders if not (name.isascii() and name.isdigit())]
         if wrong:
             raise RDSInputError(f"{folder}: object folders {shorten(wrong)}; expected numbers such as 000")

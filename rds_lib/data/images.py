@@ -15,6 +15,8 @@ from rds_lib.core.errors import RDSInputError
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 2**26  # twice an 8K frame; anything larger is refused from its header, before decoding
 VOID = 255  # DAVIS's "do not care" label, read as background
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
+IMAGE_STD = (0.229, 0.224, 0.225)
 _COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ def _warn_of_gaps(folder, keys):
     if len(steps) and (steps != steps.min()).any():
         i = int(np.flatnonzero(steps != steps.min())[0])
         warnings.warn(
-            f"{folder}: no frames between {numbers[i]} and {numbers[i + 1]}; frames are counted as they come", stacklevel=3
+            f"{folder}: no frames between {numbers[i]} and {numbers[i + 1]}; frames are counted as they come",
+            stacklevel=3,
         )
 
 
@@ -95,6 +98,15 @@ def open_rgb(path: str | Path) -> Image.Image:
     if image.mode not in _COLOUR_MODES:
         raise RDSInputError(f"{path}: pixels of mode {image.mode!r}; save it as 8-bit RGB or grey")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def squeeze(frame: np.ndarray | Image.Image, size: int) -> np.ndarray:
+    """Resize an RGB frame to a square of ``size`` px, uint8 (S, S, 3): the one way for training and for tracking.
+
+    Pillow's bicubic filter, as ``sam2.utils.misc.load_video_frames``.
+    """
+    image = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
+    return np.asarray(image.resize((size, size)))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -138,7 +150,9 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     labels, is_palette = _indexed(path)
     if size is not None and labels.shape != tuple(size):
         (h, w), (height, width) = labels.shape, size
-        raise RDSInputError(f"{path}: the mask is {w}x{h} px, the video {width}x{height} px; draw it at the video's size")
+        raise RDSInputError(
+            f"{path}: the mask is {w}x{h} px, the video {width}x{height} px; draw it at the video's size"
+        )
     values = present_labels(labels, void=None)
     if is_palette:
         labels = np.where(labels == VOID, 0, labels).astype(np.uint8)

@@ -57,7 +57,9 @@ def read_index(where: Location) -> dict[str, list[int] | None]:
         try:
             wanted = {name: sorted(int(obj) for obj in video["objects"]) for name, video in videos.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as cause:
-            raise RDSInputError(f'{where.index}: expected {{"videos": {{name: {{"objects": {{id: ...}}}}}}}}') from cause
+            raise RDSInputError(
+                f'{where.index}: expected {{"videos": {{name: {{"objects": {{id: ...}}}}}}}}'
+            ) from cause
     else:
         lines = where.index.read_text(encoding="utf-8").split("\n")
         wanted = {line.strip(): None for line in lines if line.strip()}
@@ -68,4 +70,6 @@ def read_index(where: Location) -> dict[str, list[int] | None]:
 
 def shorten(items, limit: int = 8) -> str:
     """Join items for a message, the first few of many."""
-    return ", ".join(str(item) for item in items[:limit]) + (f", ... ({len(items)} in all)" if len(items) > limit else "")
+    return ", ".join(str(item) for item in items[:limit]) + (
+        f", ... ({len(items)} in all)" if len(items) > limit else ""
+    )

@@ -60,7 +60,8 @@ def validation_sources(params, workdir: Path) -> list[Source]:
             sources.append(Source(name, _real_root(params, name), LAYOUTS[name]))
     if not sources:
         raise RDSInputError(
-            f"profile {params.profile}: nothing to validate on; set data.generated or one of data.*_root")
+            f"profile {params.profile}: nothing to validate on; set data.generated or one of data.*_root"
+        )
     return sources
 
 
@@ -70,5 +71,6 @@ def _real_root(params, name: str) -> Path:
     if not text or not root.is_dir():
         raise RDSInputError(
             f"params/{params.profile}.yaml: data.{name}_root = {text!r} is not a folder; download the data set from "
-            "its home page and name its folder here")
+            "its home page and name its folder here"
+        )
     return root

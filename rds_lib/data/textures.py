@@ -1,7 +1,7 @@
 """Where the looks of generated clips come from: photographs of the scikit-image wheel, split so that no two splits
 share one, and, where a folder of BSDS500 is given, objects cut from its hand-drawn region maps."""
 
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ MAX_SIDE = 640  # px; larger photographs are reduced once, when read
 BSDS_SPLITS = {"train": ("train", "test"), "calibration": ("val",)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def photographs(split: str) -> tuple[np.ndarray, ...]:
     """RGB photographs, uint8 (H, W, 3), that serve one split: ``train``, ``calibration`` or ``val``."""
     if split not in PHOTOS:
@@ -44,7 +44,7 @@ def _read_rgb(path: Path) -> np.ndarray:
     return image
 
 
-@lru_cache(maxsize=None)
+@cache
 def bsds_photographs(root: str, split: str) -> tuple[np.ndarray, ...]:
     """Photographs of BSDS500 for one of our splits: its train and test for ``train``, its val for ``calibration``."""
     paths = [p for part in BSDS_SPLITS[split] for p in sorted((Path(root) / "images" / part).glob("*.jpg"))]
@@ -54,7 +54,7 @@ def bsds_photographs(root: str, split: str) -> tuple[np.ndarray, ...]:
 
 
 class Region(NamedTuple):
-    """An object-like region: its whole ``photo`` (H, W, 3), its ``mask`` (h, w) uint8 0 or 255, and the mask's place there."""
+    """An object-like region: ``photo`` (H, W, 3), its ``mask`` (h, w) uint8 0 or 255, and the mask's place there."""
 
     photo: np.ndarray
     mask: np.ndarray
@@ -68,7 +68,7 @@ class Region(NamedTuple):
         return self.photo[self.y : self.y + h, self.x : self.x + w]
 
 
-@lru_cache(maxsize=None)
+@cache
 def bsds_objects(root: str, split: str) -> tuple[Region, ...]:
     """The object-like regions of BSDS500.
 
@@ -101,7 +101,7 @@ def _is_object_like(mask: np.ndarray) -> bool:
 
 
 def crop_texture(rng: np.random.Generator, photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A random crop of a photograph, 40 to 100 % of its shorter side, mirrored at random, resized to (height, width)."""
+    """A random crop of a photo, 40 to 100 % of its shorter side, mirrored at random, resized to (height, width)."""
     share = rng.uniform(0.4, 1.0)
     h = int(min(photo.shape[0], photo.shape[1] * height / width) * share)
     w = int(min(photo.shape[1], h * width / height))
@@ -116,7 +116,7 @@ def crop_texture(rng: np.random.Generator, photo: np.ndarray, height: int, width
 
 
 def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Fill ``hole`` (H, W) bool of an image (H, W, 3) uint8 smoothly from around it: means of ever wider neighbourhoods."""
+    """Fill ``hole`` (H, W) bool of an image (H, W, 3) uint8 smoothly, with means of ever wider neighbourhoods."""
     weight = (~hole).astype(np.float32)[..., None]
     levels = [np.concatenate([image * weight, weight], -1)]
     while min(levels[-1].shape[:2]) > 2:
@@ -129,7 +129,7 @@ def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def jitter_colour(rng: np.random.Generator, image: np.ndarray, *, strength: float = 0.35) -> np.ndarray:
-    """Random gain and offset per channel; colours of the same photograph become tell-apart-able."""
+    """Random gain and offset per channel; so two crops of one photo look different."""
     gain = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
     offset = rng.uniform(-60, 60, 3).astype(np.float32) * strength
     mixed = image.astype(np.float32) * gain + offset
@@ -167,5 +167,7 @@ def blob_mask(rng: np.random.Generator, size: int) -> np.ndarray:
     for _ in range(int(rng.integers(0, 4))):
         theta, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.47) * size
         tip = (size / 2 + length * np.cos(theta), size / 2 + length * np.sin(theta))
-        cv2.line(mask, (size // 2, size // 2), (int(tip[0]), int(tip[1])), 255, int(rng.integers(size // 16, size // 6)))
+        cv2.line(
+            mask, (size // 2, size // 2), (int(tip[0]), int(tip[1])), 255, int(rng.integers(size // 16, size // 6))
+        )
     return mask

@@ -16,10 +16,8 @@ from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import MAX_PIXELS, list_frames, open_rgb
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, MAX_PIXELS, list_frames, open_rgb, squeeze
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
-IMAGE_STD = (0.229, 0.224, 0.225)
 # the container is named by the suffix: a playlist that calls itself a video must not open other files
 VIDEO_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
 _kept: "KeptFrames | None" = None  # in force inside `kept_frames`
@@ -124,7 +122,7 @@ def _shrink(indexed_frame, image_size):
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise RDSInputError(f"{name}: {frame.shape} {frame.dtype}; expected (H, W, 3) uint8 RGB")
         image = Image.fromarray(frame)
-    return name, image.size, np.asarray(image.resize((image_size, image_size)))
+    return name, image.size, squeeze(image, image_size)
 
 
 def _normalise(pixels):
@@ -143,7 +141,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
     if not path.exists():
         raise RDSInputError(f"{path}: no such file or folder")
     if path.suffix.lower() not in VIDEO_FORMATS:
-        raise RDSInputError(f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}")
+        raise RDSInputError(
+            f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}"
+        )
     count = 0
     try:
         with av.open(str(path), format=VIDEO_FORMATS[path.suffix.lower()]) as container:
@@ -163,7 +163,9 @@ def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
             f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
         ) from cause
     if stop is None and count < announced:
-        warnings.warn(f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3)
+        warnings.warn(
+            f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3
+        )
 
 
 def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def write_dataset(
-    root: str | Path, clips: Iterable["Clip"], *, layout: str, split: str = "val", seen_categories: Iterable[str] | None = None
+    root: str | Path,
+    clips: Iterable["Clip"],
+    *,
+    layout: str,
+    split: str = "val",
+    seen_categories: Iterable[str] | None = None,
 ) -> None:
     """Write clips as a set that `read_dataset` and the official tools read; a set that is there grows.
 
@@ -59,7 +64,9 @@ def write_dataset(
         _write_index(new, old, entries, layout, seen_categories)
 
 
-def write_masks(folder: str | Path, sequence: "Sequence", masks: Mapping[int, object], *, layout: str | None = None) -> Path:
+def write_masks(
+    folder: str | Path, sequence: "Sequence", masks: Mapping[int, object], *, layout: str | None = None
+) -> Path:
     """Write predictions in the form that the evaluation of a layout takes.
 
     Parameters
@@ -146,7 +153,10 @@ def _write_clip(where, clip, layout):
         where = "its first frame, from which DAVIS takes them," if required else "its annotated frames"
         raise RDSInputError(f"clip {clip.name}: no object in {where} to prompt with")
     return {
-        obj: {"category": clip.categories[obj - 1] if obj <= len(clip.categories) else "object", "frames": required[obj]}
+        obj: {
+            "category": clip.categories[obj - 1] if obj <= len(clip.categories) else "object",
+            "frames": required[obj],
+        }
         for obj in sorted(required)
     }
 
@@ -162,9 +172,13 @@ def _write_index(new, old, entries, layout, seen_categories):
     if seen_categories is None:
         seen_categories = {item["category"] for objects in entries.values() for item in objects.values()}
     videos = read_json(old.index, schema=None)["videos"] if old.index.exists() else {}
-    videos |= {name: {"objects": {str(obj): item for obj, item in objects.items()}} for name, objects in entries.items()}
+    videos |= {
+        name: {"objects": {str(obj): item for obj, item in objects.items()}} for name, objects in entries.items()
+    }
     write_json(new.index, {"videos": videos}, schema=None)
-    new.index.with_name(seen_path.name).write_text(json.dumps(sorted(seen | set(seen_categories))) + "\n", encoding="utf-8")
+    new.index.with_name(seen_path.name).write_text(
+        json.dumps(sorted(seen | set(seen_categories))) + "\n", encoding="utf-8"
+    )
 
 
 def _prediction_files(sequence, t, content, layout):
@@ -181,7 +195,9 @@ def _prediction_files(sequence, t, content, layout):
             )
     if layout == "sav":
         if not per_object:
-            raise RDSInputError(f"{sequence.name}: SA-V takes one mask per object, {{object id: bool mask}}, not a label map")
+            raise RDSInputError(
+                f"{sequence.name}: SA-V takes one mask per object, {{object id: bool mask}}, not a label map"
+            )
         yield from ((f"{obj:03d}/{file}", mask.astype(np.uint8)) for obj, mask in content.items())
         return
     if per_object:

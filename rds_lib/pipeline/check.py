@@ -16,11 +16,13 @@ SCORES = ["value", "ci_low", "ci_high"]
 COLUMNS = ["kind", *KEY, "quantity", "committed", "here", "identical"]
 NOTHING = "There are no committed results of profile `{profile}` to compare with."
 SAME_MACHINE = (
-    "Processor and versions are those of the committed results: what differs comes from code, parameters or data.")
+    "Processor and versions are those of the committed results: what differs comes from code, parameters or data."
+)
 OTHER_MACHINE = (
     "Processor or versions are not those of the committed results, so differing rows are not a failure. We have seen "
     "the same code agree to the last digit only between some processors: Intel's with AVX-512 and AMD's differ, since "
-    "they add floating-point numbers in another order, and training carries the last digit on to the scores.")
+    "they add floating-point numbers in another order, and training carries the last digit on to the scores."
+)
 UNKNOWN_MACHINE = "The machine that computed the committed results is not recorded."
 
 
@@ -66,10 +68,14 @@ def compare(committed: Results, here: Results) -> pd.DataFrame:
 
     Kinds: ``score`` (J&F or G, and the ends of its interval), ``speed`` (frame time over SAM2's) and ``verdict``.
     """
-    return pd.concat([
-        _pair(_scores(committed.rows), _scores(here.rows), "score"),
-        _pair(_speeds(committed.rows), _speeds(here.rows), "speed"),
-        _pair(_verdicts(committed.claims), _verdicts(here.claims), "verdict")], ignore_index=True)[COLUMNS]
+    return pd.concat(
+        [
+            _pair(_scores(committed.rows), _scores(here.rows), "score"),
+            _pair(_speeds(committed.rows), _speeds(here.rows), "speed"),
+            _pair(_verdicts(committed.claims), _verdicts(here.claims), "verdict"),
+        ],
+        ignore_index=True,
+    )[COLUMNS]
 
 
 def _scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,8 +124,10 @@ def _scores_line(scores: pd.DataFrame) -> str:
     apart = (values["here"] - values["committed"]).astype(float).abs()
     if apart.max() > 0:
         worst = values.loc[apart.idxmax()]
-        line += (f" The largest difference is {apart.max():.4f} points, of {worst['method']} {worst['level']} on "
-                 f"{worst['dataset']}.")
+        line += (
+            f" The largest difference is {apart.max():.4f} points, of {worst['method']} {worst['level']} on "
+            f"{worst['dataset']}."
+        )
     elif not rows.all() and not alone.any():
         line += " Only intervals differ."
     return line + (f" {alone.sum()} rows are on one side only." if alone.any() else "")
@@ -130,16 +138,32 @@ def as_page(compared: pd.DataFrame, lines: list[str], committed: dict, here: dic
     heads = ("committed", "here")
     machines = table(["", *heads], [(name, committed.get(name, ""), here[name]) for name in here])
     speeds = compared[compared["kind"] == "speed"]
-    timed = table(["method", "level", *heads],
-                  [(row.method, row.level, _shown(row.committed), _shown(row.here)) for row in speeds.itertuples()])
+    timed = table(
+        ["method", "level", *heads],
+        [(row.method, row.level, _shown(row.committed), _shown(row.here)) for row in speeds.itertuples()],
+    )
     apart = compared[~compared["identical"] & (compared["kind"] != "speed")]
-    rows = [(row.dataset, row.method, row.level, row.quantity, _shown(row.committed), _shown(row.here))
-            for row in apart.itertuples()]
+    rows = [
+        (row.dataset, row.method, row.level, row.quantity, _shown(row.committed), _shown(row.here))
+        for row in apart.itertuples()
+    ]
     differing = table(["data set", "method", "level", "quantity", *heads], rows) if rows else "Nothing."
-    return "\n\n".join([
-        "# Reproduction", f"This run beside the results committed in `{folder}`.",
-        "\n".join(f"- {line}" for line in lines),
-        "## Machine and versions", machines, "## Frame time over SAM2's", timed, "## What differs", differing]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# Reproduction",
+                f"This run beside the results committed in `{folder}`.",
+                "\n".join(f"- {line}" for line in lines),
+                "## Machine and versions",
+                machines,
+                "## Frame time over SAM2's",
+                timed,
+                "## What differs",
+                differing,
+            ]
+        )
+        + "\n"
+    )
 
 
 def _shown(value) -> str:

@@ -20,7 +20,8 @@ notebook_app = typer.Typer(no_args_is_help=True, help="Run and tidy the notebook
 app.add_typer(notebook_app, name="notebook")
 
 Profile = Annotated[
-    str | None, typer.Option(help="A file in params/ without its suffix; by default what params.yaml names.")]
+    str | None, typer.Option(help="A file in params/ without its suffix; by default what params.yaml names.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write; by default the stage's own below runs/<profile>.")]
 Name = Annotated[str, typer.Argument(help="A notebook, such as 02_importance.")]
 
@@ -56,10 +57,7 @@ def baselines(
 
 
 @app.command()
-def pretrain(
-    profile: Profile = None,
-    model: Annotated[str, typer.Option(help="mini or mini_half.")] = "mini",
-):
+def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="mini or mini_half.")] = "mini"):
     """Train a mini SAM2 itself, alone or under torchrun; the frozen stage pretrain then finds it trained."""
     params, _ = _begin(profile)
     from rds_lib.pipeline.pretrain import train_model
@@ -69,7 +67,8 @@ def pretrain(
 
 @app.command()
 def benchmark(
-    profile: Profile = None, out: Out = None,
+    profile: Profile = None,
+    out: Out = None,
     device: Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")] = None,
 ):
     """Time stock SAM2, the full encoder, RDS and the baselines in turn: table.csv, blocks.csv and metrics.json."""
@@ -151,8 +150,8 @@ def tidy(name: Name):
 def _begin(profile):
     """Load a profile for a command, and return it with its working folder."""
     _log()
-    from rds_lib.core.params import load_params
     from rds_lib.core.paths import workdir
+    from rds_lib.pipeline.params import load_params
 
     params = load_params(profile)
     return params, workdir(params.profile)

@@ -29,18 +29,31 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     """
     study = read_study(params, workdir)
     figures = the_figures(study).values()
-    table = pd.DataFrame([
-        {"number": figure.number, "title": figure.title, "file": f"{figure.name}.{figure.kind}", "data": figure.data,
-         "stages": ", ".join(figure.stages), "caption": figure.caption} for figure in figures])
+    table = pd.DataFrame(
+        [
+            {
+                "number": figure.number,
+                "title": figure.title,
+                "file": f"{figure.name}.{figure.kind}",
+                "data": figure.data,
+                "stages": ", ".join(figure.stages),
+                "caption": figure.caption,
+            }
+            for figure in figures
+        ]
+    )
     for old in out.glob("figure_*"):
         old.unlink()
     for figure in figures:
         figure.write(out)
     write_bytes(out / "story.png", Picture(story_picture(study), "").image(dpi=120))
     write_inspector_page(
-        out / "inspector.html", [study.recordings[name] for name in study.inspected], params.inspect.runs,
+        out / "inspector.html",
+        [study.recordings[name] for name in study.inspected],
+        params.inspect.runs,
         title="Routing inspector",
-        summary=f"Masks, blocks and quality, frame by frame; {study.dataset}, profile {study.profile}.")
+        summary=f"Masks, blocks and quality, frame by frame; {study.dataset}, profile {study.profile}.",
+    )
     write_text(out / "plotly.min.js", get_plotlyjs())
     write_table(out / "figures.csv", table)
     write_text(out / "README.md", as_page(study, table))
@@ -60,7 +73,8 @@ def read_study(params, workdir: Path) -> Study:
     for names, most, key in ((section.videos, MOST_VIDEOS, "videos"), (section.compared, MOST_COMPARED, "compared")):
         if len(names) > most:
             raise RDSInputError(
-                f"figures.{key} names {len(names)} videos; the paper's figures have numbers for {most}: leave some out")
+                f"figures.{key} names {len(names)} videos; the paper's figures have numbers for {most}: leave some out"
+            )
     folder = require("evaluation", params, workdir)
     importance = read_table(require("importance/importance.csv", params, workdir))
     timed = read_table(require("benchmark/table.csv", params, workdir))
@@ -71,16 +85,33 @@ def read_study(params, workdir: Path) -> Study:
     wanted = dict.fromkeys((*section.videos, *section.compared, *params.inspect.videos))
     recordings = read_recordings(folder, source, names=tuple(wanted), shape=shape)
     return Study(
-        params.profile, source.name, shape, section.budget, section.videos, section.compared, params.inspect.videos,
-        scores[scores["dataset"] == source.name], comparisons[comparisons["dataset"] == source.name],
-        Evidence.of_dataset(source.name, params.evaluation, scores=scores, objects=objects, routes=routes,
-                            importance=importance, speed=timed),
-        {recording.name: recording for recording in recordings})
+        params.profile,
+        source.name,
+        shape,
+        section.budget,
+        section.videos,
+        section.compared,
+        params.inspect.videos,
+        scores[scores["dataset"] == source.name],
+        comparisons[comparisons["dataset"] == source.name],
+        Evidence.of_dataset(
+            source.name,
+            params.evaluation,
+            scores=scores,
+            objects=objects,
+            routes=routes,
+            importance=importance,
+            speed=timed,
+        ),
+        {recording.name: recording for recording in recordings},
+    )
 
 
 def _davis(params, workdir):
     for source in validation_sources(params, workdir):
         if source.layout == "davis2017":
             return source
-    raise RDSInputError(f"profile {params.profile}: evaluation.datasets = {list(params.evaluation.datasets)} has no "
-                        "davis; the figures are of a DAVIS-shaped set")
+    raise RDSInputError(
+        f"profile {params.profile}: evaluation.datasets = {list(params.evaluation.datasets)} has no "
+        "davis; the figures are of a DAVIS-shaped set"
+    )

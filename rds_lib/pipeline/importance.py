@@ -23,8 +23,15 @@ def run(params, workdir: Path, out: Path) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
     train, _ = training_sequences(params, workdir)
-    batches = SequenceBatches(train, seed=section.seed, batch=section.clips, frames=section.frames,
-                              size=model.image_size, first_step=0, steps=1)
+    batches = SequenceBatches(
+        train,
+        seed=section.seed,
+        batch=section.clips,
+        frames=section.frames,
+        size=model.image_size,
+        first_step=0,
+        steps=1,
+    )
     table = measure_importance(SAM2Clips(model), [batches[0]])
     always_on = backbone_of(model).always_on
     blocks = rank_blocks(table["global_score"], table["local_score"], always_on, section.k_sel)

@@ -18,7 +18,8 @@ def machine_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
         "processor": found.get("model name") or platform.processor() or platform.machine(),
         "vector instructions": next((name for flag, name in _VECTORS.items() if flag in flags), "unknown"),
         "python": platform.python_version(),
-        **{name: _version(package) for name, package in PACKAGES.items()}}
+        **{name: _version(package) for name, package in PACKAGES.items()},
+    }
 
 
 def _version(package: str) -> str:

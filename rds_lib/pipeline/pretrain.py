@@ -22,8 +22,11 @@ def run(params, workdir: Path, out: Path) -> None:
     for name, shipped in SHIPPED.items():
         weights = train_model(params, name)
         logs.append(read_table(weights.with_name("log.csv")))
-        scores.append(score_held_out(build_model(name, weights), seed=section.seed + 1, clips=section.held_out,
-                                     bsds_root=section.bsds_root))
+        scores.append(
+            score_held_out(
+                build_model(name, weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root
+            )
+        )
         for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
             copy_file(weights, target)
     for file, tables in (("log.csv", logs), ("scores.csv", scores)):
@@ -39,16 +42,26 @@ def train_model(params, name: str) -> Path:
     digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
     start = resolve_or_none(section.start_from)
     return pretrain(
-        workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}", seed=section.seed, phases=section.phases,
-        lr=section.lr, drop_path=section.drop_path, bsds_root=section.bsds_root, davis_root=section.davis_root,
-        start_from=start / SHIPPED[name].name if start else None, compile_blocks=section.compile_blocks,
-        config_file=name)
+        workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}",
+        seed=section.seed,
+        phases=section.phases,
+        lr=section.lr,
+        drop_path=section.drop_path,
+        bsds_root=section.bsds_root,
+        davis_root=section.davis_root,
+        start_from=start / SHIPPED[name].name if start else None,
+        compile_blocks=section.compile_blocks,
+        config_file=name,
+    )
 
 
 def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "") -> pd.DataFrame:
     """Mean IoU on unseen clips, a row per kind of clip and of prompt; objects of BSDS500 where its folder is given."""
     roots = {"generated": ""} | ({"BSDS500 objects": bsds_root} if bsds_root else {})
     score = partial(held_out_iou, model, seed=seed, clips=clips, frames=frames)
-    rows = [{"clips": name, "prompt": kind, "iou": score(bsds_root=root, kind=kind)}
-            for name, root in roots.items() for kind in PROMPT_SHARES]
+    rows = [
+        {"clips": name, "prompt": kind, "iou": score(bsds_root=root, kind=kind)}
+        for name, root in roots.items()
+        for kind in PROMPT_SHARES
+    ]
     return pd.DataFrame(rows).round(4)

@@ -33,8 +33,9 @@ def publish(params, workdir: Path) -> list[Path]:
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
     target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
-    report, figures, page = (require(name, workdir, stage=name.partition("/")[0])
-                             for name in ("report", "figures", f"figures/{PAGE}"))
+    report, figures, page = (
+        require(name, workdir, stage=name.partition("/")[0]) for name in ("report", "figures", f"figures/{PAGE}")
+    )
     contents = {target / file.name: file.read_bytes() for file in report.iterdir()}
     contents |= {target / "figures" / file.name: file.read_bytes() for file in figures.iterdir() if file != page}
     if params.profile == PUBLISHED:  # the page and the README tell of this one

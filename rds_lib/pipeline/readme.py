@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from rds_lib.core.paths import REPORTS
 from rds_lib.report.claims import VERDICTS
 from rds_lib.report.markdown import table
 
+WIDTH = 120
 UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}
 NAMES = {"SAM2": "SAM2 (mini)", "mini_half": "a SAM2 of half the depth, trained alike", "RDS": "**RDS**"} | UNTIMED
 
@@ -27,8 +29,13 @@ def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
     rows = read_table(report / "table9.csv", columns=["method", "level", "dataset", "value", "fps", "active_blocks"])
     claims = read_table(report / "claims.csv", columns=["claim", "verdict", "effect", "ci_low", "ci_high", "unit"])
     measured = rows[rows["source"] == "measured"]
-    return {"measured": measured_on(measured, machine), "results": results(measured), "claims": verdicts(claims),
-            "budget": budget_kept(measured), "gpu": on_a_gpu(read_table(REPORTS / "gpu" / "hiera_l.csv"))}
+    return {
+        "measured": measured_on(measured, machine),
+        "results": results(measured),
+        "claims": verdicts(claims),
+        "budget": budget_kept(measured),
+        "gpu": on_a_gpu(read_table(REPORTS / "gpu" / "hiera_l.csv")),
+    }
 
 
 def measured_on(rows: pd.DataFrame, machine: Mapping[str, str]) -> str:
@@ -49,8 +56,10 @@ def results(rows: pd.DataFrame) -> str:
         own = rows[rows["method"] == method].set_index("level")
         columns = ["1", *_columns(list(own.index), levels)]
         cells = ["" if level not in own.index else f"{own.at[level, 'value']:.1f}" for level in columns]
-        cells += ["" if level not in own.index else "as RDS" if method in UNTIMED else f"{own.at[level, 'fps']:.1f}"
-                  for level in columns]
+        cells += [
+            "" if level not in own.index else "as RDS" if method in UNTIMED else f"{own.at[level, 'fps']:.1f}"
+            for level in columns
+        ]
         if any(cells):
             lines.append([NAMES.get(method, method), *cells])
     return table(heads, lines)
@@ -66,10 +75,13 @@ def verdicts(claims: pd.DataFrame) -> str:
     """Return how many claims hold here, and which."""
     counts = claims["verdict"].value_counts()
     held, failed, untested = (counts.get(verdict, 0) for verdict in VERDICTS)
-    line = (f"Of the {len(claims)} claims in [the ledger](reports/claims.md) {held} are reproduced at this scale and "
-            f"{failed} are not" + (f"; {untested} cannot be tested here." if untested else "."))
+    line = (
+        f"Of the {len(claims)} claims in [the ledger](reports/claims.md) {held} are reproduced at this scale and "
+        f"{failed} are not" + (f"; {untested} cannot be tested here." if untested else ".")
+    )
     rows = claims[claims["verdict"] == VERDICTS[0]]
-    return "\n".join([line + " Reproduced:", "", *(f"- {row.claim}: {_effect(row)}" for row in rows.itertuples())])
+    intro = fill(f"{line} Reproduced:", WIDTH, break_on_hyphens=False)
+    return "\n".join([intro, "", *(f"- {row.claim}: {_effect(row)}" for row in rows.itertuples())])
 
 
 def _effect(row) -> str:
@@ -85,9 +97,17 @@ def budget_kept(rows: pd.DataFrame) -> str:
 
 def on_a_gpu(arms: pd.DataFrame) -> str:
     """Return the speed of Hiera-L on a GPU in a sentence."""
-    routed, first = arms[arms["arm"].str.startswith("RDS")], arms.iloc[0]
-    ratios = ", ".join(f"{row.speedup:.2f} times at {row.arm.removeprefix('RDS_')}" for row in routed.itertuples())
-    place = f"one {first['device']}, {first['dtype']}, {first['engine']}"
+    routed, first = arms[arms["method"] == "RDS"], arms.iloc[0]
+    ratios, budgets = routed["speedup"].map("{:.2f}".format), routed["level"].map("{:g}".format)
+    place = f"{first['image_size']} px on one {first['device']}, {first['dtype']}, {first['engine']}"
     share = 100 * routed["router_share"].max()
-    return (f"SAM2.1 Hiera-L at {first['image_size']} px on {place}, against all blocks: {ratios} as fast; router and "
-            f"copy take up to {share:.1f} % of a frame.")
+    return fill(
+        f"SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as all blocks, at budgets {_listed(budgets)}; "
+        f"router and copy take up to {share:.1f} % of a frame.",
+        WIDTH,
+    )
+
+
+def _listed(texts) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -41,7 +41,9 @@ STAGES = {
 }
 NOTEBOOKS = {  # section of parameters by notebook; two notebooks belong to no stage
     **{stage.notebook: name for name, stage in STAGES.items() if stage.notebook},
-    "07_inspect_routing": "inspect", "your_video": "your_video"}
+    "07_inspect_routing": "inspect",
+    "your_video": "your_video",
+}
 
 
 def require(product: str, params, workdir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Track the objects of one video and write masks, routes, an overlay video and a page to look at."""
+"""Track the objects of one video: prompts in, a folder of masks, routes, an overlay video and a page to look at out."""
 
 import tempfile
 import time
@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rds_lib.core.artifacts import atomic_write, output_folder, write_table
-from rds_lib.data.images import image_size, write_palette_png
-from rds_lib.data.video import extract_frames, list_frames
+from rds_lib.core.artifacts import output_folder, write_table, write_text
+from rds_lib.core.errors import RDSInputError
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.images import image_size, list_frames, present_labels, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.track import separate
 from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.paint import write_overlay_video
@@ -28,13 +32,54 @@ class Summary:
 
     frames: int
     objects: int
-    active_blocks: float  # mean over the frames that were routed; over all frames if none was
+    active_blocks: float  # mean over the frames that were routed; over all tracked frames if none was
     depth: int
     seconds: float  # prompts and propagation
 
     def __str__(self) -> str:
-        return (f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
-                f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s")
+        return (
+            f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
+            f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s"
+        )
+
+
+def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click=()) -> dict[int, dict]:
+    """Prompts for `track_video` from one of a mask file, a box or a click.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the video, px.
+    mask : path
+        PNG with one index per object, or black and white; "" if another prompt is given.
+    box : sequence of four numbers, or of such sequences, one per object
+        x0, y0, x1, y1 in px.
+    click : sequence of two numbers, or of such sequences, one per object
+        x, y in px.
+
+    Raises
+    ------
+    RDSInputError
+        If not exactly one of the three is given, or the mask is empty.
+    """
+    if [bool(mask), len(box) > 0, len(click) > 0].count(True) != 1:
+        raise RDSInputError(
+            "say what to track, in one way: --mask FILE, --box x0,y0,x1,y1 or --click x,y "
+            "(mask, box or click in Python)"
+        )
+    if len(box):
+        return {n: {"box": list(one)} for n, one in enumerate(_rows(box), start=1)}
+    if len(click):
+        return {n: {"points": [list(one)], "labels": [1]} for n, one in enumerate(_rows(click), start=1)}
+    labels = read_mask(mask, size)
+    ids = present_labels(labels)
+    if not ids:
+        raise RDSInputError(f"{mask}: the mask is empty; draw at least one object in it")
+    return {obj_id: {"mask": labels == obj_id} for obj_id in ids}
+
+
+def _rows(numbers):
+    return numbers if hasattr(numbers[0], "__len__") else [numbers]
 
 
 @contextmanager
@@ -48,8 +93,16 @@ def open_frames(video: str | Path) -> Iterator[list[Path]]:
 
 
 def track_video(
-    predictor, video: str | Path, prompts: Mapping[int, Mapping], out: str | Path, *, start_frame: int = 0,
-    overlay_video: bool = True, fps: float = 24.0, overwrite: bool = False, progress: bool = False,
+    predictor,
+    video: str | Path,
+    prompts: Mapping[int, Mapping],
+    out: str | Path,
+    *,
+    start_frame: int = 0,
+    overlay_video: bool = True,
+    fps: float = 24.0,
+    overwrite: bool = False,
+    progress: bool = False,
 ) -> Summary:
     """Track objects from one frame to the end and write the result as a folder.
 
@@ -63,7 +116,7 @@ def track_video(
         A folder of JPEG or PNG frames, or a video file.
     prompts : mapping
         Object id (1 to 254) -> ``{"mask": (H, W) bool}``, or ``{"box": ...}`` or ``{"points": ..., "labels": ...}`` in
-        (x, y) px of the video.
+        (x, y) px of the video; see `first_prompts`.
     start_frame : int
         The frame the prompts are on, counted from 0.
     fps : float
@@ -81,13 +134,13 @@ def track_video(
         for file, label_map in zip(frame_paths, labels):
             write_palette_png(stage / f"{file.stem}.png", label_map)
         write_table(stage / MARKER, routes)
-        per_frame = routes.groupby("frame_idx")["active"].sum()
-        routed = per_frame[routes.groupby("frame_idx")["reason"].first() == "routed"]
-        summary = Summary(len(labels), len(prompts), float((routed if len(routed) else per_frame).mean()),
-                          int(routes["block"].max()) + 1, seconds)
         recording = _recording(predictor, video, frame_paths, list(prompts), labels, routes, start_frame)
-        with atomic_write(stage / "inspector.html") as temporary:
-            temporary.write_text(inspector_page([recording], (), title=recording.name, summary=f"{summary}."), encoding="utf-8")
+        tracked = recording.runs[0].active[start_frame:].sum(1)
+        is_routed = recording.runs[0].is_routed[start_frame:]
+        active = float(tracked[is_routed if is_routed.any() else slice(None)].mean())
+        summary = Summary(len(labels), len(prompts), active, recording.depth, seconds)
+        page = inspector_page([recording], (), title=recording.name, summary=f"{summary}.")
+        write_text(stage / "inspector.html", page)
         if overlay_video:
             write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
     return summary
@@ -104,7 +157,8 @@ def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[
         else:
             predictor.add_new_points_or_box(state, start_frame, obj_id, **prompt)
     steps = predictor.propagate_in_video(state, start_frame)
-    for t, obj_ids, logits in tqdm(steps, total=len(labels) - start_frame, unit="frame", disable=None if progress else True):
+    bar = {"total": len(labels) - start_frame, "unit": "frame", "disable": None if progress else True}
+    for t, obj_ids, logits in tqdm(steps, **bar):
         for obj_id, mask in separate(obj_ids, logits).items():
             labels[t][mask] = obj_id
     seconds = time.perf_counter() - began
@@ -113,9 +167,22 @@ def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[
 
 
 def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_frame) -> Recording:
-    """What happened, with frames before the prompts as frames on which nothing ran."""
+    """What happened; nothing ran on the frames before the prompts."""
     name = "full encoder" if predictor.policy is None else f"RDS {predictor.policy.budget:g}"
     run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
     run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
     run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    return Recording(Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), predictor.always_on, (run,))
+    return Recording(
+        Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,)
+    )
+
+
+def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:
+    """Write a generated clip as JPEG frames, and the mask of its first frame, for want of a video; returns both."""
+    clip = generate_clip(11, 3, split="val", frames=frames, height=height, width=width, difficulty="plain", n_objects=2)
+    images = folder / "frames"
+    images.mkdir(parents=True, exist_ok=True)
+    for t, frame in enumerate(clip.frames):
+        cv2.imwrite(str(images / f"{t:05d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    save_palette_png(folder / "first_mask.png", clip.masks[0])
+    return images, folder / "first_mask.png"

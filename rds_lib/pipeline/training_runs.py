@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
-from rds_lib.core.fingerprint import training_key
 from rds_lib.core.parallel import cpu_workers
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.fingerprint import training_key
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.weights import predictor_for
 from rds_lib.routing.algorithm1 import target_active

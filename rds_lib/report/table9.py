@@ -102,8 +102,8 @@ def as_page(rows: pd.DataFrame, boxes: pd.DataFrame | None = None) -> str:
     ours, paper = (rows[rows["source"] == source] for source in ("measured", "paper"))
     parts = [
         "# Table 9",
-        "What we measured, then what the paper reports. Weights, videos and machine differ, so compare differences, not "
-        "absolute values.\n"
+        "What we measured, then what the paper reports. Weights, videos and machine differ, so compare differences, "
+        "not absolute values.\n"
         "The generated set in YouTube-VOS's layout is not YouTube-VOS; its G is a proxy. "
         "`reports/table9.csv` has every column.",
     ]

@@ -75,10 +75,22 @@ class PaperFigure:
         if self.plot is None:
             summary = f"Figure {self.number} of the paper. {self.caption} {self.origin}"
             return inspector_page([self.recording], self.runs, title=self.question, summary=summary, limit=VIDEO_BYTES)
-        plot = self.plot().to_html(full_html=False, include_plotlyjs=False, div_id=self.name, default_height="auto",
-                                   config={"displaylogo": False, "responsive": True})
-        texts = {name: html.escape(text) for name, text in (
-            ("title", self.title), ("question", self.question), ("caption", self.caption), ("origin", self.origin))}
+        plot = self.plot().to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=self.name,
+            default_height="auto",
+            config={"displaylogo": False, "responsive": True},
+        )
+        texts = {
+            name: html.escape(text)
+            for name, text in (
+                ("title", self.title),
+                ("question", self.question),
+                ("caption", self.caption),
+                ("origin", self.origin),
+            )
+        }
         return _PAGE.format(number=self.number, hint=_HINT, plot=plot, **texts)
 
     def write(self, folder: Path) -> None:
@@ -100,54 +112,88 @@ def the_figures(study: Study) -> dict[int, PaperFigure]:
 def _of_the_set(study) -> Iterator[PaperFigure]:
     make = partial(PaperFigure, kind="svg", data=f"{study.dataset}, {study.length} videos, profile {study.profile}")
     yield make(
-        4, "quality and speed", "What does each method give up for its speed?",
+        4,
+        "quality and speed",
+        "What does each method give up for its speed?",
         "J&F against speed, each relative to its own SAM2. Filled: ours; hollow: the paper's, of another model, other "
         "videos and another machine. Bars: 95 % interval of RDS minus SAM2 over videos. Our speeds are at the blocks "
         "that a method runs on these videos.",
         stages=("evaluation", "benchmark"),
-        draw=partial(paper_figures.quality_picture, study), plot=partial(paper_pages.quality_page, study))
+        draw=partial(paper_figures.quality_picture, study),
+        plot=partial(paper_pages.quality_page, study),
+    )
     yield make(
-        10, "activation per block and budget", "Which blocks does the router drop first?",
+        10,
+        "activation per block and budget",
+        "Which blocks does the router drop first?",
         "Share of the routed frames of all videos on which each block ran, one panel per budget.",
         stages=("evaluation",),
-        draw=partial(paper_figures.activation_picture, study), plot=partial(paper_pages.activation_page, study))
+        draw=partial(paper_figures.activation_picture, study),
+        plot=partial(paper_pages.activation_page, study),
+    )
     yield make(
-        11, "two measures of importance", "Which blocks matter, and by which measure?",
+        11,
+        "two measures of importance",
+        "Which blocks matter, and by which measure?",
         "Importance of every block: J&F lost without it, relative change of the features in it, and the sum of both "
         "ranks, by which the adapted blocks are chosen.",
-        stages=("importance",), data=f"training videos, profile {study.profile}",
-        draw=partial(paper_figures.importance_picture, study), plot=partial(paper_pages.importance_page, study))
+        stages=("importance",),
+        data=f"training videos, profile {study.profile}",
+        draw=partial(paper_figures.importance_picture, study),
+        plot=partial(paper_pages.importance_page, study),
+    )
     yield make(
-        12, "static plans across videos", "Does one fixed set of blocks suit every video?",
+        12,
+        "static plans across videos",
+        "Does one fixed set of blocks suit every video?",
         "J&F of every video, mean over objects, under SAM2 (which sorts the videos), the supplement's static plans of "
         f"24 blocks, and RDS at budget {study.evidence.budgets()[0]:g}; plans and RDS with RDS's adapters. std: "
         "standard deviation over videos.",
         stages=("evaluation",),
-        draw=partial(paper_figures.sequences_picture, study), plot=partial(paper_pages.sequences_page, study))
+        draw=partial(paper_figures.sequences_picture, study),
+        plot=partial(paper_pages.sequences_page, study),
+    )
 
 
 def _of_a_video(study, video, number) -> Iterator[PaperFigure]:
     make = partial(PaperFigure, data=f"{study.dataset}, profile {study.profile}")
     yield make(
-        number, f"blocks per frame, {video}", f"Which blocks ran on each frame of {video}?",
+        number,
+        f"blocks per frame, {video}",
+        f"Which blocks ran on each frame of {video}?",
         f"{video} at budget {study.budget:g}: frames with RDS's masks, the blocks that ran on each, and how many.",
-        stages=("data", "evaluation"), kind="png", draw=partial(paper_figures.timeline_picture, study, video),
-        recording=_of_two_runs(study, video), runs=(study.run(video).name,))
+        stages=("data", "evaluation"),
+        kind="png",
+        draw=partial(paper_figures.timeline_picture, study, video),
+        recording=_of_two_runs(study, video),
+        runs=(study.run(video).name,),
+    )
     yield make(
-        number + 1, f"activation per block, {video}", f"How often did each block run in {video}?",
+        number + 1,
+        f"activation per block, {video}",
+        f"How often did each block run in {video}?",
         f"{video} at budget {study.budget:g}: share of its routed frames on which each block ran.",
-        stages=("evaluation",), kind="svg", draw=partial(paper_figures.video_picture, study, video),
-        plot=partial(paper_pages.video_page, study, video))
+        stages=("evaluation",),
+        kind="svg",
+        draw=partial(paper_figures.video_picture, study, video),
+        plot=partial(paper_pages.video_page, study, video),
+    )
 
 
 def _of_a_comparison(study, video, number) -> Iterator[PaperFigure]:
     yield PaperFigure(
-        number, f"frame by frame, {video}", f"What do skipped blocks cost on a frame of {video}?",
+        number,
+        f"frame by frame, {video}",
+        f"What do skipped blocks cost on a frame of {video}?",
         f"{video}: masks and errors of SAM2 and of RDS at budget {study.budget:g}, J per frame (mean over objects), "
         "and the blocks that ran, by stage.",
-        data=f"{study.dataset}, profile {study.profile}", stages=("data", "evaluation"), kind="png",
-        draw=partial(paper_figures.comparison_picture, study, video), recording=_of_two_runs(study, video),
-        runs=("SAM2", study.run(video).name))
+        data=f"{study.dataset}, profile {study.profile}",
+        stages=("data", "evaluation"),
+        kind="png",
+        draw=partial(paper_figures.comparison_picture, study, video),
+        recording=_of_two_runs(study, video),
+        runs=("SAM2", study.run(video).name),
+    )
 
 
 def _of_two_runs(study, video) -> Recording:

@@ -60,9 +60,11 @@ def importance_figure(table: pd.DataFrame, shape) -> Picture:
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
     always, ranks = table["always_on"].astype(bool), table[["global_score", "local_score"]].rank(ascending=False)
-    panels = (("global: J&F lost\nwithout the block", table["global_score"]),
-              ("local: relative change\nof the features", table["local_score"]),
-              ("combined: -(rank + rank)\nhigher is better", -ranks.sum(axis=1).where(~always)))
+    panels = (
+        ("global: J&F lost\nwithout the block", table["global_score"]),
+        ("local: relative change\nof the features", table["local_score"]),
+        ("combined: -(rank + rank)\nhigher is better", -ranks.sum(axis=1).where(~always)),
+    )
     colours = np.where(always, FORCED, np.where(table["selected"], RAN, UNADAPTED))
     for axis, (label, values) in zip(axes, panels):
         low = np.nanmin(values) - 0.06 * np.ptp(values.dropna()) if label.startswith("combined") else 0
@@ -87,15 +89,24 @@ def levels_figure(levels: pd.DataFrame, whole: Mapping[str, float]) -> Picture:
     for axis, (column, label) in zip(figure.subplots(1, 3, sharey=True), panels):
         for marker, (method, rows) in zip(cycle("osD^vP*"), levels.groupby("method", sort=False)):
             x = rows["level"].where(rows["level"] <= 1, rows["level"] / 9)
-            axis.plot(x, rows[column] / whole[column], marker=marker, ms=7, mfc="none", mew=1.5,
-                      color=colour_of(method), label=method)
+            axis.plot(
+                x,
+                rows[column] / whole[column],
+                marker=marker,
+                ms=7,
+                mfc="none",
+                mew=1.5,
+                color=colour_of(method),
+                label=method,
+            )
         axis.set(title=label, xlabel="level (SlimSAM: ninths / 9)", ylim=(0, 1.12))
         axis.title.set_size(10)
         axis.axhline(1, color=QUIET, ls=":", lw=1)
         plain(axis)
     figure.axes[0].set_ylabel("share of the whole encoder")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False,
-                  fontsize=9)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=9
+    )
     n = levels["method"].nunique()
     return Picture(figure, f"work, size and active blocks of {n} baselines at {len(levels)} levels in all")
 
@@ -106,12 +117,15 @@ def gates_figure(blocks: pd.DataFrame, shape) -> Picture:
     ``blocks`` has method, level, block, ran and kept; the shade is ``kept``, the share of tokens through the block's
     MLP. A block without a row is gone.
     """
-    rows = {(method, level): group.set_index("block")["kept"].reindex(range(shape.depth), fill_value=0.0)
-            for (method, level), group in blocks.groupby(["method", "level"], sort=False)}
+    rows = {
+        (method, level): group.set_index("block")["kept"].reindex(range(shape.depth), fill_value=0.0)
+        for (method, level), group in blocks.groupby(["method", "level"], sort=False)
+    }
     figure = Figure(figsize=(9.5, 0.28 * len(rows) + 1.2), layout="constrained")
     axis = figure.subplots()
-    image = axis.imshow(np.array(list(rows.values())), aspect="auto", cmap="Blues", vmin=0, vmax=1,
-                        interpolation="nearest")
+    image = axis.imshow(
+        np.array(list(rows.values())), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest"
+    )
     block_axis(axis, shape)
     axis.set_yticks(range(len(rows)), [f"{method} {level:g}" for method, level in rows], fontsize=9)
     axis.set_xlabel("block (lines: stages)")
@@ -134,8 +148,15 @@ def training_figure(log: pd.DataFrame, *, window: int = 10) -> Picture:
     for axis in axes[2:]:
         axis.set_xlabel(f"step (each point: mean of the last {window})")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8, frameon=False, fontsize=9,
-                  title="budget of the run", title_fontsize=9)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=8,
+        frameon=False,
+        fontsize=9,
+        title="budget of the run",
+        title_fontsize=9,
+    )
     return Picture(figure, f"training curves of {log['run'].nunique()} runs, {log['step'].max() + 1} steps each")
 
 
@@ -154,8 +175,16 @@ def threshold_figure(
         axis.plot(taus, active, color=colour, label=f"budget {budget}")
         axis.plot([chosen[budget]], [targets[budget]], "o", color=colour, ms=6)
     axis.axvline(0.5, color=QUIET, ls=":", lw=1)
-    axis.annotate("the 0.5 rule", (0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -4), va="top",
-                  textcoords="offset points", fontsize=9, color=QUIET)
+    axis.annotate(
+        "the 0.5 rule",
+        (0.5, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -4),
+        va="top",
+        textcoords="offset points",
+        fontsize=9,
+        color=QUIET,
+    )
     axis.set(xlabel="threshold on w", ylabel="mean active blocks", xlim=(0, 1))
     axis.legend(frameon=False, fontsize=9, loc="lower left")
     plain(axis)
@@ -184,8 +213,10 @@ def quality_figure(table: pd.DataFrame, dataset: str, controls: Sequence[str] = 
     rows = table[(table["dataset"] == dataset) & ~table["method"].str.startswith("RDS, adapters")]
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for axis, x, shown in ((left, "gmacs", ~rows["method"].isin(controls)),
-                           (right, "active_blocks", rows["method"].isin([*controls, "RDS", "SAM2"]))):
+    for axis, x, shown in (
+        (left, "gmacs", ~rows["method"].isin(controls)),
+        (right, "active_blocks", rows["method"].isin([*controls, "RDS", "SAM2"])),
+    ):
         for method, group in rows[shown].groupby("method", sort=False):
             _quality_line(axis, method, group.sort_values(x), x)
         plain(axis)
@@ -203,9 +234,18 @@ def _quality_line(axis, method, rows, x):
         axis.axhline(rows["value"].iloc[0], color=colour, ls=":", label=method)
         return
     bars = np.abs(rows[["ci_low", "ci_high"]].to_numpy().T - rows["value"].to_numpy())
-    axis.errorbar(rows[x], rows["value"], yerr=bars if method in ("RDS", "SAM2") else None, color=colour, marker="o",
-                  ms=7 if is_ours else 5, lw=1.8 if is_ours else 1.0, capsize=3, label=method,
-                  zorder=3 if is_ours else 2)
+    axis.errorbar(
+        rows[x],
+        rows["value"],
+        yerr=bars if method in ("RDS", "SAM2") else None,
+        color=colour,
+        marker="o",
+        ms=7 if is_ours else 5,
+        lw=1.8 if is_ours else 1.0,
+        capsize=3,
+        label=method,
+        zorder=3 if is_ours else 2,
+    )
 
 
 def spread_figure(spread: pd.DataFrame, shape) -> Picture:
@@ -218,8 +258,14 @@ def spread_figure(spread: pd.DataFrame, shape) -> Picture:
     axes = figure.subplots(len(levels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, level in zip(axes, levels):
         rows = spread[spread["level"] == level].groupby("block", as_index=False).mean(numeric_only=True)
-        axis.bar(rows["block"], rows["mean_keep_prob"], yerr=rows["std_keep_prob"], width=0.8,
-                 color=np.where(rows["block"].isin(shape.always_on), FORCED, RAN), error_kw={"lw": 1, "ecolor": INK})
+        axis.bar(
+            rows["block"],
+            rows["mean_keep_prob"],
+            yerr=rows["std_keep_prob"],
+            width=0.8,
+            color=np.where(rows["block"].isin(shape.always_on), FORCED, RAN),
+            error_kw={"lw": 1, "ecolor": INK},
+        )
         axis.set(ylabel=f"budget {level}\nmean w ± std", ylim=(0, 1.08))
         block_axis(axis, shape)
     axes[-1].set_xlabel("block (grey: always on)")

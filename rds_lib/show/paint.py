@@ -101,7 +101,8 @@ def write_overlay_video(
         for picture in itertools.chain([first], pictures):
             if picture.shape != first.shape:
                 raise RDSInputError(
-                    f"{path}: frames of {picture.shape[:2]} and {first.shape[:2]} px; give all frames one size")
+                    f"{path}: frames of {picture.shape[:2]} and {first.shape[:2]} px; give all frames one size"
+                )
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 

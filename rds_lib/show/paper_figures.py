@@ -58,10 +58,28 @@ def quality_picture(study: Study) -> Figure:
     for method, rows in table.groupby("method", sort=False):
         colour, is_rds = colour_of(method), method == "RDS"
         paper, ours = rows[rows["source"] == "paper"], rows[rows["source"] == "ours"]
-        axis.plot(paper["speedup"], paper["change"], color=colour, alpha=0.45, marker="o", mfc="white", ms=6, lw=1,
-                  ls="--", zorder=1)
-        axis.plot(ours["speedup"], ours["change"], color=colour, marker="o", ms=7 if is_rds else 5,
-                  lw=1.8 if is_rds else 1.2, label=method, zorder=4 if is_rds else 2)
+        axis.plot(
+            paper["speedup"],
+            paper["change"],
+            color=colour,
+            alpha=0.45,
+            marker="o",
+            mfc="white",
+            ms=6,
+            lw=1,
+            ls="--",
+            zorder=1,
+        )
+        axis.plot(
+            ours["speedup"],
+            ours["change"],
+            color=colour,
+            marker="o",
+            ms=7 if is_rds else 5,
+            lw=1.8 if is_rds else 1.2,
+            label=method,
+            zorder=4 if is_rds else 2,
+        )
         if is_rds:
             _add_intervals(axis, ours, colour)
             _name_levels(axis, ours, (-6, -14), ha="right", color=colour)
@@ -70,10 +88,18 @@ def quality_picture(study: Study) -> Figure:
     axis.set(xlabel="speed relative to SAM2 (frames a second)", ylabel="J&F minus SAM2's (points)")
     plain(axis)
     handles, labels = axis.get_legend_handles_labels()
-    handles += [Line2D([], [], color=QUIET, marker="o", lw=1.2),
-                Line2D([], [], color=QUIET, alpha=0.6, marker="o", mfc="white", ls="--", lw=1)]
-    figure.legend(handles, [*labels, "filled: ours; RDS with 95 % interval", "hollow: the paper's"],
-                  loc="outside upper left", ncols=5, frameon=False, fontsize=9)
+    handles += [
+        Line2D([], [], color=QUIET, marker="o", lw=1.2),
+        Line2D([], [], color=QUIET, alpha=0.6, marker="o", mfc="white", ls="--", lw=1),
+    ]
+    figure.legend(
+        handles,
+        [*labels, "filled: ours; RDS with 95 % interval", "hollow: the paper's"],
+        loc="outside upper left",
+        ncols=5,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
@@ -84,8 +110,9 @@ def _add_intervals(axis, rows, colour):
 
 def _name_levels(axis, rows, offset, **style):
     for row in rows.itertuples():
-        axis.annotate(row.level, (row.speedup, row.change), xytext=offset, textcoords="offset points", fontsize=9,
-                      **style)
+        axis.annotate(
+            row.level, (row.speedup, row.change), xytext=offset, textcoords="offset points", fontsize=9, **style
+        )
 
 
 def activation_picture(study: Study) -> Figure:
@@ -131,13 +158,19 @@ def sequences_picture(study: Study) -> Figure:
     where = np.arange(len(table))
     for method in table:
         label = f"RDS {level:g}" if method == "RDS" else method
-        line = {"color": colour_of(method), "marker": MARKERS.get(method, "o"), "ms": 10 if method == "SAM2" else 6,
-                "lw": 1, "alpha": 0.9}
+        line = {
+            "color": colour_of(method),
+            "marker": MARKERS.get(method, "o"),
+            "ms": 10 if method == "SAM2" else 6,
+            "lw": 1,
+            "alpha": 0.9,
+        }
         above.plot(where, table[method], label=f"{label}: {spread_of(table, method)}", **line)
         below.plot(where, table[method] - table["SAM2"], **line)
     above.set_ylabel("J&F (points)"), below.set_ylabel("J&F minus SAM2's (points)")
-    below.set_xticks(where, [literal(name) for name in table.index], rotation=45, ha="right", rotation_mode="anchor",
-                     fontsize=9)
+    below.set_xticks(
+        where, [literal(name) for name in table.index], rotation=45, ha="right", rotation_mode="anchor", fontsize=9
+    )
     for axis in (above, below):
         axis.grid(axis="x", color="#EEEEEE", lw=0.8), axis.set_axisbelow(True)
         plain(axis)
@@ -157,8 +190,9 @@ def timeline_picture(study: Study, name: str) -> Figure:
         axis.imshow(painted(recording, run, t, SIDE))
         axis.set_title(f"frame {t}", fontsize=9)
         bare(axis)
-        main.annotate("", (t, -0.7), xytext=(t, -2.4), arrowprops={"arrowstyle": "->", "color": QUIET},
-                      annotation_clip=False)
+        main.annotate(
+            "", (t, -0.7), xytext=(t, -2.4), arrowprops={"arrowstyle": "->", "color": QUIET}, annotation_clip=False
+        )
     _state_map(main, study, run)
     name_stages(main, study.shape, side="right")
     count = figure.add_subplot(grid[2, :], sharex=main)

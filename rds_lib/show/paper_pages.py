@@ -27,14 +27,19 @@ def quality_page(study: Study) -> go.Figure:
         above, below = rows["high"] - rows["change"], rows["change"] - rows["low"]
         bars = {"symmetric": False, "array": above.round(2), "arrayminus": below.round(2)}
         figure.add_scatter(
-            x=rows["speedup"].round(3), y=rows["change"].round(2), mode="lines+markers", name=html.escape(method),
-            legendgroup=source, opacity=1 if is_ours else 0.5,
+            x=rows["speedup"].round(3),
+            y=rows["change"].round(2),
+            mode="lines+markers",
+            name=html.escape(method),
+            legendgroup=source,
+            opacity=1 if is_ours else 0.5,
             line={"color": colour, "dash": "solid" if is_ours else "dash", "width": 2 if is_ours else 1},
             marker={"size": 8, "color": colour if is_ours else "white", "line": {"color": colour, "width": 1.5}},
             error_y=bars if is_ours and method == "RDS" else None,
             customdata=np.stack([rows["level"], rows["quality"].round(1), rows["fps"].round(1)], 1),
             hovertemplate=f"{html.escape(method)} %{{customdata[0]}}, {source}<br>J&F %{{customdata[1]}} "
-                          "(%{y:+.1f} points)<br>%{customdata[2]} frames a second (x %{x:.2f})<extra></extra>")
+            "(%{y:+.1f} points)<br>%{customdata[2]} frames a second (x %{x:.2f})<extra></extra>",
+        )
     figure.update_traces(legendgrouptitle_text="ours", selector={"legendgroup": "ours"})
     figure.update_traces(legendgrouptitle_text="the paper's", selector={"legendgroup": "paper"})
     figure.update_xaxes(title="speed relative to SAM2 (frames a second)")
@@ -62,11 +67,19 @@ def _shares(table, shape):
         parts = (("chosen by the router", RAN, rows[~always]), ("K: always on", FORCED, rows[always]))
         for label, colour, part in parts:
             figure.add_bar(
-                x=part["block"], y=(100 * part["share"]).round(1), row=n, col=1, name=label, legendgroup=label,
-                showlegend=n == 1, marker_color=colour, width=0.8,
+                x=part["block"],
+                y=(100 * part["share"]).round(1),
+                row=n,
+                col=1,
+                name=label,
+                legendgroup=label,
+                showlegend=n == 1,
+                marker_color=colour,
+                width=0.8,
                 customdata=np.stack([part["block"].map(shape.stage_of), part["ran"], part["frames"]], 1),
                 hovertemplate=f"block %{{x}}, stage %{{customdata[0]}}, {label}<br>budget {level:g}: ran on "
-                              "%{customdata[1]} of %{customdata[2]} routed frames (%{y} %)<extra></extra>")
+                "%{customdata[1]} of %{customdata[2]} routed frames (%{y} %)<extra></extra>",
+            )
         title = f"budget {level:g}<br>% of frames"
         figure.update_yaxes(title=title, range=[0, 103], tickvals=[0, 50, 100], row=n, col=1)
     figure.update_xaxes(title="block", row=len(levels), col=1)
@@ -78,22 +91,37 @@ def importance_page(study: Study) -> go.Figure:
     table = study.importance
     always = table["always_on"].astype(bool)
     ranks = table[["global_score", "local_score"]].rank(ascending=False).where(~always)
-    panels = (("global: J&F lost<br>without the block", table["global_score"]),
-              ("local: relative change<br>of the features", table["local_score"]),
-              ("combined:<br>-(rank + rank)", -ranks.sum(axis=1, skipna=False)))
-    kinds = (("adapted", RAN, ~always & table["selected"]), ("not adapted", UNADAPTED, ~always & ~table["selected"]),
-             ("K: always on, adapted", FORCED, always))
+    panels = (
+        ("global: J&F lost<br>without the block", table["global_score"]),
+        ("local: relative change<br>of the features", table["local_score"]),
+        ("combined:<br>-(rank + rank)", -ranks.sum(axis=1, skipna=False)),
+    )
+    kinds = (
+        ("adapted", RAN, ~always & table["selected"]),
+        ("not adapted", UNADAPTED, ~always & ~table["selected"]),
+        ("K: always on, adapted", FORCED, always),
+    )
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.05)
     shown = np.column_stack([table["block"].map(study.shape.stage_of), table[["global_score", "local_score"]], ranks])
     for n, (label, values) in enumerate(panels, 1):
         low = np.nanmin(values) * 1.02 if n == 3 else 0
         for kind, colour, mask in kinds:
             figure.add_bar(
-                x=table.loc[mask, "block"], y=(values - low)[mask].round(4), base=low, row=n, col=1, name=kind,
-                legendgroup=kind, showlegend=n == 1, marker_color=colour, width=0.8, customdata=shown.round(3)[mask],
+                x=table.loc[mask, "block"],
+                y=(values - low)[mask].round(4),
+                base=low,
+                row=n,
+                col=1,
+                name=kind,
+                legendgroup=kind,
+                showlegend=n == 1,
+                marker_color=colour,
+                width=0.8,
+                customdata=shown.round(3)[mask],
                 hovertemplate=f"block %{{x}}, stage %{{customdata[0]}}, {kind}"
-                              "<br>global %{customdata[1]:.3f} (rank %{customdata[3]})"
-                              "<br>local %{customdata[2]:.3f} (rank %{customdata[4]})<extra></extra>")
+                "<br>global %{customdata[1]:.3f} (rank %{customdata[3]})"
+                "<br>local %{customdata[2]:.3f} (rank %{customdata[4]})<extra></extra>",
+            )
         figure.update_yaxes(title=label, row=n, col=1)
     figure.update_xaxes(title="block", row=3, col=1)
     return _styled(_marked(figure, study.shape), 680, barmode="overlay")
@@ -109,12 +137,20 @@ def sequences_page(study: Study) -> go.Figure:
         label, colour = f"RDS {level:g}" if method == "RDS" else method, colour_of(method)
         for row, values in ((1, value), (2, loss)):
             figure.add_scatter(
-                x=names, y=values, row=row, col=1, mode="lines+markers", legendgroup=label, showlegend=row == 1,
-                line={"color": colour, "width": 1}, name=f"{label}: {spread_of(table, method)}",
+                x=names,
+                y=values,
+                row=row,
+                col=1,
+                mode="lines+markers",
+                legendgroup=label,
+                showlegend=row == 1,
+                line={"color": colour, "width": 1},
+                name=f"{label}: {spread_of(table, method)}",
                 marker={"size": 9, "symbol": SYMBOLS.get(method, "circle"), "color": colour},
                 customdata=np.stack([value, loss], 1),
                 hovertemplate=f"%{{x}}<br>{label}: J&F %{{customdata[0]:.1f}}, against SAM2 %{{customdata[1]:+.1f}}"
-                              "<extra></extra>")
+                "<extra></extra>",
+            )
     figure.update_yaxes(title="J&F (points)", row=1, col=1)
     figure.update_yaxes(title="J&F minus SAM2's (points)", row=2, col=1)
     figure.update_xaxes(tickangle=-45, showgrid=True, gridcolor="#EEEEEE")
@@ -135,8 +171,16 @@ def _marked(figure, shape):
 
 
 def _note(figure, text, xref, x, yref, y):
-    figure.add_annotation(text=text, xref=xref, x=x, yref=yref, y=y, yanchor="bottom", showarrow=False,
-                          font={"size": 12, "color": "#333333"})
+    figure.add_annotation(
+        text=text,
+        xref=xref,
+        x=x,
+        yref=yref,
+        y=y,
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 12, "color": "#333333"},
+    )
 
 
 def _dotted():
@@ -147,7 +191,13 @@ def _styled(figure, height, *, top=70, **layout):
     margin = {"l": 80, "r": 50, "t": top, "b": 60}
     above = 1 + 24 / (height - top - 60)  # the stages' names stand between plot and legend
     legend = {"orientation": "h", "x": 0, "y": above, "yanchor": "bottom"} | layout.pop("legend", {})
-    figure.update_layout(template="none", height=height, margin=margin, legend=legend,
-                         font={"size": 13, "family": "system-ui, sans-serif"}, **layout)
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin=margin,
+        legend=legend,
+        font={"size": 13, "family": "system-ui, sans-serif"},
+        **layout,
+    )
     figure.update_xaxes(zeroline=False, automargin=True, title_standoff=12), figure.update_yaxes(zeroline=False)
     return figure

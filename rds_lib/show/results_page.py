@@ -10,10 +10,14 @@ from rds_lib.report.table9 import measured_rows
 from rds_lib.show.study import Study
 
 LABELS = {  # what the page says for a name in the tables; RDS and its controls, in this order
-    "RDS": "RDS, one training per budget", "RDS, one for all": "RDS, one training for all budgets",
-    "random routes": "random routes, new on every frame", "static top-n": "most important blocks, fixed",
-    "own mean w": "RDS's own mean route, fixed", "random static plans": "random fixed routes, their mean",
-    "plan A": "the supplement's static plan A", "plan B": "the supplement's static plan B",
+    "RDS": "RDS, one training per budget",
+    "RDS, one for all": "RDS, one training for all budgets",
+    "random routes": "random routes, new on every frame",
+    "static top-n": "most important blocks, fixed",
+    "own mean w": "RDS's own mean route, fixed",
+    "random static plans": "random fixed routes, their mean",
+    "plan A": "the supplement's static plan A",
+    "plan B": "the supplement's static plan B",
 }
 HALF = {"mini_half": "the model of half the depth"}
 ADAPTERS = "RDS, adapters "  # RDS with its adapters elsewhere: names that start so
@@ -33,23 +37,31 @@ def as_page(study: Study, figures: pd.DataFrame) -> str:
 def _story(study):
     generated = "Model and clips are small and the clips generated: compare methods within a table, not with the paper."
     return [
-        "# Results", "",
+        "# Results",
+        "",
         f"SAM2 tracks an object through a video with an image encoder of {study.shape.depth} blocks. RDS puts a small "
         "router in front: from the last mask and the new frame it picks the blocks that run, within a budget. What "
-        "does that cost in quality, what does it save in time, and does the choice follow the frame?", "",
+        "does that cost in quality, what does it save in time, and does the choice follow the frame?",
+        "",
         "![Frames of a clip with the tracked objects, the blocks that ran on each frame, and frames a second of SAM2 "
-        "and RDS](figures/story.png)", "",
+        "and RDS](figures/story.png)",
+        "",
         f"*RDS at budget {study.budget:g} on one clip: its masks, and the blocks that ran on each frame (the first has "
-        "a prompt and runs all). Right: speed at the blocks that RDS runs on these videos.*", "",
+        "a prompt and runs all). Right: speed at the blocks that RDS runs on these videos.*",
+        "",
         f"**Step through {len(study.inspected)} videos:** [inspector.html](figures/inspector.html) shows masks, blocks "
         "and quality of two runs side by side, frame by frame. It is one file and needs no network: download and open "
-        "it.", "",
+        "it.",
+        "",
         f"Made by the pipeline (`dvc repro`, profile `{escaped(study.profile)}`); data set {escaped(study.dataset)}, "
-        f"{study.length} videos. " + (generated if study.dataset.startswith("generated") else ""), "",
+        f"{study.length} videos. " + (generated if study.dataset.startswith("generated") else ""),
+        "",
         "- [claims.md](claims.md): the paper's claims one by one, with measurement and verdict",
         "- [table9.md](table9.md): the paper's Table 9 beside ours, on all data sets",
         "- [notebooks](../notebooks): where each number comes from; [06_figures](../notebooks/06_figures.ipynb) "
-        "explains the figures below", ""]
+        "explains the figures below",
+        "",
+    ]
 
 
 def _quality_and_speed(study):
@@ -57,18 +69,27 @@ def _quality_and_speed(study):
     machine = rows.iloc[0]
     shown = rows[rows["fps"].notna() | rows["method"].isin(UNTIMED)]
     return [
-        "## Quality and speed", "",
+        "## Quality and speed",
+        "",
         f"Quality, active blocks and GMACs (of the encoder's blocks) are those on {escaped(study.dataset)}. Frames a "
         f"second are those on the benchmark's one clip ({machine['device']}, {machine['dtype']}), where methods that "
-        "decide frame by frame may run other numbers of blocks.", "",
-        "| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|",
-        *(_row(row) for row in shown.to_dict("records")), ""]
+        "decide frame by frame may run other numbers of blocks.",
+        "",
+        "| " + " | ".join(HEADS) + " |",
+        "|---" * len(HEADS) + "|",
+        *(_row(row) for row in shown.to_dict("records")),
+        "",
+    ]
 
 
 def _row(row):
     numbers = (("active_blocks", 1), ("gmacs", 2), ("fps", 1))
-    cells = [escaped(row["method"]), row["level"], f"{row['value']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})",
-             *("" if pd.isna(row[name]) else f"{row[name]:.{digits}f}" for name, digits in numbers)]
+    cells = [
+        escaped(row["method"]),
+        row["level"],
+        f"{row['value']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})",
+        *("" if pd.isna(row[name]) else f"{row[name]:.{digits}f}" for name, digits in numbers),
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -78,15 +99,31 @@ def _controls(study):
     known = {*LABELS, *LEFT_OUT, *adapters}
     others = {name: HALF.get(name, name) for name in study.comparisons["against"] if name not in known}
     return [
-        "## Is it routing, fine-tuning or luck?", "",
+        "## Is it routing, fine-tuning or luck?",
+        "",
         "J&F (active blocks) of RDS and its controls, all at RDS's block count. Random and fixed routes use RDS's "
-        "adapted weights.", "",
-        *_by_level(study.scores.set_index(["level", "method"]), budgets, LABELS | adapters, "J&F (active blocks)",
-                   "{value:.1f} ({active_blocks:.1f})"), "",
+        "adapted weights.",
+        "",
+        *_by_level(
+            study.scores.set_index(["level", "method"]),
+            budgets,
+            LABELS | adapters,
+            "J&F (active blocks)",
+            "{value:.1f} ({active_blocks:.1f})",
+        ),
+        "",
         "RDS minus each rival, paired by object, in points, with 95 % intervals over videos (by chance, one in twenty "
-        "excludes 0):", "",
-        *_by_level(study.comparisons.set_index(["level", "against"]), budgets, others | LABELS | adapters, "RDS minus",
-                   "{effect:+.1f} ({ci_low:+.1f} to {ci_high:+.1f})"), ""]
+        "excludes 0):",
+        "",
+        *_by_level(
+            study.comparisons.set_index(["level", "against"]),
+            budgets,
+            others | LABELS | adapters,
+            "RDS minus",
+            "{effect:+.1f} ({ci_low:+.1f} to {ci_high:+.1f})",
+        ),
+        "",
+    ]
 
 
 def _by_level(table: pd.DataFrame, levels: list[float], names: Mapping[str, str], head: str, form: str) -> list[str]:
@@ -101,9 +138,12 @@ def _by_level(table: pd.DataFrame, levels: list[float], names: Mapping[str, str]
 
 def _gallery(figures):
     lines = [
-        "## The paper's figures", "",
+        "## The paper's figures",
+        "",
         "Each has an interactive page. GitHub shows such a page as source: clone the repository, or download the whole "
-        "folder `figures/`, and open the file; it needs no network.", ""]
+        "folder `figures/`, and open the file; it needs no network.",
+        "",
+    ]
     for figure in figures.to_dict("records"):
         title = escaped(f"Figure {figure['number']}: {figure['title']}")
         page = Path(figure["file"]).with_suffix(".html")

@@ -81,12 +81,25 @@ def quality_against_speed(study: Study) -> pd.DataFrame:
     for (method, level), fps in timed.items():
         low, high = paired.loc[level, ["ci_low", "ci_high"]] if method == "RDS" else (np.nan, np.nan)
         value = quality[method, level]
-        rows.append(("ours", method, level_name(method, level), fps / reference, value - quality["SAM2", 1.0], low,
-                     high, value, fps))
-    (theirs, *_, their_fps), = PAPER["SAM2"][1]
+        rows.append(
+            (
+                "ours",
+                method,
+                level_name(method, level),
+                fps / reference,
+                value - quality["SAM2", 1.0],
+                low,
+                high,
+                value,
+                fps,
+            )
+        )
+    ((theirs, *_, their_fps),) = PAPER["SAM2"][1]
     for method, (levels, numbers) in PAPER.items():
-        rows += [("paper", method, level, fps / their_fps, value - theirs, np.nan, np.nan, value, fps)
-                 for level, (value, *_, fps) in zip(levels, numbers, strict=True)]
+        rows += [
+            ("paper", method, level, fps / their_fps, value - theirs, np.nan, np.nan, value, fps)
+            for level, (value, *_, fps) in zip(levels, numbers, strict=True)
+        ]
     names = ["source", "method", "level", "speedup", "change", "low", "high", "quality", "fps"]
     return pd.DataFrame(rows, columns=names)
 

@@ -15,16 +15,35 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colour-blind-safe palette, then Tol's muted one
 COLOURS = {
-    "SAM2": "#000000", "SAM2 + I-LoRA": "#777777", "RDS": "#0072B2", "RDS, one for all": "#56B4E9",
-    "random routes": "#D55E00", "static top-n": "#E69F00", "own mean w": "#009E73", "best fixed route": "#CC79A7",
-    "oracle of fixed routes": "#8B5A9E", "random static plans": "#A6761D", "plan A": "#5D3A00", "plan B": "#B08A4A",
-    "copy first mask": "#BBBBBB", "SlimSAM": "#117733", "PBD": "#882255", "DyT": "#DDAA33", "AdaViT": "#44AA99",
+    "SAM2": "#000000",
+    "SAM2 + I-LoRA": "#777777",
+    "RDS": "#0072B2",
+    "RDS, one for all": "#56B4E9",
+    "random routes": "#D55E00",
+    "static top-n": "#E69F00",
+    "own mean w": "#009E73",
+    "best fixed route": "#CC79A7",
+    "oracle of fixed routes": "#8B5A9E",
+    "random static plans": "#A6761D",
+    "plan A": "#5D3A00",
+    "plan B": "#B08A4A",
+    "copy first mask": "#BBBBBB",
+    "SlimSAM": "#117733",
+    "PBD": "#882255",
+    "DyT": "#DDAA33",
+    "AdaViT": "#44AA99",
     "mini_half": "#AA4499",
 }
 SPARE = ("#332288", "#999933", "#CC6677", "#661100", "#6699CC")  # what is left of Tol's, for labels that are not above
 RUNS = {  # trainings of RDS: one per budget, for any budget, and of the full encoder's adapters
-    "0.9": "#999933", "0.8": "#0072B2", "0.7": "#E69F00", "0.6": "#D55E00", "0.5": "#56B4E9", "0.4": "#009E73",
-    "any": "#CC79A7", "full": "#000000",
+    "0.9": "#999933",
+    "0.8": "#0072B2",
+    "0.7": "#E69F00",
+    "0.6": "#D55E00",
+    "0.5": "#56B4E9",
+    "0.4": "#009E73",
+    "any": "#CC79A7",
+    "full": "#000000",
 }
 OBJECTS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # by object id, in turn
 QUIET, INK, ACCENT = "#666666", "#333333", "#D55E00"
@@ -35,11 +54,24 @@ STATES = ("white", FORCED, RAN)  # colours by SKIPPED, HAD_TO_RUN, CHOSEN
 MAP_LEGEND = (("chosen by the router", RAN), ("had to run: K, or the whole frame", FORCED), ("skipped", "white"))
 RIGHT, ADDED, MISSED, SWAPPED = 1, 2, 3, 4  # what happened to a pixel; 0: background, and taken for it
 ERRORS = {
-    RIGHT: ("right", "#8F8F8F"), ADDED: ("false positive", "#D55E00"), MISSED: ("false negative", "#5D3A9B"),
+    RIGHT: ("right", "#8F8F8F"),
+    ADDED: ("false positive", "#D55E00"),
+    MISSED: ("false negative", "#5D3A9B"),
     SWAPPED: ("another object's", "#F0E442"),
 }
-_WITH_MEANING = ("#FFFFFF", RAN, FORCED, UNADAPTED, QUIET, INK, *(colour for _, colour in ERRORS.values()),
-                 *COLOURS.values(), *SPARE, *RUNS.values(), *OBJECTS)
+_WITH_MEANING = (
+    "#FFFFFF",
+    RAN,
+    FORCED,
+    UNADAPTED,
+    QUIET,
+    INK,
+    *(colour for _, colour in ERRORS.values()),
+    *COLOURS.values(),
+    *SPARE,
+    *RUNS.values(),
+    *OBJECTS,
+)
 EXACT = tuple(dict.fromkeys(_WITH_MEANING))  # a palette of few colours keeps these as they are
 
 
@@ -61,8 +93,10 @@ def object_colour(obj_id: int) -> str:
 def stages(shape) -> list[tuple[str, int, int]]:
     """Label, first block and end of every stage; the label is the number, with the word where the stage has room."""
     bounds = list(zip(shape.stage_starts, (*shape.stage_starts[1:], shape.depth)))
-    return [(f"stage {n}" if 6 * (end - first) >= shape.depth else str(n), first, end)
-            for n, (first, end) in enumerate(bounds, start=1)]
+    return [
+        (f"stage {n}" if 6 * (end - first) >= shape.depth else str(n), first, end)
+        for n, (first, end) in enumerate(bounds, start=1)
+    ]
 
 
 def block_ticks(shape) -> list[int]:
@@ -100,15 +134,25 @@ def name_stages(axis, shape, *, side: str = "top") -> None:
         if side == "top":
             axis.annotate(label, (middle, 1.01), xycoords=("data", "axes fraction"), ha="center", va="bottom", **style)
         else:
-            axis.annotate(label, (1.022, middle), xycoords=("axes fraction", "data"), ha="left", va="center",
-                          rotation=90, **style)
+            axis.annotate(
+                label, (1.022, middle), xycoords=("axes fraction", "data"), ha="left", va="center", rotation=90, **style
+            )
 
 
 def mark_always_on(axis, shape) -> None:
     """Write a K at the foot of an axis over blocks where a block always runs."""
     for block in shape.always_on:
-        axis.annotate("K", (block, 0), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
-                      ha="center", va="bottom", fontsize=9, color=INK)
+        axis.annotate(
+            "K",
+            (block, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            color=INK,
+        )
 
 
 def block_map(axis, values: np.ndarray, shape, *, cmap="Blues", limits=(0, 1), first: int = 0):
@@ -122,13 +166,28 @@ def block_map(axis, values: np.ndarray, shape, *, cmap="Blues", limits=(0, 1), f
         Number of the first frame.
     """
     length, depth = values.shape
-    image = axis.imshow(values.T, aspect="auto", cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest",
-                        extent=(first - 0.5, first + length - 0.5, depth - 0.5, -0.5))
+    image = axis.imshow(
+        values.T,
+        aspect="auto",
+        cmap=cmap,
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+        extent=(first - 0.5, first + length - 0.5, depth - 0.5, -0.5),
+    )
     for start in shape.stage_starts[1:]:
         axis.axhline(start - 0.5, color="#222222", ls=":", lw=1)
     for block in shape.always_on:
-        axis.annotate("K", (1.005, block), xycoords=("axes fraction", "data"), ha="left", va="center", fontsize=9,
-                      color=INK, annotation_clip=False)
+        axis.annotate(
+            "K",
+            (1.005, block),
+            xycoords=("axes fraction", "data"),
+            ha="left",
+            va="center",
+            fontsize=9,
+            color=INK,
+            annotation_clip=False,
+        )
     axis.set(xlabel="frame", ylabel="block", yticks=block_ticks(shape))
     axis.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axis.tick_params(labelsize=9)

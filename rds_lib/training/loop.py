@@ -16,7 +16,7 @@ CLIP_NORM = 1.0
 class Schedule:
     """How long and on what a method is trained; equal for all methods of a comparison.
 
-    ``steps`` optimiser steps of ``batch`` clips of ``frames`` frames. Under ``torchrun`` every process draws its own clips.
+    ``steps`` optimiser steps of ``batch`` clips of ``frames`` frames; under ``torchrun`` every process draws its own.
     """
 
     steps: int
@@ -27,8 +27,16 @@ class Schedule:
 
 
 def fit(
-    step_loss: Callable, batches: Iterable, run: TrainingRun, optimizer: torch.optim.Optimizer, parameters: list, *,
-    label: str = "", warm_up: int = WARM_UP, clip_norm: float = CLIP_NORM, world: int = 1,
+    step_loss: Callable,
+    batches: Iterable,
+    run: TrainingRun,
+    optimizer: torch.optim.Optimizer,
+    parameters: list,
+    *,
+    label: str = "",
+    warm_up: int = WARM_UP,
+    clip_norm: float = CLIP_NORM,
+    world: int = 1,
     after_step: Callable[[dict], None] | None = None,
 ) -> None:
     """Train until the batches end.

@@ -1,4 +1,4 @@
-"""The state of a training on disk: resume to the step, log, learning-rate schedule, averaged weights, several processes."""
+"""The state of a training on disk: resume to the step, log, learning rate, averaged weights, several processes."""
 
 import csv
 import logging

@@ -21,6 +21,7 @@ from rds_lib.data.batches import (
     to_model_input,
 )
 from rds_lib.data.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
+from rds_lib.data.video import load_video
 
 SEEDS = range(6)
 MASKS_SHA256 = "df7711566af802a3aeb1afd99947b9920999eda2fe2b36ac25ec6aa464a40fa6"
@@ -29,7 +30,9 @@ FRAMES_MEAN = [108.54, 96.86, 137.71, 115.83, 113.76, 110.32, 124.86, 114.08, 13
 
 @cache
 def make(difficulty, index=0, *, n_objects=1, frames=9, split="train", seed=11):
-    return generate_clip(seed, index, split=split, frames=frames, height=96, width=128, difficulty=difficulty, n_objects=n_objects)
+    return generate_clip(
+        seed, index, split=split, frames=frames, height=96, width=128, difficulty=difficulty, n_objects=n_objects
+    )
 
 
 def areas(clip, obj_id=1):
@@ -39,7 +42,9 @@ def areas(clip, obj_id=1):
 def sprites_of(monkeypatch, difficulty, index):
     """What the clip is drawn from: its sprites from the back to the front."""
     seen, render = [], clips._Scene.render
-    monkeypatch.setattr(clips._Scene, "render", lambda self, sprites, window: seen.extend(sprites) or render(self, sprites, window))
+    monkeypatch.setattr(
+        clips._Scene, "render", lambda self, sprites, window: seen.extend(sprites) or render(self, sprites, window)
+    )
     return make.__wrapped__(difficulty, index), seen
 
 
@@ -49,14 +54,17 @@ def one_of_each():
 
 
 def test_the_same_seed_gives_the_same_bytes_in_any_order(one_of_each):
-    again = [make.__wrapped__(d, i, n_objects=None, frames=3, split="val") for i, d in reversed(list(enumerate(DIFFICULTIES)))]
+    again = [
+        make.__wrapped__(d, i, n_objects=None, frames=3, split="val")
+        for i, d in reversed(list(enumerate(DIFFICULTIES)))
+    ]
     for first, second in zip(one_of_each, reversed(again)):
         assert first.name == second.name
         assert first.frames.tobytes() == second.frames.tobytes() and first.masks.tobytes() == second.masks.tobytes()
 
 
 def test_clips_stay_what_they_were(one_of_each):
-    """Masks to the bit; colours to a tenth of a grey level, because OpenCV rounds differently on processors without FMA."""
+    """Masks to the bit; colours to a tenth of a grey level: without FMA, OpenCV rounds differently."""
     digest = hashlib.sha256(b"".join(clip.masks.tobytes() for clip in one_of_each)).hexdigest()
     assert digest == MASKS_SHA256
     assert np.allclose([clip.frames.mean() for clip in one_of_each], FRAMES_MEAN, atol=0.1)
@@ -85,7 +93,9 @@ def test_ids_and_arrays_are_as_promised():
 
 
 def test_difficulties_take_turns_with_the_index():
-    names = [generate_clip(0, i, split="val", frames=1, height=32, width=32).difficulty for i in range(len(DIFFICULTIES) + 1)]
+    names = [
+        generate_clip(0, i, split="val", frames=1, height=32, width=32).difficulty for i in range(len(DIFFICULTIES) + 1)
+    ]
     assert names == [*DIFFICULTIES, DIFFICULTIES[0]]
 
 
@@ -126,11 +136,15 @@ def test_fast_motion_is_faster():
 
 def test_deformation_changes_the_outline():
     """The outline is compared after both masks are moved to their centre and cut to a common window."""
+
     def change(difficulty):
         worst = []
         for i in SEEDS:
             masks = make(difficulty, i).masks
-            moved = [np.roll(mask, (np.array([48, 64]) - np.argwhere(mask).mean(0)).round().astype(int), (0, 1)) for mask in masks]
+            moved = [
+                np.roll(mask, (np.array([48, 64]) - np.argwhere(mask).mean(0)).round().astype(int), (0, 1))
+                for mask in masks
+            ]
             worst.append(1 - (moved[0] & moved[-1]).sum() / (moved[0] | moved[-1]).sum())
         return np.mean(worst)
 
@@ -214,7 +228,16 @@ def test_an_object_in_place_leaves_no_second_one_behind(bsds, monkeypatch):
     monkeypatch.setattr(textures, "jitter_colour", lambda rng, image, **options: image)
     for index in range(4):
         clip = generate_clip(
-            3, index, split="train", frames=8, height=96, width=128, difficulty="fast_motion", n_objects=1, bsds_root=bsds)
+            3,
+            index,
+            split="train",
+            frames=8,
+            height=96,
+            width=128,
+            difficulty="fast_motion",
+            n_objects=1,
+            bsds_root=bsds,
+        )
         red = clip.frames[..., 0].astype(int) - clip.frames[..., 2] > 100
         inside = np.stack([cv2.erode(mask, np.ones((5, 5))) for mask in clip.masks]) == 1
         around = np.stack([cv2.dilate(mask, np.ones((5, 5))) for mask in clip.masks]) == 1
@@ -277,7 +300,9 @@ def test_windows_keep_frames_and_masks_together(sequences, monkeypatch):
     monkeypatch.setattr(training_data, "RECOLOUR", 0.0)
     data = SequenceBatches(sequences[:1], seed=1, batch=1, frames=2, size=64, first_step=0, steps=6)
     sequence, found = sequences[0], set()
-    frames, masks = fit_clip([sequence.frame(t) for t in range(5)], np.stack([sequence.masks(t)[1] for t in range(5)]), 64)
+    frames, masks = fit_clip(
+        [sequence.frame(t) for t in range(5)], np.stack([sequence.masks(t)[1] for t in range(5)]), 64
+    )
     for images, targets in (data[i] for i in range(6)):
         for step in (1, -1):
             for flip in (1, -1):
@@ -311,13 +336,22 @@ def test_a_training_clip_is_seen_in_one_other_light(sequences, monkeypatch):
 
 def test_varied_windows_are_cropped_around_the_object_and_frames_lie_apart(sequences, monkeypatch):
     sequence, seen, fit = sequences[0], [], training_data.fit_clip
-    monkeypatch.setattr(training_data, "fit_clip", lambda frames, masks, size: seen.append((frames, masks)) or fit(frames, masks, size))
+    monkeypatch.setattr(
+        training_data, "fit_clip", lambda frames, masks, size: seen.append((frames, masks)) or fit(frames, masks, size)
+    )
     data = SequenceBatches([sequence], seed=1, batch=8, frames=2, size=64, first_step=0, steps=1, vary=True)
     assert data[0][0].shape == (8, 2, 3, 64, 64)
     height, width = sequence.size
     sides = [frames[0].shape[:2] for frames, _ in seen]
     assert len(set(sides)) > 4 and all(height // 2 <= h <= height and width // 2 <= w <= width for h, w in sides)
     assert all(masks[0].any() and masks.shape[1:] == frames[0].shape[:2] for frames, masks in seen)
+
+
+def test_training_and_tracking_see_a_frame_alike(sequences):
+    sequence = sequences[0]
+    frames, _ = fit_clip([sequence.frame(t) for t in range(3)], np.stack([sequence.masks(t)[1] for t in range(3)]), 64)
+    tracked, _, _ = load_video([sequence.frame(t) for t in range(3)], 64)
+    assert torch.allclose(to_model_input(frames), tracked, atol=1e-6)
 
 
 @pytest.mark.parametrize("vary, gaps", [(False, {1}), (True, {1, 2})])
@@ -356,5 +390,7 @@ def test_only_objects_that_can_be_seen_are_picked():
 
 def test_model_input_is_normalised_as_sam2_does_it():
     white = np.full((1, 4, 6, 3), 255, np.uint8)
-    assert np.allclose(to_model_input(white)[0, :, 0, 0], [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    assert np.allclose(
+        to_model_input(white)[0, :, 0, 0], [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    )
     assert to_model_input(white).shape == (1, 3, 4, 6)

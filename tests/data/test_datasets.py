@@ -65,7 +65,11 @@ def test_the_folders_are_those_of_the_real_sets(tmp_path):
             assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
     assert (tmp_path / "davis2017/Annotations/480p/cow/00010.png").is_file()
     assert sorted(os.listdir(tmp_path / "sav/sav_val/Annotations_6fps/cow")) == ["000", "001"]
-    assert sorted(os.listdir(tmp_path / "sav/sav_val/Annotations_6fps/cow/000")) == ["00000.png", "00004.png", "00008.png"]
+    assert sorted(os.listdir(tmp_path / "sav/sav_val/Annotations_6fps/cow/000")) == [
+        "00000.png",
+        "00004.png",
+        "00008.png",
+    ]
     assert sorted(os.listdir(tmp_path / "ytvos/valid/Annotations/cow")) == ["00000.png", "00005.png", "00010.png"]
     assert (tmp_path / "davis2017" / INDEX["davis2017"]).read_text() == "cow\n"
 
@@ -328,6 +332,14 @@ def test_predictions_that_do_not_fit_are_refused(tmp_path, t, content, message):
 def test_the_palette_is_that_of_davis():
     palette = davis_palette()
     assert palette.shape == (256, 3) and palette.dtype == np.uint8
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 8: (64, 0, 0), 20: (0, 64, 128)}
+    known = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        4: (0, 0, 128),
+        8: (64, 0, 0),
+        20: (0, 64, 128),
+    }
     known |= {22: (0, 192, 128), 64: (32, 0, 0), 255: (224, 224, 192)}
     assert {i: tuple(palette[i].tolist()) for i in known} == known

@@ -24,7 +24,9 @@ H, W = 48, 66
 def picture(t=0, height=H, width=W):
     """A smooth coloured pattern that moves with t."""
     y, x = np.mgrid[:height, :width]
-    return np.stack([127 + 120 * np.sin((x + 3 * t) / 9 + c) * np.cos(y / 7 - c) for c in range(3)], -1).astype(np.uint8)
+    return np.stack([127 + 120 * np.sin((x + 3 * t) / 9 + c) * np.cos(y / 7 - c) for c in range(3)], -1).astype(
+        np.uint8
+    )
 
 
 def save(path, pixels, **options):

@@ -6,23 +6,41 @@ import pytest
 
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table, write_json, write_table
-from rds_lib.core.params import load_params
 from rds_lib.pipeline import check
 from rds_lib.pipeline.machine import FILE, machine_facts
+from rds_lib.pipeline.params import load_params
 
-ARMS = (("copy first mask", "0", 20.1, np.nan), ("SAM2", "1", 56.5022, 47.0), ("SlimSAM", "6/9", 50.25, 50.0),
-        ("RDS", "0.6", 55.5, 56.4))
+ARMS = (
+    ("copy first mask", "0", 20.1, np.nan),
+    ("SAM2", "1", 56.5022, 47.0),
+    ("SlimSAM", "6/9", 50.25, 50.0),
+    ("RDS", "0.6", 55.5, 56.4),
+)
 
 
 def results(folder):
     """Made-up results in the form that stage `report` writes; the rows of the paper do not count."""
-    rows = [{"method": method, "level": level, "dataset": dataset, "metric": "JF", "value": value, "ci_low": value - 8,
-             "ci_high": value + 8, "fps": fps, "source": "measured"}
-            for dataset in ("generated-davis", "generated-sav") for method, level, value, fps in ARMS]
+    rows = [
+        {
+            "method": method,
+            "level": level,
+            "dataset": dataset,
+            "metric": "JF",
+            "value": value,
+            "ci_low": value - 8,
+            "ci_high": value + 8,
+            "fps": fps,
+            "source": "measured",
+        }
+        for dataset in ("generated-davis", "generated-sav")
+        for method, level, value, fps in ARMS
+    ]
     rows.append({"method": "RDS", "level": "0.6", "dataset": "DAVIS 2017", "value": 89.6, "source": "paper"})
     write_table(folder / "table9.csv", pd.DataFrame(rows))
-    write_table(folder / "claims.csv", pd.DataFrame(
-        {"key": ["quality", "dyt"], "effect": [-1.04, 1.3], "verdict": ["not reproduced", "reproduced"]}))
+    write_table(
+        folder / "claims.csv",
+        pd.DataFrame({"key": ["quality", "dyt"], "effect": [-1.04, 1.3], "verdict": ["not reproduced", "reproduced"]}),
+    )
 
 
 def change(file, where, column, value):
@@ -54,8 +72,11 @@ def test_equal_results_are_identical_row_by_row(folders):
     write_json(reports / FILE, machine_facts() | {"date": "2026-11-26"})
     lines, page, table = run(workdir)
     assert lines == [
-        "Scores: 8 of 8 rows identical to the last digit.", "Verdicts: 2 of 2 the same.",
-        "Frame times over SAM2's: 1.00 to 1.00 of the committed ones.", check.SAME_MACHINE]
+        "Scores: 8 of 8 rows identical to the last digit.",
+        "Verdicts: 2 of 2 the same.",
+        "Frame times over SAM2's: 1.00 to 1.00 of the committed ones.",
+        check.SAME_MACHINE,
+    ]
     assert page.endswith("## What differs\n\nNothing.\n") and table["identical"].all()
     assert len(table[table["kind"] == "score"]) == 3 * 8 and "DAVIS 2017" not in set(table["dataset"].dropna())
 
@@ -65,8 +86,10 @@ def test_one_changed_score_is_found_and_named(folders):
     where = {"method": "RDS", "dataset": "generated-sav"}
     change(workdir / "report" / "table9.csv", where, "value", 55.4999)
     lines, page, table = run(workdir)
-    assert lines[0] == ("Scores: 7 of 8 rows identical to the last digit. "
-                        "The largest difference is 0.0001 points, of RDS 0.6 on generated-sav.")
+    assert lines[0] == (
+        "Scores: 7 of 8 rows identical to the last digit. "
+        "The largest difference is 0.0001 points, of RDS 0.6 on generated-sav."
+    )
     (row,) = table[~table["identical"]].to_dict("records")
     assert (row["method"], row["quantity"], row["committed"], row["here"]) == ("RDS", "value", "55.5", "55.4999")
     assert "| generated-sav | RDS | 0.6 | value | 55.5 | 55.4999 |" in page

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from rds_lib.__main__ import app
 from rds_lib.core.artifacts import read_table
-from rds_lib.core.params import load_params
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.generate import generate_datasets
 from rds_lib.data.images import read_labels
 from rds_lib.methods import METHODS
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 
@@ -38,7 +38,7 @@ def root(tmp_path_factory):
     """Data sets written by the command."""
     out = tmp_path_factory.mktemp("cli") / "clips"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rds_lib.core.params.load_params", {"smoke": _params()}.get)
+        patch.setattr("rds_lib.pipeline.params.load_params", {"smoke": _params()}.get)
         result = _run("data", "generate", "--profile", "smoke", "--out", out)
     assert result.exit_code == 0, result.output
     return out
@@ -80,21 +80,37 @@ def _assert_refused(result, out, *words):
 
 
 COMMANDS = (
-    "track", "evaluate", "data", "train", "baselines", "pretrain", "benchmark", "report", "check", "publish",
-    "notebook")
+    "track",
+    "evaluate",
+    "data",
+    "train",
+    "baselines",
+    "pretrain",
+    "benchmark",
+    "report",
+    "check",
+    "publish",
+    "notebook",
+)
 
 
 def test_help_names_the_commands_and_loads_no_torch():
-    code = ("import sys, rds_lib.__main__ as m; m.app(['--help'], standalone_mode=False); "
-            "sys.exit('torch' in sys.modules)")
+    code = (
+        "import sys, rds_lib.__main__ as m; m.app(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(f" {name} " in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [
-    ["train", "0.6", "--profile", "paper"], ["baselines", "--profile", "paper", "--method", "dyt", "--level", "0.4"],
-    ["pretrain", "--profile", "paper", "--model", "mini_half"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "0.6", "--profile", "paper"],
+        ["baselines", "--profile", "paper", "--method", "dyt", "--level", "0.4"],
+        ["pretrain", "--profile", "paper", "--model", "mini_half"],
+    ],
+)
 def test_torchrun_leaves_the_options_of_a_training_alone(command):
     """It takes an option that begins as several of its own do for a mistake: `--run` was one."""
     options = get_args_parser().parse_args(["--standalone", "--nproc-per-node", "8", "-m", "rds_lib", *command])
@@ -104,30 +120,39 @@ def test_torchrun_leaves_the_options_of_a_training_alone(command):
 def test_trainings_are_started_with_what_was_asked_for(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
-    monkeypatch.setattr("rds_lib.pipeline.train.train_run",
-                        lambda params, folder, run: calls.append((params.profile, folder, run)))
+    monkeypatch.setattr(
+        "rds_lib.pipeline.train.train_run", lambda params, folder, run: calls.append((params.profile, folder, run))
+    )
     monkeypatch.setattr("rds_lib.pipeline.baselines.train_level", lambda params, folder, *row: calls.append(row))
     monkeypatch.setattr("rds_lib.pipeline.pretrain.train_model", lambda params, name: calls.append(name))
-    for command in (["train", "any"], ["baselines", "--method", "pbd"], ["baselines"],
-                    ["pretrain", "--model", "mini_half"], ["baselines", "--method", "dyt", "--level", 0.4]):
+    for command in (
+        ["train", "any"],
+        ["baselines", "--method", "pbd"],
+        ["baselines"],
+        ["pretrain", "--model", "mini_half"],
+        ["baselines", "--method", "dyt", "--level", 0.4],
+    ):
         assert _run(*command, "--profile", "smoke").exit_code == 0
     section = load_params("smoke").baselines
     every = [(name, level) for name, method in METHODS.items() for level in method.levels(section)]
     assert calls == [("smoke", tmp_path, "any"), ("pbd", 0.4), *every, "mini_half", ("dyt", 0.4)]
 
 
-@pytest.mark.parametrize(("command", "words"), [
-    (["train", "0.7"], ["run '0.7' is unknown", "0.8, 0.4, any, full"]),
-    (["baselines", "--method", "pdb"], ["'pdb'", "pbd"]),
-    (["baselines", "--method", "pbd", "--level", 0.7], ["0.7", "0.4"]),
-    (["baselines", "--level", 0.4], ["name the method"]),
-    (["report", "--profile", "mini"], ["is missing; make it with: dvc repro evaluation"]),
-    (["check", "--profile", "mini"], ["report is missing; make it with: dvc repro report"]),
-    (["publish", "--profile", "mini"], ["report is missing; make it with: dvc repro report"]),
-    (["publish"], ["profile smoke is for tests"]),
-    (["notebook", "run", "08_more"], ["notebook '08_more' has no section"]),
-    (["data", "generate", "--out", "x", "--profile", "smole"], ["unknown profile 'smole'"]),
-])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "0.7"], ["run '0.7' is unknown", "0.8, 0.4, any, full"]),
+        (["baselines", "--method", "pdb"], ["'pdb'", "pbd"]),
+        (["baselines", "--method", "pbd", "--level", 0.7], ["0.7", "0.4"]),
+        (["baselines", "--level", 0.4], ["name the method"]),
+        (["report", "--profile", "mini"], ["is missing; make it with: dvc repro evaluation"]),
+        (["check", "--profile", "mini"], ["report is missing; make it with: dvc repro report"]),
+        (["publish", "--profile", "mini"], ["report is missing; make it with: dvc repro report"]),
+        (["publish"], ["profile smoke is for tests"]),
+        (["notebook", "run", "08_more"], ["notebook '08_more' has no section"]),
+        (["data", "generate", "--out", "x", "--profile", "smole"], ["unknown profile 'smole'"]),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_code_2(command, words, monkeypatch, tmp_path):
     monkeypatch.setenv("RDS_WORKDIR", str(tmp_path / "none"))
     profile = [] if "--profile" in command or command[0] == "notebook" else ["--profile", "smoke"]
@@ -139,7 +164,12 @@ def test_generated_sets_have_their_layouts_and_share_no_clip(root):
     found = {name: read_dataset(root / name, layout=layout, split=name) for name, layout in sets.items()}
     found |= {layout: read_dataset(root / "val" / layout, layout=layout) for layout in ("davis2017", "sav", "ytvos")}
     assert {name: len(sequences) for name, sequences in found.items()} == {
-        "train": 2, "calibration": 1, "davis2017": 2, "sav": 1, "ytvos": 1}
+        "train": 2,
+        "calibration": 1,
+        "davis2017": 2,
+        "sav": 1,
+        "ytvos": 1,
+    }
     digests = [hashlib.md5(s.frame(3).tobytes()).hexdigest() for sequences in found.values() for s in sequences]
     assert len(set(digests)) == 7
     assert all(len(s) == 6 and s.size == (128, 192) for sequences in found.values() for s in sequences)
@@ -174,7 +204,10 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     assert result.exit_code == 0, result.output
     assert all(words in result.stdout for words in ("6 frames", f"{len(video.obj_ids)} object", "of 48 blocks"))
     assert sorted(path.name for path in out.iterdir()) == [f"{t:05d}.png" for t in range(6)] + [
-        "inspector.html", "overlay.mp4", "routes.csv"]
+        "inspector.html",
+        "overlay.mp4",
+        "routes.csv",
+    ]
     assert all(read_labels(out / f"{t:05d}.png").shape == (128, 192) for t in range(6))
     assert set(np.unique(read_labels(out / "00000.png"))) <= {0, *video.obj_ids}
     routes = read_table(out / "routes.csv")
@@ -191,8 +224,22 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
 
 def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, tmp_path):
     out = tmp_path / "out"
-    result = _run("track", video.frame_paths[0].parent, "--box", "10,10,60,60", "--box", "80,20,120,90",
-                  "--start-frame", 4, "--no-overlay", "--out", out, *model_options, "--routing", "full")
+    result = _run(
+        "track",
+        video.frame_paths[0].parent,
+        "--box",
+        "10,10,60,60",
+        "--box",
+        "80,20,120,90",
+        "--start-frame",
+        4,
+        "--no-overlay",
+        "--out",
+        out,
+        *model_options,
+        "--routing",
+        "full",
+    )
     assert result.exit_code == 0, result.output
     assert "2 objects, 48.0 of 48 blocks" in result.stdout and not (out / "overlay.mp4").exists()
     assert not read_labels(out / "00003.png").any() and read_labels(out / "00004.png").any()
@@ -203,8 +250,18 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
     out = tmp_path / "out"
     out.mkdir()
     (out / "routes.csv").write_text("old")
-    command = ["track", video.frame_paths[0].parent, "--mask", mask, "--no-overlay", "--out", out,
-               *model_options, "--routing", "full"]
+    command = [
+        "track",
+        video.frame_paths[0].parent,
+        "--mask",
+        mask,
+        "--no-overlay",
+        "--out",
+        out,
+        *model_options,
+        "--routing",
+        "full",
+    ]
     refused = _run(*command)
     assert refused.exit_code == 2 and "--overwrite" in refused.stderr and (out / "routes.csv").read_text() == "old"
     (out / "routes.csv").rename(out / "thesis.txt")
@@ -215,23 +272,27 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
     assert len(read_table(out / "routes.csv")) == 6 * 48
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"video": "nowhere", "--box": "1,2,30,40"}, ["nowhere", "no such file"]),
-    ({"--box": "1,2,3"}, ["--box '1,2,3'", "4 numbers"]),
-    ({"--box": "60,10,20,30"}, ["x0 < x1"]),
-    ({"--click": "500,5"}, ["outside the image"]),
-    ({"--mask": "small.png"}, ["small.png", "8x8", "192x128"]),
-    ({"--mask": "empty.png"}, ["empty.png", "empty"]),
-    ({"--box": "1,2,30,40", "--click": "3,4"}, ["in one way"]),
-    ({}, ["say what to track"]),
-    ({"--box": "1,2,30,40", "--start-frame": "6"}, ["0 to 5"]),
-    ({"--box": "1,2,30,40", "--budget": "1.5"}, ["1.5", "(0, 1]"]),
-    ({"--box": "1,2,30,40", "--routing": "luck"}, ["'luck'", "threshold"]),
-    ({"--box": "1,2,30,40", "--checkpoint": "none.pt"}, ["none.pt", "does not exist"]),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"video": "nowhere", "--box": "1,2,30,40"}, ["nowhere", "no such file"]),
+        ({"--box": "1,2,3"}, ["--box '1,2,3'", "4 numbers"]),
+        ({"--box": "60,10,20,30"}, ["x0 < x1"]),
+        ({"--click": "500,5"}, ["outside the image"]),
+        ({"--mask": "small.png"}, ["small.png", "8x8", "192x128"]),
+        ({"--mask": "empty.png"}, ["empty.png", "empty"]),
+        ({"--box": "1,2,30,40", "--click": "3,4"}, ["in one way"]),
+        ({}, ["say what to track"]),
+        ({"--box": "1,2,30,40", "--start-frame": "6"}, ["0 to 5"]),
+        ({"--box": "1,2,30,40", "--budget": "1.5"}, ["1.5", "(0, 1]"]),
+        ({"--box": "1,2,30,40", "--routing": "luck"}, ["'luck'", "threshold"]),
+        ({"--box": "1,2,30,40", "--checkpoint": "none.pt"}, ["none.pt", "does not exist"]),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:.*the mask is empty")
 def test_track_refuses_bad_input_in_one_line_and_writes_nothing(
-        change, words, video, model_options, tmp_path, monkeypatch):
+    change, words, video, model_options, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     Image.new("L", (8, 8), 1).save("small.png")
     Image.new("L", (192, 128), 0).save("empty.png")

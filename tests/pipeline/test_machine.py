@@ -8,8 +8,9 @@ import pytest
 from rds_lib.pipeline.machine import PACKAGES, machine_facts
 
 
-@pytest.mark.parametrize(("flags", "vectors"), [
-    ("sse4_2 avx avx2", "AVX2"), ("avx2 avx512f fma", "AVX-512"), ("sse4_2", "unknown")])
+@pytest.mark.parametrize(
+    ("flags", "vectors"), [("sse4_2 avx avx2", "AVX2"), ("avx2 avx512f fma", "AVX-512"), ("sse4_2", "unknown")]
+)
 def test_processor_and_vector_instructions_are_read_from_the_system(tmp_path, flags, vectors):
     one = f"processor\t: {{}}\nmodel name\t: Some CPU @ 2.0 GHz\nflags\t\t: {flags}\n\n"
     (tmp_path / "cpuinfo").write_text(one.format(0) + one.format(1))

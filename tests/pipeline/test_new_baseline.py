@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rds_lib.core.params import load_params
 from rds_lib.data.sources import Source
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.evaluate import evaluate_arms
@@ -12,6 +11,7 @@ from rds_lib.evaluation.tables import compare_arms, objects_table, score_table
 from rds_lib.methods import METHODS, Method, register
 from rds_lib.methods.pbd import drop_blocks
 from rds_lib.pipeline import arms
+from rds_lib.pipeline.params import load_params
 from rds_lib.report.table9 import as_page, measured_rows, paper_rows
 
 

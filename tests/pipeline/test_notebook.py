@@ -120,9 +120,11 @@ def test_parameters_cell_holds_literals_only(line):
 
 def test_unknown_notebook_profile_and_missing_tag_are_errors(store):
     store()
-    for arguments, words in ((("tidy", "my_video"), "no notebook 'my_video'"),
-                             (("run", "your_video", "--profile", "tiny"), "unknown profile 'tiny'"),
-                             (("run", "my_video"), "notebook 'my_video' has no section of parameters")):
+    for arguments, words in (
+        (("tidy", "my_video"), "no notebook 'my_video'"),
+        (("run", "your_video", "--profile", "tiny"), "unknown profile 'tiny'"),
+        (("run", "my_video"), "notebook 'my_video' has no section of parameters"),
+    ):
         done = command(*arguments)
         assert done.exit_code == 2 and words in done.stderr
     with pytest.raises(RDSInputError, match="tagged `parameters` is expected, found 0"):

@@ -9,8 +9,8 @@ from ruamel.yaml import YAML
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import Params, load_params
 from rds_lib.pipeline import notebook, training_runs
+from rds_lib.pipeline.params import Params, load_params
 from rds_lib.pipeline.stages import NOTEBOOKS, STAGES, require
 
 LIBRARY = paths.ROOT / "rds_lib"
@@ -18,10 +18,17 @@ PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())["stages"
 STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = Params.model_fields.keys() - {"profile"}
 # In no list: errors, paths, parameters and file writing, and the register of stages.
-PLUMBING = ("rds_lib/core/", "rds_lib/pipeline/stages.py", "rds_lib/pipeline/__init__.py")
+PLUMBING = (
+    "rds_lib/core/",
+    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "fingerprint", "__init__")),
+)
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
-READ_BELOW = {"training_sequences": {"data"}, "validation_sources": {"data", "evaluation"},
-              "training_key": {"clips", "data", "model"}, "generate_datasets": {"clips"}}
+READ_BELOW = {
+    "training_sequences": {"data"},
+    "validation_sources": {"data", "evaluation"},
+    "training_key": {"clips", "data", "model"},
+    "generate_datasets": {"clips"},
+}
 
 
 def imports(tree):
@@ -102,8 +109,12 @@ def sections_read(name):
     """
     files = {paths.ROOT / file for file in reached(name) if file.startswith("rds_lib/pipeline/")}
     own = {file for file in files if file.stem == name}
-    functions = {node.name: node for file in files - own for node in ast.parse(file.read_text(encoding="utf-8")).body
-                 if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name: node
+        for file in files - own
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
     todo = [ast.parse(file.read_text(encoding="utf-8")) for file in own]
     todo += [cells(STAGES[name].notebook)] if name in STAGES and STAGES[name].notebook else []
     found, named = set(), {"generate_datasets"} if name == "clips" else set()
@@ -122,8 +133,10 @@ CODED = [name for name in PIPELINE if name != "source"]
 
 @pytest.mark.parametrize("name", CODED)
 def test_a_stages_code_lies_in_its_folders_and_no_folder_is_idle(name):
-    holders = {file: {dep for dep in listed(PIPELINE[name]) if file == dep or file.startswith(f"{dep}/")}
-               for file in reached(name)}
+    holders = {
+        file: {dep for dep in listed(PIPELINE[name]) if file == dep or file.startswith(f"{dep}/")}
+        for file in reached(name)
+    }
     assert sorted(file for file, deps in holders.items() if not deps) == []
     assert listed(PIPELINE[name]) - set().union(*holders.values()) == set()
 
@@ -135,9 +148,11 @@ def test_a_stage_tracks_the_sections_that_it_reads(name):
 
 
 def test_the_walk_follows_plain_lazy_and_registered_imports():
-    tree = ast.parse("def f():\n    from rds_lib.pipeline.notebook import run\nimport rds_lib.core.params\n"
-                     "from rds_lib import data, score_masks\nfrom rds_lib.methods import dyt")
-    assert imports(tree) == {"pipeline.notebook", "core.params", "data", "metrics.masks", "methods.dyt"}
+    tree = ast.parse(
+        "def f():\n    from rds_lib.pipeline.notebook import run\nimport rds_lib.pipeline.params\n"
+        "from rds_lib import data, score_masks\nfrom rds_lib.methods import dyt"
+    )
+    assert imports(tree) == {"pipeline.notebook", "pipeline.params", "data", "metrics.masks", "methods.dyt"}
     assert {"rds_lib/data/clips.py", "rds_lib/data/textures.py"} <= closure({"data.clips"})
     assert {"rds_lib/methods/adavit.py", "rds_lib/training/loop.py"} <= closure({"methods"})
 
@@ -145,12 +160,16 @@ def test_the_walk_follows_plain_lazy_and_registered_imports():
 def test_the_register_holds_the_stages_that_make_a_folder_or_run_a_notebook():
     made = {name for name, stage in PIPELINE.items() if f"runs/${{profile}}/{name}" in stage["outs"]}
     assert STAGES.keys() == made | {"pretrain"}
-    told = {name: f"python -m rds_lib notebook run {stage.notebook} --profile ${{profile}}"
-            for name, stage in STAGES.items() if stage.notebook}
+    told = {
+        name: f"python -m rds_lib notebook run {stage.notebook} --profile ${{profile}}"
+        for name, stage in STAGES.items()
+        if stage.notebook
+    }
     assert told == {name: stage["cmd"] for name, stage in PIPELINE.items() if "notebook run" in stage["cmd"]}
     bare = {name for name, stage in STAGES.items() if not stage.notebook}
     assert {name: PIPELINE[name]["cmd"] for name in bare} == {
-        name: f"python -m rds_lib {name} --profile ${{profile}}" for name in bare}
+        name: f"python -m rds_lib {name} --profile ${{profile}}" for name in bare
+    }
 
 
 @pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.run])
@@ -173,16 +192,31 @@ def test_every_stage_that_an_error_names_can_be_run():
     runnable = {*PIPELINE, "data.dvc"}
     for path in LIBRARY.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        named = {keyword.value.value for node in ast.walk(tree) if isinstance(node, ast.Call)
-                 for keyword in node.keywords if keyword.arg == "stage" and isinstance(keyword.value, ast.Constant)}
-        named |= {word for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-                  for word in re.findall(r"dvc repro ([a-z]\w*)", node.value)}
+        named = {
+            keyword.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            for keyword in node.keywords
+            if keyword.arg == "stage" and isinstance(keyword.value, ast.Constant)
+        }
+        named |= {
+            word
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            for word in re.findall(r"dvc repro ([a-z]\w*)", node.value)
+        }
         assert named <= runnable, path
 
 
-@pytest.mark.parametrize(("product", "stage"), [
-    ("baselines/placement", "baselines"), ("train", "train"), ("importance/importance.csv", "importance"),
-    ("data", "data")])
+@pytest.mark.parametrize(
+    ("product", "stage"),
+    [
+        ("baselines/placement", "baselines"),
+        ("train", "train"),
+        ("importance/importance.csv", "importance"),
+        ("data", "data"),
+    ],
+)
 def test_a_missing_product_is_named_with_the_stage_that_makes_it(product, stage, tmp_path):
     folder = product.partition("/")[0]
     with pytest.raises(RDSInputError, match=rf"{folder} is missing; make it with: dvc repro {stage}$"):

@@ -8,9 +8,9 @@ import pytest
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_json, read_table, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
 from rds_lib.pipeline import publish as module
 from rds_lib.pipeline.machine import FILE, PACKAGES
+from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.publish import publish
 from rds_lib.pipeline.readme import blocks, results
 from rds_lib.report.markdown import parts, without_parts
@@ -18,8 +18,14 @@ from rds_lib.report.markdown import parts, without_parts
 NAMES = ("measured", "results", "claims", "budget", "gpu")
 EMPTY = "# T\n\n" + "\n".join(f"by hand\n\n<!-- begin {name} -->\n<!-- end {name} -->\n" for name in NAMES)
 NUMBERS = (  # of a run: scores, speeds, shares of saved time
-    r"J&F( of)? [+-]?\d", r"\d\.\d( points)? J&F", r"\d( frames a second| fps| FPS)", r"[+-]?\d+\.\d+ points",
-    r"\d\.\d+ times", r"\b\d+\.\d+ (and|to|at) \d+\.\d+ (ms|%)", r"eta[^a-z]{1,4}\d")
+    r"J&F( of)? [+-]?\d",
+    r"\d\.\d( points)? J&F",
+    r"\d( frames a second| fps| FPS)",
+    r"[+-]?\d+\.\d+ points",
+    r"\d\.\d+ times",
+    r"\b\d+\.\d+ (and|to|at) \d+\.\d+ (ms|%)",
+    r"eta[^a-z]{1,4}\d",
+)
 
 
 @pytest.fixture
@@ -50,8 +56,17 @@ def test_report_figures_page_and_machine_are_published(run):
     workdir, reports = run
     changed = publish(load_params("mini"), workdir)
     assert below(reports) == {
-        "README.md", "claims.csv", "claims.md", "table9.csv", "table9.md", FILE, "figures/figure_04.svg",
-        "figures/figures.csv", "figures/story.png", "figures/inspector.png"}
+        "README.md",
+        "claims.csv",
+        "claims.md",
+        "table9.csv",
+        "table9.md",
+        FILE,
+        "figures/figure_04.svg",
+        "figures/figures.csv",
+        "figures/story.png",
+        "figures/inspector.png",
+    }
     assert (reports / "README.md").read_text() == "new README.md"
     assert (reports / "figures" / "inspector.png").read_text() == "made by hand"
     assert read_json(reports / FILE).keys() >= {"processor", "date", "python", *PACKAGES}
@@ -71,7 +86,9 @@ def test_another_profile_has_a_folder_of_its_own_and_leaves_the_readme_alone(run
     workdir, reports = run
     publish(load_params("mini_all"), workdir)
     assert {name for name in below(reports) if not name.startswith("mini_all/")} == {
-        "figures/figure_25.png", "figures/inspector.png"}
+        "figures/figure_25.png",
+        "figures/inspector.png",
+    }
     assert "mini_all/table9.csv" in below(reports) and "mini_all/README.md" not in below(reports)
     assert (reports.parent / "README.md").read_text() == EMPTY
 

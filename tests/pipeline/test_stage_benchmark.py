@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline import arms, benchmark
+from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from rds_lib.core.artifacts import read_json, read_table, write_table
-from rds_lib.core.params import load_params
 from rds_lib.evaluation.controls import CONTROLS, OF_PLANS
 from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.methods.placement import PLACEMENTS
 from rds_lib.methods.static import PLANS
 from rds_lib.pipeline import evaluation
 from rds_lib.pipeline.arms import arms
+from rds_lib.pipeline.params import load_params
 
 K = (0, 2, 8, 44, 47)
 BASELINES = {"SlimSAM": 0.667, "PBD": 0.5, "DyT": 0.5, "AdaViT": 0.5}

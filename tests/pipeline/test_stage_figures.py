@@ -71,8 +71,10 @@ def test_the_page_of_results_links_what_is_there_once_it_is_published(written):
 
 
 def test_a_new_baseline_stands_among_the_rivals_and_hindsight_does_not(study):
-    rows = [{"dataset": "davis", "level": 0.4, "against": name, "effect": 1.0, "ci_low": 0.0, "ci_high": 2.0}
-            for name in ("oracle of fixed routes", "plan A", "NewOne", "mini_half")]
+    rows = [
+        {"dataset": "davis", "level": 0.4, "against": name, "effect": 1.0, "ci_low": 0.0, "ci_high": 2.0}
+        for name in ("oracle of fixed routes", "plan A", "NewOne", "mini_half")
+    ]
     table = pd.concat([study.comparisons, pd.DataFrame(rows)])
     page = as_page(type(study)(**(vars(study) | {"comparisons": table})), pd.DataFrame(columns=["number"]))
     names = re.findall(r"^\| ([^|]*) \|", page.partition("| RDS minus |")[2], re.M)

@@ -10,8 +10,8 @@ import pytest
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
 from rds_lib.pipeline import report
+from rds_lib.pipeline.params import load_params
 from rds_lib.report.table9 import COLUMNS
 
 SEQUENCES = [f"s{n}" for n in range(4)]

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
 from rds_lib.core.paths import ROOT
 from rds_lib.data.batches import GeneratedBatches, SequenceBatches
 from rds_lib.data.clips import generate_clip
@@ -20,6 +19,7 @@ from rds_lib.data.writers import write_dataset
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pipeline import pretrain as stage
+from rds_lib.pipeline.params import load_params
 from rds_lib.pretraining import pretrain as module
 from rds_lib.pretraining.batches import REAL_SHARE, PretrainBatches
 from rds_lib.pretraining.pretrain import draw_route, export_weights, held_out_iou, pretrain

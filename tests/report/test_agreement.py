@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from rds_lib.core.artifacts import read_table, write_table
-from rds_lib.core.params import load_params
 from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.evaluation.scores import Scores
 from rds_lib.evaluation.tables import compare_arms, objects_table
+from rds_lib.pipeline.params import load_params
 from rds_lib.report.claims import judge, the_claims
 from rds_lib.report.evidence import Evidence, difference
 

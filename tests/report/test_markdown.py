@@ -44,10 +44,16 @@ def test_text_by_hand_has_no_generated_lines():
     assert "one" not in without_parts(TEXT) and without_parts(TEXT).startswith("# T\n")
 
 
-@pytest.mark.parametrize("text", [
-    "<!-- begin a -->\n", "<!-- end a -->\n<!-- begin a -->\n", "<!-- begin a -->\n<!-- end b -->\n",
-    "<!-- begin a -->\n<!-- begin b -->\n<!-- end b -->\n<!-- end a -->\n",
-    "<!-- begin a -->\n<!-- end a -->\n<!-- begin a -->\n<!-- end a -->\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- begin a -->\n",
+        "<!-- end a -->\n<!-- begin a -->\n",
+        "<!-- begin a -->\n<!-- end b -->\n",
+        "<!-- begin a -->\n<!-- begin b -->\n<!-- end b -->\n<!-- end a -->\n",
+        "<!-- begin a -->\n<!-- end a -->\n<!-- begin a -->\n<!-- end a -->\n",
+    ],
+)
 def test_markers_without_a_partner_are_an_error(text):
     with pytest.raises(RDSInputError, match="one begin and one end"):
         parts(text)

@@ -23,7 +23,7 @@ from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.inspector.widget import BUDGETS
 
 K = (0, 2, 8, 44, 47)
-NAMES = ["</script><script>alert(1)</script>", "\"'&<b>", "two\nlines", "\U0001F600 \u2028"]
+NAMES = ["</script><script>alert(1)</script>", "\"'&<b>", "two\nlines", "\U0001f600 \u2028"]
 
 
 def make_recording(folder, *, name="clip", runs=("A", "B"), length=3, size=(24, 32), noise=False):
@@ -52,7 +52,8 @@ def recording(tmp_path):
 def live(sequences, mini_weights, rds_file):
     """A predictor for budget 0.5, what it was built with, and its recording of a sequence."""
     predictor = build_rds_video_predictor(
-        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False)
+        "mini", mini_weights, rds_file, budget=0.5, device="cpu", apply_postprocessing=False
+    )
     return predictor, load_rds(rds_file), record("RDS 0.5", predictor, sequences[2])
 
 
@@ -130,11 +131,17 @@ def test_picture_follows_the_view(tmp_path):
     assert inspector.picture().text == repr(inspector)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (([],), "recordings: give one"), ((["clip.mp4"],), "recordings: give one"),
-    (("same",), "names must differ; got clip, clip"), ((None, "A"), "runs is 'A'; give one or two names"),
-    ((None, ["A", "B", "A"]), "give one or two names"), ((None, ["A", "C"]), "no run 'C'; it has: A, B"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([],), "recordings: give one"),
+        ((["clip.mp4"],), "recordings: give one"),
+        (("same",), "names must differ; got clip, clip"),
+        ((None, "A"), "runs is 'A'; give one or two names"),
+        ((None, ["A", "B", "A"]), "give one or two names"),
+        ((None, ["A", "C"]), "no run 'C'; it has: A, B"),
+    ],
+)
 def test_bad_arguments_are_refused(recording, arguments, words):
     first, *others = arguments
     first = [recording, recording] if first == "same" else recording if first is None else first

@@ -29,7 +29,7 @@ from rds_lib.show.study import (
 )
 from rds_lib.show.style import ADDED, CHOSEN, HAD_TO_RUN, MISSED, RIGHT, SKIPPED, SWAPPED
 
-EVIL = r'</script><script>alert(1)</script> $\bad$ & <b>'
+EVIL = r"</script><script>alert(1)</script> $\bad$ & <b>"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ def figures(study):
 
 def renamed(study, name):
     """The study with its first video called something else, shown and compared."""
+
     def swap(table):
         return table.assign(sequence=table["sequence"].replace(study.videos[0], name))
 
@@ -58,12 +59,22 @@ def embedded(page):
 
 
 def test_activation_counts_routed_frames_alone():
-    routes = pd.DataFrame({
-        "level": 0.5, "frame_idx": np.repeat([0, 1, 2], 2), "block": [0, 1] * 3,
-        "active": [True, True, True, False, True, True], "reason": ["first_frame"] * 2 + ["routed"] * 4})
+    routes = pd.DataFrame(
+        {
+            "level": 0.5,
+            "frame_idx": np.repeat([0, 1, 2], 2),
+            "block": [0, 1] * 3,
+            "active": [True, True, True, False, True, True],
+            "reason": ["first_frame"] * 2 + ["routed"] * 4,
+        }
+    )
     table = activation(pd.concat([routes, routes.assign(level=0.9, active=True)]))
     assert table[["level", "block", "ran", "frames", "share"]].values.tolist() == [
-        [0.9, 0, 2, 2, 1], [0.9, 1, 2, 2, 1], [0.5, 0, 2, 2, 1], [0.5, 1, 1, 2, 0.5]]
+        [0.9, 0, 2, 2, 1],
+        [0.9, 1, 2, 2, 1],
+        [0.5, 0, 2, 2, 1],
+        [0.5, 1, 1, 2, 0.5],
+    ]
 
 
 def test_every_pixel_of_an_error_map_is_named_once():
@@ -73,9 +84,15 @@ def test_every_pixel_of_an_error_map_is_named_once():
 
 
 def test_states_tell_what_the_router_chose_from_what_had_to_run():
-    routes = pd.DataFrame({
-        "frame_idx": np.repeat([0, 1], 3), "block": [0, 1, 2] * 2, "active": [1, 1, 1, 1, 0, 1], "keep_prob": 1.0,
-        "reason": ["first_frame"] * 3 + ["routed"] * 3})
+    routes = pd.DataFrame(
+        {
+            "frame_idx": np.repeat([0, 1], 3),
+            "block": [0, 1, 2] * 2,
+            "active": [1, 1, 1, 1, 0, 1],
+            "keep_prob": 1.0,
+            "reason": ["first_frame"] * 3 + ["routed"] * 3,
+        }
+    )
     run = make_run("RDS 0.5", np.zeros((2, 4, 4), np.uint8), routes, depth=3)
     assert block_states(run, EncoderShape(3, (0,), (0,))).tolist() == [[HAD_TO_RUN] * 3, [HAD_TO_RUN, SKIPPED, CHOSEN]]
 
@@ -138,8 +155,11 @@ def test_texts_of_a_picture_stay_inside_and_are_large_enough(figures):
     for number, figure in figures.items():
         drawn = figure.picture().figure
         drawn.canvas.draw()
-        texts = [text for text in drawn.findobj(lambda item: hasattr(item, "get_fontsize"))
-                 if text.get_text() and text.get_visible()]
+        texts = [
+            text
+            for text in drawn.findobj(lambda item: hasattr(item, "get_fontsize"))
+            if text.get_text() and text.get_visible()
+        ]
         assert texts and min(text.get_fontsize() for text in texts) >= 9, number
         box = drawn._supxlabel.get_window_extent()
         assert box.x1 <= drawn.bbox.x1 and box.y0 >= -1, number
@@ -155,8 +175,11 @@ def test_pages_with_a_plot_load_nothing_but_the_script_beside_them(figures):
 
 
 def test_a_page_of_a_video_is_the_inspector_of_it_and_loads_nothing(figures, study):
-    for number, video, runs in ((13, study.videos[0], ["RDS 0.4", ""]), (15, study.videos[1], ["RDS 0.4", ""]),
-                                (23, study.compared[0], ["SAM2", "RDS 0.4"])):
+    for number, video, runs in (
+        (13, study.videos[0], ["RDS 0.4", ""]),
+        (15, study.videos[1], ["RDS 0.4", ""]),
+        (23, study.compared[0], ["SAM2", "RDS 0.4"]),
+    ):
         page = figures[number].page()
         data = embedded(page)
         assert (data["menu"], data["shown"]) == ([video], runs), number

@@ -37,12 +37,16 @@ def video_data(recording: Recording, side: int, *, quality: int = 80) -> dict:
     """
     height, width = scaled(recording.size, side)
     return {
-        "name": recording.name, "width": width, "height": height, "depth": recording.depth,
+        "name": recording.name,
+        "width": width,
+        "height": height,
+        "depth": recording.depth,
         "frames": [_jpeg(recording.frame(t), (height, width), quality) for t in range(len(recording))],
         "files": [path.name for path in recording.frame_paths],
         "objects": [{"id": obj_id, "colour": object_colour(obj_id)} for obj_id in recording.obj_ids],
         "truth": None if recording.truth is None else _masks(recording.truth, (height, width)),
-        "starts": list(recording.stage_starts), "always_on": list(recording.always_on),
+        "starts": list(recording.stage_starts),
+        "always_on": list(recording.always_on),
     }
 
 
@@ -56,7 +60,8 @@ def _run(run: Run, size) -> dict:
         return [None if np.isnan(j) else round(float(j), 3) for j in values]
 
     return {
-        "name": run.name, "masks": _masks(run.labels, size),
+        "name": run.name,
+        "masks": _masks(run.labels, size),
         "active": "".join("1" if flag else "0" for flag in run.active.ravel()),
         "keep": np.rint(1000 * run.keep_prob).astype(int).ravel().tolist(),
         "reasons": list(run.reasons),

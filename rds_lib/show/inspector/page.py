@@ -48,7 +48,8 @@ def write_inspector_page(
     if len(page.encode()) > PAGE_BYTES:
         raise RDSInputError(
             f"{path}: with the smallest frames the page has {len(page.encode()):,} bytes, {PAGE_BYTES:,} are allowed; "
-            "give fewer or shorter recordings")
+            "give fewer or shorter recordings"
+        )
     write_text(path, page)
 
 
@@ -68,8 +69,12 @@ def inspector_page(
     limit : int
         Bytes. With frames of the smallest size the page may still be larger: look at its length where that matters.
     """
-    shell = {"style": STYLE.read_text(encoding="utf-8"), "front": FRONT.read_text(encoding="utf-8"),
-             "title": html.escape(title), "summary": html.escape(summary)}
+    shell = {
+        "style": STYLE.read_text(encoding="utf-8"),
+        "front": FRONT.read_text(encoding="utf-8"),
+        "title": html.escape(title),
+        "summary": html.escape(summary),
+    }
     state = {"menu": [one.name for one in recordings], "shown": [*shown, ""][:2], "frame": 0, "routing": {}}
     for side in SIDES:
         videos = {one.name: video_data(one, side, quality=75) for one in recordings}

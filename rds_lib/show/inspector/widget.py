@@ -61,8 +61,13 @@ class RoutingInspector(anywidget.AnyWidget):
     routing = Dict().tag(sync=True)
 
     def __init__(
-        self, recordings, runs: Sequence[str] = (), *, predictor=None, weights: RDSWeights | None = None,
-        sequences: Sequence[VideoSequence] = ()
+        self,
+        recordings,
+        runs: Sequence[str] = (),
+        *,
+        predictor=None,
+        weights: RDSWeights | None = None,
+        sequences: Sequence[VideoSequence] = (),
     ):
         recordings = [recordings] if isinstance(recordings, Recording) else list(recordings)
         _check(recordings, runs, predictor, weights)
@@ -99,8 +104,10 @@ class RoutingInspector(anywidget.AnyWidget):
         check_budget(budget)
         tau = self._tau_for(budget) if tau is None and self._weights is not None else tau
         if not self._can_track(self.sequence):
-            raise RDSInputError(f"{self.sequence} cannot be tracked again; give RoutingInspector a predictor, its "
-                                "weights and the video's Sequence")
+            raise RDSInputError(
+                f"{self.sequence} cannot be tracked again; give RoutingInspector a predictor, its "
+                "weights and the video's Sequence"
+            )
         check_tau(tau)
         recording, sequence, policy = self.recording, self._sequences[self.sequence], self._predictor.policy
         self._predictor.set_policy(replace(policy, budget=budget, tau=tau, mode="threshold"))
@@ -108,8 +115,15 @@ class RoutingInspector(anywidget.AnyWidget):
             tracked = track_sequence(self._predictor, sequence)
         finally:
             self._predictor.set_policy(policy)
-        run = run_of(f"live {budget:g}, tau {tau:.2f}", tracked, sequence.size, depth=recording.depth,
-                     length=len(sequence), truth=recording.truth, starts=sequence.prompt_frame)
+        run = run_of(
+            f"live {budget:g}, tau {tau:.2f}",
+            tracked,
+            sequence.size,
+            depth=recording.depth,
+            length=len(sequence),
+            truth=recording.truth,
+            starts=sequence.prompt_frame,
+        )
         self._recordings[recording.name] = recording.with_run(run)
         with self.hold_sync():
             self.runs = runs_data(self.recording, live_side(recording))
@@ -138,8 +152,10 @@ class RoutingInspector(anywidget.AnyWidget):
     def __repr__(self):
         recording = self.recording
         runs = " | ".join(map(_one_line, self._names(recording)))
-        return (f"RoutingInspector({_videos(len(self._recordings))}, {_one_line(recording.name)}: "
-                f"{recording.depth} blocks x {len(recording)} frames, {runs})")
+        return (
+            f"RoutingInspector({_videos(len(self._recordings))}, {_one_line(recording.name)}: "
+            f"{recording.depth} blocks x {len(recording)} frames, {runs})"
+        )
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
@@ -150,8 +166,12 @@ class RoutingInspector(anywidget.AnyWidget):
         routing = {}
         if self._can_track(recording.name):
             policy = self._predictor.policy
-            routing = {"budget": policy.budget, "tau": policy.tau, "budgets": BUDGETS,
-                       "taus": [self._tau_for(budget) for budget in BUDGETS]}
+            routing = {
+                "budget": policy.budget,
+                "tau": policy.tau,
+                "budgets": BUDGETS,
+                "taus": [self._tau_for(budget) for budget in BUDGETS],
+            }
         return {"video": video_data(recording, side), "runs": runs_data(recording, side), "routing": routing}
 
     def _names(self, recording):
@@ -194,7 +214,8 @@ def _one_line(text):
 def _check(recordings, runs, predictor, weights):
     if not recordings or not all(isinstance(one, Recording) for one in recordings):
         raise RDSInputError(
-            "recordings: give one recordings.Recording or several; read_recordings and record make them")
+            "recordings: give one recordings.Recording or several; read_recordings and record make them"
+        )
     names = [recording.name for recording in recordings]
     if len(set(names)) < len(names):
         raise RDSInputError(f"recordings: names must differ; got {', '.join(names)}")
@@ -203,5 +224,7 @@ def _check(recordings, runs, predictor, weights):
     for name in runs:
         recordings[0].run(name)
     if predictor is not None and (predictor.policy is None or weights is None or not weights.taus):
-        raise RDSInputError("tracking again needs a predictor with a budget and `weights`, what it was built with, "
-                            "with calibrated thresholds: routing.weights.load_rds(file)")
+        raise RDSInputError(
+            "tracking again needs a predictor with a budget and `weights`, what it was built with, "
+            "with calibrated thresholds: routing.weights.load_rds(file)"
+        )

@@ -47,8 +47,10 @@ def make_recording(folder, name, run_names, length=12):
 @pytest.fixture
 def page(chromium, tmp_path):
     """The page of two videos, one of them named like code, opened with the network cut; errors fail the test."""
-    recordings = [make_recording(tmp_path, "first", ("RDS 0.8", "RDS 0.4")),
-                  make_recording(tmp_path, EVIL, (EVIL, "second\nline \U0001F600"), length=5)]
+    recordings = [
+        make_recording(tmp_path, "first", ("RDS 0.8", "RDS 0.4")),
+        make_recording(tmp_path, EVIL, (EVIL, "second\nline \U0001f600"), length=5),
+    ]
     content = inspector_page(recordings, ("RDS 0.8", "RDS 0.4"), title=EVIL, summary=EVIL)
     file = tmp_path / "page.html"
     file.write_text(content, encoding="utf-8")
@@ -119,8 +121,15 @@ def test_dragging_over_a_map_scrubs(page):
 def test_keys_step_jump_and_play_but_leave_menus_alone(page):
     root = page.locator(ROOT)
     root.focus()
-    for key, t in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 11), ("ArrowRight", 11),
-                   ("Home", 0), ("ArrowLeft", 0)):
+    for key, t in (
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("End", 11),
+        ("ArrowRight", 11),
+        ("Home", 0),
+        ("ArrowLeft", 0),
+    ):
         page.keyboard.press(key)
         assert state(page)[0] == t
     page.keyboard.press("Space")
@@ -214,8 +223,11 @@ def test_window_without_room_does_no_harm(page):
     page.set_viewport_size({"width": 40, "height": 900})
     page.locator(ROOT).press("ArrowRight")
     page.set_viewport_size({"width": 1000, "height": 900})
-    page.wait_for_function("""document.querySelector('.rds-inspector').dataset.frame === '1'
-        && document.querySelector('[data-pane=work] canvas').clientWidth > 300""", timeout=5000)
+    page.wait_for_function(
+        """document.querySelector('.rds-inspector').dataset.frame === '1'
+        && document.querySelector('[data-pane=work] canvas').clientWidth > 300""",
+        timeout=5000,
+    )
     assert state(page)[0] == 1
 
 
@@ -243,9 +255,22 @@ def lab(tmp_path_factory):
     with notebook.smoke_folder() as workdir, open(folder / "lab.log", "w") as log:
         settings = {f"JUPYTER_{name.upper()}_DIR": str(folder / name) for name in ("config", "data", "runtime")}
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=''"],
-            env={**os.environ, **notebook.environment(workdir, smoke=True), **settings}, stdout=log, stderr=log)
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ip=127.0.0.1",
+                f"--port={port}",
+                f"--IdentityProvider.token={token}",
+                f"--ServerApp.root_dir={folder}",
+                "--LabApp.news_url=''",
+            ],
+            env={**os.environ, **notebook.environment(workdir, smoke=True), **settings},
+            stdout=log,
+            stderr=log,
+        )
         try:
             yield _started(f"http://127.0.0.1:{port}", token, folder / "lab.log")
         finally:

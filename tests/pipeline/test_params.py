@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.params import load_params
+from rds_lib.pipeline.params import load_params
 
 PROFILES = ["smoke", "mini", "mini_all", "paper"]
 
@@ -35,8 +35,11 @@ def test_every_profile_loads_and_knows_its_name(profile):
 
 def test_profiles_have_the_same_keys():
     keys = {
-        tuple((section, key) for section, values in load_params(profile).model_dump(exclude={"profile"}).items()
-              for key in values)
+        tuple(
+            (section, key)
+            for section, values in load_params(profile).model_dump(exclude={"profile"}).items()
+            for key in values
+        )
         for profile in PROFILES
     }
     assert len(keys) == 1
@@ -97,10 +100,15 @@ def test_bad_value_names_file_key_and_allowed(edited, section, key, line, words)
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize(("budget", "allowed"), [
-    ("0", "greater than 0"), ("-0.1", "greater than 0"),
-    ("1.5", "less than or equal to 1"), (".inf", "a finite number"),
-])
+@pytest.mark.parametrize(
+    ("budget", "allowed"),
+    [
+        ("0", "greater than 0"),
+        ("-0.1", "greater than 0"),
+        ("1.5", "less than or equal to 1"),
+        (".inf", "a finite number"),
+    ],
+)
 def test_rejects_budget_outside_unit_interval(edited, budget, allowed):
     with pytest.raises(RDSInputError, match=rf"your_video\.budget = .*: must be {allowed}"):
         load_params(path=edited("your_video", "budget", f"  budget: {budget}\n"))

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from rds_lib.core import paths
-from rds_lib.core.fingerprint import training_key
-from rds_lib.core.params import load_params
+from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.params import load_params
 
 ROOMS = ("data", "training", "pipeline/training_runs.py")
 
@@ -17,10 +17,19 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "MINI_SAM2", tmp_path / "assets" / "mini_sam2")
     files = (
-        "rds_lib/data/images.py", "rds_lib/training/rds.py", "rds_lib/pipeline/training_runs.py",
+        "rds_lib/data/images.py",
+        "rds_lib/training/rds.py",
+        "rds_lib/pipeline/training_runs.py",
         "rds_lib/show/paint.py",
-        "rds_lib/pipeline/figures.py", "assets/mini_sam2/mini_sam2.yaml", "assets/mini_sam2/mini_sam2.safetensors",
-        "assets/mini_sam2/rds.safetensors", "data.dvc", "weights.pt", "davis/JPEGImages/0.jpg", "sav/list.txt")
+        "rds_lib/pipeline/figures.py",
+        "assets/mini_sam2/mini_sam2.yaml",
+        "assets/mini_sam2/mini_sam2.safetensors",
+        "assets/mini_sam2/rds.safetensors",
+        "data.dvc",
+        "weights.pt",
+        "davis/JPEGImages/0.jpg",
+        "sav/list.txt",
+    )
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"first {name}")
@@ -41,9 +50,17 @@ def test_the_key_is_short_and_repeatable(tree, params):
     assert len(key) == 12 and key == training_key(load_params("mini"), ROOMS, 0.6)
 
 
-@pytest.mark.parametrize("name", [
-    "rds_lib/data/images.py", "rds_lib/training/rds.py", "rds_lib/pipeline/training_runs.py",
-    "assets/mini_sam2/mini_sam2.yaml", "assets/mini_sam2/mini_sam2.safetensors", "data.dvc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rds_lib/data/images.py",
+        "rds_lib/training/rds.py",
+        "rds_lib/pipeline/training_runs.py",
+        "assets/mini_sam2/mini_sam2.yaml",
+        "assets/mini_sam2/mini_sam2.safetensors",
+        "data.dvc",
+    ],
+)
 def test_the_key_changes_with_code_model_and_data(tree, params, name):
     before = training_key(params, ROOMS)
     change(tree / name)
@@ -59,9 +76,16 @@ def test_the_key_changes_with_a_new_or_renamed_module(tree, params):
     assert len(set(keys)) == 3
 
 
-@pytest.mark.parametrize("name", [
-    "rds_lib/show/paint.py", "rds_lib/pipeline/figures.py", "assets/mini_sam2/rds.safetensors", "sav/list.txt",
-    "weights.pt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rds_lib/show/paint.py",
+        "rds_lib/pipeline/figures.py",
+        "assets/mini_sam2/rds.safetensors",
+        "sav/list.txt",
+        "weights.pt",
+    ],
+)
 def test_the_key_ignores_other_rooms_and_files(tree, params, name):
     before = training_key(params, ROOMS)
     change(tree / name)
@@ -78,9 +102,12 @@ def test_the_key_ignores_compiled_code_and_times(tree, params):
 
 def test_the_key_changes_with_parameters_and_not_with_those_of_other_stages(tree, params):
     base = training_key(params, ROOMS, 0.6, [1, 2])
-    others = [training_key(params, ROOMS, 0.4, [1, 2]), training_key(params, ROOMS, 0.6, [1, 3]),
-              training_key(params.with_section("clips", frames=21), ROOMS, 0.6, [1, 2]),
-              training_key(params.with_section("model", config="mini_half"), ROOMS, 0.6, [1, 2])]
+    others = [
+        training_key(params, ROOMS, 0.4, [1, 2]),
+        training_key(params, ROOMS, 0.6, [1, 3]),
+        training_key(params.with_section("clips", frames=21), ROOMS, 0.6, [1, 2]),
+        training_key(params.with_section("model", config="mini_half"), ROOMS, 0.6, [1, 2]),
+    ]
     assert len({base, *others}) == 5
     same = params.with_section("evaluation", bootstrap=7).with_section("data", preview_clips=1, sav_root="sav")
     assert training_key(same, ROOMS, 0.6, [1, 2]) == base
