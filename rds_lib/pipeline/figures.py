@@ -5,11 +5,10 @@ from pathlib import Path
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from rds_lib.core.artifacts import read_json, read_table, write_bytes, write_table, write_text
+from rds_lib.core.artifacts import read_table, write_bytes, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.sources import validation_sources
-from rds_lib.evaluation.recordings import read_recordings
-from rds_lib.model.shape import EncoderShape
+from rds_lib.evaluation.recordings import read_recordings, read_shape
 from rds_lib.pipeline.stages import require
 from rds_lib.report.evidence import Evidence
 from rds_lib.show.figures import MOST_COMPARED, MOST_VIDEOS, the_figures
@@ -81,7 +80,7 @@ def read_study(params, workdir: Path) -> Study:
     source = _davis(params, workdir)
     names = ("table", "comparisons", "objects", "routes")
     scores, comparisons, objects, routes = (read_table(folder / f"{name}.csv", columns=("dataset",)) for name in names)
-    shape = EncoderShape.from_dict(read_json(folder / "encoder.json"))
+    shape = read_shape(folder)
     wanted = dict.fromkeys((*section.videos, *section.compared, *params.inspect.videos))
     recordings = read_recordings(folder, source, names=tuple(wanted), shape=shape)
     return Study(

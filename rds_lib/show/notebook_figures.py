@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.show.picture import Picture
 from rds_lib.show.style import (
     ACCENT,
@@ -210,7 +211,7 @@ def quality_figure(table: pd.DataFrame, dataset: str, controls: Sequence[str] = 
 
     Bars are 95 % intervals over sequences, for SAM2 and RDS only. A method without work is a dotted line.
     """
-    rows = table[(table["dataset"] == dataset) & ~table["method"].str.startswith("RDS, adapters")]
+    rows = table[(table["dataset"] == dataset) & ~table["method"].isin(ADAPTERS.values())]
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axis, x, shown in (

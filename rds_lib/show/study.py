@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rds_lib.evaluation.names import PLANS
 from rds_lib.evaluation.recordings import Recording, Run
 from rds_lib.model.shape import EncoderShape
 from rds_lib.report.evidence import Evidence
 from rds_lib.report.paper import PAPER
 from rds_lib.report.table9 import level_name
 from rds_lib.show.style import ADDED, CHOSEN, HAD_TO_RUN, MISSED, RIGHT, SKIPPED, SWAPPED
-
-PLANS = ("plan A", "plan B")
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def quality_against_speed(study: Study) -> pd.DataFrame:
 def quality_by_sequence(study: Study) -> pd.DataFrame:
     """J&F of every sequence in points under SAM2, the static plans and RDS at its lowest budget; SAM2's best first."""
     level = study.evidence.budgets()[0]
-    arms = [("SAM2", 1.0), *((name, level) for name in PLANS), ("RDS", level)]
+    arms = [("SAM2", 1.0), *((name, level) for name in PLANS.values()), ("RDS", level)]
     present = set(zip(study.evidence.objects["method"], study.evidence.objects["level"]))
     table = pd.DataFrame({arm[0]: study.evidence.by_sequence(*arm) for arm in arms if arm in present})
     return table.rename_axis("sequence").sort_values(["SAM2", "sequence"], ascending=[False, True])

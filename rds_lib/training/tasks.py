@@ -2,12 +2,7 @@
 
 import torch
 
-from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
-
-
-def clip_loss(model, encode, targets) -> tuple[torch.Tensor, float]:
-    """`tracking_loss` of a SAM2 model."""
-    return tracking_loss(SAM2Clips(model), encode, targets)
+from rds_lib.model.clip_tracking import ClipTracker
 
 
 def tracking_loss(tracker: ClipTracker, encode, targets) -> tuple[torch.Tensor, float]:

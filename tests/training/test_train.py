@@ -12,7 +12,7 @@ from rds_lib.routing.weights import load_rds
 from rds_lib.training import rds as module
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import RoutedClip, train_rds
-from rds_lib.training.tasks import clip_loss
+from rds_lib.training.tasks import tracking_loss
 
 BLOCKS = [0, 5, 12, 44]
 
@@ -155,7 +155,7 @@ def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_c
         return run(tokens, route)
 
     monkeypatch.setattr(routed_clip.backbone, "run", spy)
-    clip_loss(mini_model, routed_clip.encode, square())
+    tracking_loss(SAM2Clips(mini_model), routed_clip.encode, square())
     assert routes[0] is None and len(routes) == 3
     for route in routes[1:]:
         assert route.shape == (2, 48) and set(route.detach().unique().tolist()) <= {0.0, 1.0}
@@ -167,7 +167,7 @@ def test_the_first_frame_is_full_and_the_others_follow_their_own_budget(routed_c
 
 
 def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip, mini_model):
-    loss, _ = clip_loss(mini_model, routed_clip.encode, square())
+    loss, _ = tracking_loss(SAM2Clips(mini_model), routed_clip.encode, square())
     loss.backward()
     router = routed_clip.router
     for parameter in (router.mlp[-1].weight, router.mask_patch_embed.weight, router.image_proj.weight, router.alpha):
