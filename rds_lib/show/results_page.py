@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.report.table9 import measured_rows
 from rds_lib.show.study import Study
 
@@ -20,7 +21,6 @@ LABELS = {  # what the page says for a name in the tables; RDS and its controls,
     "plan B": "the supplement's static plan B",
 }
 HALF = {"mini_half": "the model of half the depth"}
-ADAPTERS = "RDS, adapters "  # RDS with its adapters elsewhere: names that start so
 LEFT_OUT = ("copy first mask", "best fixed route", "oracle of fixed routes")  # a floor, and routes chosen in hindsight
 UNTIMED = ("SAM2 + I-LoRA",)  # shown without a speed of its own; it runs as SAM2 does
 HEADS = ("method", "level", "J&F (95 % interval)", "active blocks", "GMACs", "frames a second")
@@ -95,7 +95,7 @@ def _row(row):
 
 def _controls(study):
     budgets = study.evidence.budgets()[::-1]
-    adapters = {name: name for name in study.scores["method"] if name.startswith(ADAPTERS)}
+    adapters = {name: name for name in study.scores["method"] if name in ADAPTERS.values()}
     known = {*LABELS, *LEFT_OUT, *adapters}
     others = {name: HALF.get(name, name) for name in study.comparisons["against"] if name not in known}
     return [
