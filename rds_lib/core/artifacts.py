@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
@@ -60,6 +61,8 @@ def _flush(path: Path) -> None:
 def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None = None, *, stage: str) -> Path:
     """Return the path of another stage's product; build it first if it is missing and ``build`` is given.
 
+    One process builds; others that ask for the product meanwhile wait for it.
+
     Parameters
     ----------
     name : str
@@ -81,9 +84,12 @@ def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None =
         return path
     if build is None:
         raise RDSInputError(f"{paths.shown(path)} is missing; make it with: dvc repro {stage}")
-    with atomic_write(path) as temporary:
-        build(temporary)
-    _logger.info("built %s, which stage %s makes in a full run", name, stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".lock-{path.name}")):
+        if not path.exists():
+            with atomic_write(path) as temporary:
+                build(temporary)
+            _logger.info("built %s, which stage %s makes in a full run", name, stage)
     return path
 
 

@@ -1,6 +1,7 @@
 """Stage products: written whole or not at all, read back equal, refused when damaged."""
 
 import os
+import time
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 
 from rds_lib.core import artifacts
 from rds_lib.core.errors import RDSInputError
+from rds_lib.core.parallel import map_items
 
 TENSORS = {"router.weight": torch.arange(6.0).reshape(2, 3), "alpha": torch.tensor(0.5)}
 
@@ -163,4 +165,17 @@ def test_failed_build_leaves_nothing(tmp_path):
 
     with pytest.raises(RuntimeError):
         artifacts.require("importance", tmp_path, build, stage="importance")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock-importance"]
+
+
+def test_processes_that_miss_the_same_product_build_it_once(tmp_path):
+    def build(path):
+        path.mkdir()
+        time.sleep(0.2)  # long enough for the other process to ask
+        (path / f"built-by-{os.getpid()}").touch()
+
+    def ask(_):
+        return [file.name for file in artifacts.require("clips", tmp_path, build, stage="clips").iterdir()]
+
+    first, second = map_items(ask, range(2), workers=2)
+    assert first == second and len(first) == 1
