@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline import notebook
 
+fit_threads("mini")  # before any test imports torch
 _session = ExitStack()
 
 

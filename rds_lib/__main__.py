@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline import commands
 from rds_lib.pipeline.commands import Profile
 from rds_lib.pipeline.notebook import NotebookFailed
@@ -75,6 +76,7 @@ def track(
     overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
+    fit_threads(config)
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.images import image_size
     from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
@@ -116,6 +118,7 @@ def evaluate(
     overwrite: Overwrite = False,
 ):
     """Score predictions (--gt, --pred), or track a data set and score that (--data, --out)."""
+    fit_threads(config)
     if gt is not None and pred is not None and data is None:
         from rds_lib.metrics.masks import score_masks
 

@@ -4,6 +4,7 @@ One frame of a small model fills one core and hardly a second one, so two proces
 than one process of two threads. On a GPU the items take turns.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -13,13 +14,18 @@ import cv2
 import torch
 from tqdm import tqdm
 
+from rds_lib.core.threads import WORKERS
+
 _job = None  # function and items of the call in progress: forked processes find them here, so neither is pickled
 
 
 def cpu_workers() -> int:
-    """How many processes pay off: as many as torch has threads; 1 with a GPU or where processes cannot be forked."""
+    """How many processes pay off: ``RDS_CPU_WORKERS``, else as many as torch has threads.
+
+    1 with a GPU or where processes cannot be forked.
+    """
     forks = "fork" in get_all_start_methods() and not torch.cuda.is_available()
-    return torch.get_num_threads() if forks else 1
+    return int(os.environ.get(WORKERS) or torch.get_num_threads()) if forks else 1
 
 
 def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: str = "") -> list:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline.stages import STAGES
 
 app = typer.Typer()
@@ -154,6 +155,7 @@ def _begin(profile):
     from rds_lib.pipeline.params import load_params
 
     params = load_params(profile)
+    fit_threads(params.model.config)
     return params, workdir(params.profile)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rds_lib.core import paths
 from rds_lib.core.artifacts import atomic_write, write_text
 from rds_lib.core.errors import RDSInputError
+from rds_lib.core.threads import THREADS, WORKERS, thread_variables
 from rds_lib.pipeline.stages import NOTEBOOKS
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ class NotebookFailed(RuntimeError):
     """A cell raised or the kernel died; the message holds the cell's traceback."""
 
 
-def environment(workdir: Path, *, smoke: bool) -> dict[str, str]:
-    """Return the environment variables that a kernel runs under; a smoke run has one thread and no GPU."""
+def environment(workdir: Path, *, config: str = "", smoke: bool = False) -> dict[str, str]:
+    """Return the environment variables that a kernel runs under: threads that fit the model ``config``.
+
+    A smoke run has one thread, one process and no GPU.
+    """
     values = {
         "PYTHONPATH": str(paths.ROOT),
         "PLOTLY_RENDERER": "plotly_mimetype",
@@ -41,7 +45,7 @@ def environment(workdir: Path, *, smoke: bool) -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "RDS_WORKDIR": str(workdir),
     }
-    return values | ({"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if smoke else {})
+    return values | ({"CUDA_VISIBLE_DEVICES": "", THREADS: "1", WORKERS: "1"} if smoke else thread_variables(config))
 
 
 def read(name: str) -> "NotebookNode":
@@ -138,13 +142,15 @@ def run(name: str, profile: str | None = None) -> Path:
     """
     import nbformat
 
+    from rds_lib.pipeline.params import load_params
+
     values = section_values(name, profile)
-    profile = values["profile"]
+    profile, config = values["profile"], load_params(profile).model.config
     _check_names(name, parameters(read(name)), values)
     running = paths.BUILD / "running" / profile / f"{name}.ipynb"
     running.parent.mkdir(parents=True, exist_ok=True)
     workdir = paths.RUNS / profile
-    _execute(name, running, values, environment(workdir, smoke=profile == "smoke"))
+    _execute(name, running, values, environment(workdir, config=config, smoke=profile == "smoke"))
     nb = tidy(nbformat.read(running, as_version=4))
     banner = nbformat.v4.new_markdown_cell(BANNER.format(name=name, profile=profile), id="generated-banner")
     nb.cells.insert(0, banner)

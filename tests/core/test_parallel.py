@@ -10,6 +10,7 @@ import torch
 
 from rds_lib.core import parallel
 from rds_lib.core.parallel import cpu_workers, map_items
+from rds_lib.core.threads import WORKERS
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
@@ -67,7 +68,10 @@ def test_opencv_works_in_a_worker_after_its_threads_ran_in_the_parent():
 
 
 def test_a_gpu_is_not_shared(monkeypatch):
+    monkeypatch.delenv(WORKERS, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert cpu_workers() == 7
+    monkeypatch.setenv(WORKERS, "3")
+    assert cpu_workers() == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert cpu_workers() == 1

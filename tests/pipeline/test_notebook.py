@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from rds_lib.__main__ import app
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
+from rds_lib.core.threads import cpu_count
 from rds_lib.pipeline import notebook
 from rds_lib.pipeline.stages import NOTEBOOKS
 
@@ -176,7 +177,10 @@ def test_failing_cell_is_named_and_the_exit_status_is_not_zero(store):
     assert not (paths.RUNS / "mini/executed/your_video.ipynb").exists()
 
 
-def test_smoke_environment_gives_up_gpu_and_threads_and_full_runs_do_not(tmp_path):
-    smoke, full = (notebook.environment(tmp_path, smoke=flag) for flag in (True, False))
-    assert smoke.items() - full.items() == {("CUDA_VISIBLE_DEVICES", ""), ("OMP_NUM_THREADS", "1")}
+def test_smoke_environment_gives_up_gpu_and_processes_and_full_runs_fit_their_model(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    smoke, full = (notebook.environment(tmp_path, config="mini_half", smoke=flag) for flag in (True, False))
+    assert full["OMP_NUM_THREADS"] == "1" and full["RDS_CPU_WORKERS"] == str(cpu_count())
+    assert smoke == full | {"CUDA_VISIBLE_DEVICES": "", "RDS_CPU_WORKERS": "1"}
+    assert "OMP_NUM_THREADS" not in notebook.environment(tmp_path, config="configs/sam2.1/sam2.1_hiera_l.yaml")
     assert full["PYTHONPATH"] == str(paths.ROOT) and full["PLOTLY_RENDERER"] == "plotly_mimetype"
