@@ -131,16 +131,30 @@ def test_adapters_may_be_saved_without_a_router(saved):
     assert weights.router is None and len(weights.lora) == 2 * 4 * len(BLOCKS)
 
 
-def test_thresholds_can_be_stored_later_and_are_interpolated(saved, caplog):
+def test_thresholds_can_be_stored_later(saved):
     path = saved[0]
     set_taus(path, {0.4: 0.3, 0.6: 0.5})
-    weights = load_rds(path)
-    assert weights.tau_for(0.6) == 0.5 and weights.tau_for(1.0) == 0 and not caplog.records
-    assert weights.tau_for(0.5) == pytest.approx(0.4) and "budget 0.5" in caplog.text
-    set_taus(path, {})
-    assert load_rds(path).tau_for(0.5) == 0.5 and load_rds(path).tau_for(1.0) == 0
+    assert load_rds(path).taus == {0.4: 0.3, 0.6: 0.5}
     with pytest.raises(RDSInputError, match="budget is 40"):
         set_taus(path, {40: 0.3})
+    assert load_rds(path).taus == {0.4: 0.3, 0.6: 0.5}
+
+
+def test_a_budget_without_a_threshold_is_met_by_counting(saved):
+    weights = replace(load_rds(saved[0]), budgets=(0.5, 0.9), taus={0.4: 0.3, 0.6: 0.45, 1.0: 0.2})
+    assert weights.rule_for(0.4) == ("threshold", 0.3) and weights.rule_for(0.6) == ("threshold", 0.45)
+    assert weights.rule_for(1) == ("threshold", 0.0), "all blocks, whatever the file says"
+    assert {weights.rule_for(budget) for budget in (0.41, 0.5, 0.7, 0.95)} == {("top_n", 0.5)}
+    blind = replace(weights, taus={})
+    assert blind.rule_for(0.5) == blind.rule_for(0.6) == ("top_n", 0.5) and blind.rule_for(1.0) == ("threshold", 0.0)
+    assert replace(blind, budgets=()).rule_for(0.01) == ("top_n", 0.5)
+
+
+@pytest.mark.parametrize("taus, budget, lowest", [({0.4: 0.3, 0.6: 0.5}, 0.39, "0.4"), ({}, 0.49, "0.5")])
+def test_a_budget_below_the_lowest_is_refused(saved, taus, budget, lowest):
+    weights = replace(load_rds(saved[0]), budgets=(0.5, 0.9), taus=taus)
+    with pytest.raises(RDSInputError, match=rf"budget is {budget}; this router serves {lowest} to 1; give .* tau"):
+        weights.rule_for(budget)
 
 
 def test_rejects_missing_garbage_and_foreign_files(saved, tmp_path):
