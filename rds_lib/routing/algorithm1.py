@@ -14,6 +14,9 @@ each operation costs more than its arithmetic. Tests hold the two columns equal.
 | 10-12 | sample_route                   | the same, in mode "sample"                |                                |
 | 13-14 | threshold_route                | deployed.RoutingPolicy.decide             | as line 5                      |
 
+Line 5 is the paper's plain sigmoid, or ours, on logits normalised over the blocks: ``PredictionAwareRouter`` has the
+setting, and ``FoldedRouter`` takes it over.
+
 When tracking, a frame whose previous masks show nothing runs in full; training routes it all the same. `top_n_route`,
 exactly n blocks, is ours and serves both.
 """

@@ -17,7 +17,10 @@ from rds_lib.routing.algorithm1 import check_budget, check_tau
 from rds_lib.routing.router import PredictionAwareRouter
 
 FORMAT = "rds/1"
-ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread")
+ROUTER_ARGUMENTS = (  # older files lack the last two, whose defaults are what those routers were trained with
+    *("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread"),
+    *("normalise", "learn_spread"),
+)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,33 @@ def test_file_restores_router_and_adapters(saved, image):
     assert all(torch.equal(a, b) for a, b in zip(encode(carried, image), encode(model, image)))
 
 
+@pytest.mark.parametrize(
+    "options, spread",
+    [({"normalise": False}, 1.0), ({"logit_spread": 3.0}, 3.0), ({"learn_spread": True, "logit_spread": 2.0}, 5.4366)],
+)
+@torch.no_grad()
+def test_a_file_keeps_how_the_router_rates_blocks(saved, options, spread):
+    path, _, model = saved
+    router = PredictionAwareRouter(16, 48, (0, 2, 8, 44, 47), image_size=192, **options)
+    if router.learn_spread:
+        router.log_spread.data += 1
+    save_rds(path, router, model, budgets=[0.4])
+    loaded = load_rds(path).router
+    assert (loaded.normalise, loaded.learn_spread) == (router.normalise, router.learn_spread)
+    assert float(loaded.spread) == float(router.spread) == pytest.approx(spread, abs=1e-4)
+
+
+def test_a_file_from_before_there_were_modes_is_normalised(saved):
+    path = saved[0]
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads(file.metadata()["rds"])
+    for name in ("normalise", "learn_spread"):
+        del meta["router"][name]
+    save_file(load_file(path), path, metadata={"rds": json.dumps(meta)})
+    router = load_rds(path).router
+    assert router.normalise and not router.learn_spread and router.spread == 1.0
+
+
 def test_equal_weights_give_equal_bytes(saved):
     path, router, model = saved
     contents = set()
