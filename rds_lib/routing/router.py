@@ -4,6 +4,7 @@ from math import exp, inf, log, sqrt
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,7 +34,8 @@ class RunningNorm(nn.Module):
     """Centre and scale features (B, C, ...) by their running statistics over frames, in training and evaluation alike.
 
     Otherwise what all frames share, such as the position embedding, drowns what differs between them, and the router
-    settles on one route for all. Batch statistics will not do: a batch may hold a single frame.
+    settles on one route for all. Batch statistics will not do: a batch may hold a single frame. Processes that train
+    together share their statistics, so that all of them train the same function; they must see equally many frames.
     """
 
     def __init__(self, channels, momentum=0.01):
@@ -59,8 +61,17 @@ class RunningNorm(nn.Module):
         self.count += 1
         rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
         offset = rows - self.mean
-        self.mean += rate * offset.mean(0)
-        self.var += rate * ((offset * (rows - self.mean)).mean(0) - self.var)
+        self.mean += rate * _mean_of_all(offset)
+        self.var += rate * (_mean_of_all(offset * (rows - self.mean)) - self.var)
+
+
+def _mean_of_all(rows):
+    """Mean over the rows (N, C) of all training processes."""
+    mean = rows.mean(0)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    return mean
 
 
 class PredictionAwareRouter(nn.Module):
