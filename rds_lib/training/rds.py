@@ -30,23 +30,28 @@ class RoutedClip:
     images: torch.Tensor  # (B, T, 3, S, S)
     budget: torch.Tensor | None  # (B,)
     generator: torch.Generator
-    probabilities: list = field(default_factory=list)  # p of every routed frame, (B, L)
+    probabilities: list = field(default_factory=list)  # p of every routed frame, (at most B, L)
     routes: list = field(default_factory=list)
 
     def encode(self, t, previous):
-        """Encode frame t for ``ClipTracker.track``: in full on the first frame or without a router, else routed."""
+        """Encode frame t for ``ClipTracker.track``: routed, but in full without a router, or a mask to route by.
+
+        The router sees clips whose mask is empty too, and learns nothing from their route: so every process of a
+        training asks it equally often.
+        """
         tokens = self.backbone.embed(self.images[:, t])
         if previous is None or self.router is None:
             return self.backbone.run(tokens)
         mask = previous.low_res_logits.detach()
         p, _, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
-        self.probabilities.append(p.detach())
-        self.routes.append(route.detach())
-        return self.backbone.run(tokens, route)
+        shown = (mask > 0).flatten(1).any(1)  # (B,)
+        self.probabilities.append(p.detach()[shown])
+        self.routes.append(route.detach()[shown])
+        return self.backbone.run(tokens, torch.where(shown[:, None], route, 1.0))
 
     def statistics(self) -> dict[str, float]:
-        """Mean active blocks, and the deviation of p over clips and frames, averaged over the blocks outside K."""
-        if not self.routes:
+        """Mean active blocks of routed frames, and the deviation of their p, averaged over the blocks outside K."""
+        if not any(map(len, self.routes)):
             return {"active": float(self.backbone.depth), "spread": 0.0}
         p = torch.cat(self.probabilities)
         free = torch.ones(p.shape[1], dtype=torch.bool)

@@ -1,6 +1,7 @@
 """The RDS loop: what it changes, what it leaves alone, and that it can be stopped."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,6 +177,27 @@ def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip, mini_m
     for parameter in (router.mlp[-1].weight, router.mask_patch_embed.weight, router.image_proj.weight, router.alpha):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0
     assert all(p.grad is None for p in mini_model.parameters())
+
+
+def test_a_clip_whose_last_mask_is_empty_runs_in_full_and_moves_no_router(routed_clip, monkeypatch):
+    routes = []
+    monkeypatch.setattr(routed_clip.backbone, "run", lambda tokens, route=None: routes.append(route))
+    low = torch.full((2, 1, 16, 16), -1.0)
+    low[1, 0, 3, 4] = 0.5
+    routed_clip.encode(1, SimpleNamespace(low_res_logits=low))
+    (route,) = routes
+    assert (route[0] == 1).all() and 5 < route[1].sum() < 48
+    route[0].sum().backward(retain_graph=True)
+    assert not any(p.grad is not None and p.grad.any() for p in routed_clip.router.parameters())
+    route[1].sum().backward()
+    assert routed_clip.router.alpha.grad.abs() > 0
+    assert routed_clip.statistics()["active"] == route[1].sum().item(), "of the routed clip alone"
+
+
+def test_the_log_of_frames_without_any_mask_says_full(routed_clip, monkeypatch):
+    monkeypatch.setattr(routed_clip.backbone, "run", lambda tokens, route=None: None)
+    routed_clip.encode(1, SimpleNamespace(low_res_logits=torch.full((2, 1, 16, 16), -1.0)))
+    assert routed_clip.statistics() == {"active": 48.0, "spread": 0.0}
 
 
 @pytest.mark.parametrize("learn_spread", [False, True])
