@@ -40,7 +40,8 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Make and describe data sets.")
 
 Budget = Annotated[
-    float | None, typer.Option(help="Target share of active blocks in (0, 1]; without it all blocks run.")
+    float | None,
+    typer.Option(help="Target share of active blocks: 0.4 to 1 with mini's own router; without it all blocks run."),
 ]
 Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
 Config = Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")]

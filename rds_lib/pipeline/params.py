@@ -108,6 +108,21 @@ class Train(Section):
     calibration_frames: Frames
 
 
+class Router(Section):
+    """How the router rates blocks, line 5 of Algorithm 1, and how it learns and is deployed.
+
+    ``normalise`` its logits over the blocks, or take the paper's plain sigmoid; multiply them by ``logit_spread``,
+    which may be learnt. What all frames share learns ``preference_rate`` times as fast as the rest. ``calibrate`` a
+    threshold per budget, or take the paper's 0.5.
+    """
+
+    normalise: bool
+    logit_spread: Annotated[float, Field(gt=0, le=10)]
+    learn_spread: bool
+    preference_rate: Annotated[float, Field(gt=0, le=100)]
+    calibrate: bool
+
+
 class Baselines(Section):
     """The methods that RDS is compared with. Clips, frames, steps, rank and learning rate are those of ``train``.
 
@@ -213,6 +228,7 @@ class Params(BaseModel):
     data: Data
     importance: Importance
     train: Train
+    router: Router
     baselines: Baselines
     evaluation: Evaluation
     benchmark: Benchmark

@@ -23,8 +23,10 @@ ROOMS = ("data", "model", "routing", "training")  # code that shapes a training,
 
 def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
     """Train a router for ``budgets`` with adapters of ``rank`` on ``blocks``, or find it in ``.cache/train``."""
-    section = params.train
-    scratch = CACHE / "train" / f"{name}-{fingerprint(params, budgets, blocks, rank)}"
+    section, router = params.train, params.router
+    mark = fingerprint(params, budgets, blocks, rank, router.model_dump(exclude={"calibrate"}))
+    scratch = CACHE / "train" / f"{name}-{mark}"
+    line_5 = router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
     sequences, _ = training_sequences(params, workdir)
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
     return train_rds(
@@ -38,7 +40,8 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
         lr_router=section.lr_router,
         lr_lora=section.lr_lora,
         lora_rank=rank,
-        router_hidden=section.router_hidden,
+        preference_rate=router.preference_rate,
+        router_options=line_5 | {"hidden": section.router_hidden},
         config_file=params.model.config,
     )
 
@@ -49,13 +52,18 @@ def adapted_blocks(params, workdir: Path) -> list[int]:
 
 
 def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
-    """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget."""
+    """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget.
+
+    A profile that does not calibrate gives every budget the paper's 0.5.
+    """
     rows, seen_w = [], {}
     for budget in budgets:
         predictor = predictor_for(params, path, budget=budget, tau=0.5)
         goal = target_active(budget, predictor.depth, predictor.always_on)
         frames = params.train.calibration_frames
-        tau, w = calibrate(predictor, sequences, target_active=goal, frames=frames, workers=cpu_workers())
+        fixed = None if params.router.calibrate else 0.5
+        options = {"frames": frames, "fixed": fixed, "workers": cpu_workers()}
+        tau, w = calibrate(predictor, sequences, target_active=goal, **options)
         active, half = threshold_curve(w, predictor.always_on, [tau, 0.5])[1]
         rows.append(
             {"budget": budget, "target_active": goal, "tau": tau, "calibration_active": active, "active_at_half": half}

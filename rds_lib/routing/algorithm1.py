@@ -5,7 +5,8 @@ each operation costs more than its arithmetic. Tests hold the two columns equal.
 
 | line  | training                       | inference                                 | why they differ                |
 |-------|--------------------------------|-------------------------------------------|--------------------------------|
-| 1-2   | rds.RoutedClip.encode, frame 0 | frame_router.FrameRouter, no mask         | see below                      |
+| 1-2   | rds.RoutedClip.encode, no mask | frame_router.FrameRouter, no mask         | one asks for a batch, clip by  |
+|       |                                |                                           | clip                           |
 | 3-4   | router.probabilities           | deployed.FoldedRouter.logits              | fixed weights: linear parts    |
 |       |                                |                                           | fold into one product          |
 | 5     | router.probabilities_of        | router.probabilities_on_host              | L numbers, after the one copy  |
@@ -14,8 +15,11 @@ each operation costs more than its arithmetic. Tests hold the two columns equal.
 | 10-12 | sample_route                   | the same, in mode "sample"                |                                |
 | 13-14 | threshold_route                | deployed.RoutingPolicy.decide             | as line 5                      |
 
-When tracking, a frame whose previous masks show nothing runs in full; training routes it all the same. `top_n_route`,
-exactly n blocks, is ours and serves both.
+Line 5 is the paper's plain sigmoid, or ours, on logits normalised over the blocks: ``PredictionAwareRouter`` has the
+setting, and ``FoldedRouter`` takes it over.
+
+A frame whose previous masks show nothing has no mask either and runs in full. `top_n_route`, exactly n blocks, is ours
+and serves both.
 """
 
 import math

@@ -13,13 +13,21 @@ from rds_lib.routing.route_table import keep_prob_matrix
 
 
 def calibrate(
-    predictor, sequences, *, target_active: float, frames: int | None = None, passes: int = 2, workers: int = 1
+    predictor,
+    sequences,
+    *,
+    target_active: float,
+    frames: int | None = None,
+    passes: int = 2,
+    fixed: float | None = None,
+    workers: int = 1,
 ) -> tuple[float, np.ndarray]:
     """Threshold whose mean active count over the calibration videos is closest to ``target_active``.
 
     Routes change masks and masks change routes, so the videos are tracked again under the new threshold, ``passes``
     times in all; the first pass keeps the ``target_active`` most probable blocks of each frame. Routes differ between
-    videos more than within one: take many videos, and the first ``frames`` of each.
+    videos more than within one: take many videos, and the first ``frames`` of each. A threshold that is ``fixed`` is
+    obeyed, and what routes it gives is measured.
 
     Returns
     -------
@@ -35,7 +43,7 @@ def calibrate(
     for _ in range(passes):
         predictor.set_policy(policy)
         w = keep_prob_matrix(pd.concat(map_items(routes_of, sequences, workers=workers), ignore_index=True))
-        tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active)
+        tau = calibrate_threshold(torch.from_numpy(w), predictor.always_on, target_active) if fixed is None else fixed
         policy = replace(policy, mode="threshold", tau=tau)
     predictor.set_policy(policy)
     return tau, w

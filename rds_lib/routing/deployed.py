@@ -25,13 +25,14 @@ class FoldedRouter(nn.Module):
 
     def __init__(self, router: PredictionAwareRouter):
         super().__init__()
-        self.always_on, self.depth, self.logit_spread = router.always_on, router.depth, router.logit_spread
+        self.always_on, self.depth, self.normalise = router.always_on, router.depth, router.normalise
         self.side = router.image_size // router.token_stride  # tokens, and mask pixels
         self.patches = self.side // 4
         self.token_shape = (1, self.side, self.side, router.embed_dim)
         self.mask_shape = (1, 1, self.side, self.side)
         norm, _, second, _ = router.head
         with torch.no_grad():
+            self.spread = float(router.spread)
             scale, shift = norm.scale_and_shift()
             mask_weight, mask_bias = _on_small_mask(router.mask_patch_embed)  # (C, 1, 2, 2), (C,)
             bias = scale * (router.image_proj.bias + router.alpha * mask_bias) + shift
@@ -42,6 +43,7 @@ class FoldedRouter(nn.Module):
                 from_mask[:, u : u + 4, v : v + 4] += share[:, None, None]
             scale, shift = router.norm.scale_and_shift()
             linear, _, last = router.mlp
+            common = (last.weight.mean(0), last.bias.mean()) if router.normalise else (0.0, 0.0)
             head_taps = _taps(self.patches, 3, 2, pad=(1, 1, 1, 1))
             weights = {
                 "frame_weight": F.pad(from_frame.t(), (0, 1)),
@@ -51,8 +53,8 @@ class FoldedRouter(nn.Module):
                 "second_bias": F.pad(second.bias, (0, 1)),
                 "linear_weight": _passing_on(linear.weight * scale),
                 "linear_bias": F.pad(linear.bias + linear.weight @ shift, (0, 1)),
-                "last_weight": _passing_on(last.weight - last.weight.mean(0)),
-                "last_bias": F.pad(last.bias - last.bias.mean(), (0, 1)),
+                "last_weight": _passing_on(last.weight - common[0]),
+                "last_bias": F.pad(last.bias - common[1], (0, 1)),
                 "mask_taps": _taps(self.side, 5, 4, pad=(1, 0, 1, 0)),
                 "head_taps": head_taps,
                 "average": bias.new_full((1, len(head_taps) // 9), 9 / len(head_taps)),
@@ -63,8 +65,9 @@ class FoldedRouter(nn.Module):
             self.register_buffer(name, tensor.detach().clone(memory_format=torch.contiguous_format))
 
     def logits(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
-        """Rate one frame's blocks: (1, L + 1), logits less their mean, and a flag that is > 0 if the mask is not empty.
+        """Rate one frame's blocks: (1, L + 1), logits, and a flag that is > 0 if the mask is not empty.
 
+        Logits to normalise over the blocks come less their mean.
         The flag rides along as an extra channel, to save a second device read. A NaN in the mask makes every value NaN.
         Takes tokens (1, h, w, C) and a mask (1, 1, h, w) of one pixel per token, as SAM2's own are.
         """
@@ -118,9 +121,9 @@ class RoutingPolicy:
     tau: float
     n_active: int
 
-    def keep_probabilities(self, centred: list[float]) -> list[float]:
-        """Lines 5 and 6 for a frame's L logits of mean 0."""
-        p = probabilities_on_host(centred, self.router.logit_spread)
+    def keep_probabilities(self, logits: list[float]) -> list[float]:
+        """Lines 5 and 6 for a frame's L logits, as `FoldedRouter.logits` gives them."""
+        p = probabilities_on_host(logits, self.router.spread, self.router.normalise)
         share = self.budget * len(p) / sum(p)
         return [1.0 if (value := share * each) > 1 else value for each in p]
 

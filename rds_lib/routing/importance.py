@@ -75,7 +75,7 @@ def measure_importance(tracker: ClipTracker, batches) -> pd.DataFrame:
     backbone = tracker.backbone
     depth, always_on, device = backbone.depth, backbone.always_on, next(backbone.blocks.parameters()).device
     batches = [(images.to(device), targets.to(device)) for images, targets in batches]
-    local = np.mean([_local_scores(backbone, images.flatten(0, 1)) for images, _ in batches], axis=0)
+    local = np.mean([_local_scores(backbone, images) for images, _ in batches], axis=0)
     full = np.mean([_clip_jf(tracker, images, targets, None) for images, targets in batches])
     scores = np.full(depth, np.nan)
     free = [i for i in range(depth) if i not in always_on]
@@ -104,11 +104,13 @@ def _clip_jf(tracker, images, targets, route) -> float:
 
 
 def _local_scores(backbone, images):
-    x = backbone.embed(images)
-    scores = []
-    for block in backbone.blocks:
-        y = block(x)
-        same = y.shape == x.shape
-        scores.append(((y - x).norm() / x.norm()).item() if same else float("nan"))
-        x = y
-    return scores
+    """One number per block for images (B, T, 3, S, S); a frame of each clip at a time, so that long clips fit a GPU."""
+    moved, size = np.zeros(backbone.depth), np.zeros(backbone.depth)  # squared
+    for t in range(images.shape[1]):
+        x = backbone.embed(images[:, t])
+        for i, block in enumerate(backbone.blocks):
+            y = block(x)
+            moved[i] += (y - x).norm().item() ** 2 if y.shape == x.shape else np.nan
+            size[i] += x.norm().item() ** 2
+            x = y
+    return np.sqrt(moved / size)

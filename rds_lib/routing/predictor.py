@@ -264,11 +264,13 @@ def build_rds_video_predictor(
     rds_path : path, optional
         Router and I-LoRA; by default the shipped ones of "mini".
     budget : float, optional
-        Target share of active blocks in (0, 1]. Without a budget and an ``rds_path`` nothing is routed.
+        Target share of active blocks, from the lowest that the router serves (0.4 for that of "mini") to 1. Without a
+        budget and an ``rds_path`` nothing is routed.
     routing : "threshold", "sample", "top_n" or "full"
         "full" is stock SAM2, bit for bit; it uses neither router nor I-LoRA.
     tau : float, optional
-        Threshold; by default the calibrated one of the file, interpolated between its budgets.
+        Threshold; by default the budget's calibrated one, from the file. A budget without one runs the blocks that it
+        asks for, exactly, as with "top_n".
     device : str, optional
         CUDA if there is one, else the CPU.
     **sam2_options
@@ -308,9 +310,19 @@ def _postprocessing():
 
 
 def _make_policy(weights: RDSWeights, budget, routing, tau) -> RoutingPolicy:
-    router, tau = weights.router, weights.tau_for(budget) if tau is None else tau
+    router = weights.router
     n_active = round(target_active(budget, router.depth, router.always_on))
-    return RoutingPolicy(FoldedRouter(router), float(budget), routing, tau, n_active)
+    if routing == "threshold" and tau is None:
+        routing, tau = weights.rule_for(budget)
+        if routing == "top_n":
+            known = ", ".join(f"{known:g}" for known in sorted(weights.taus)) or "none"
+            _logger.warning(
+                "no threshold was calibrated for budget %g (calibrated: %s): every routed frame runs exactly %d blocks",
+                budget,
+                known,
+                n_active,
+            )
+    return RoutingPolicy(FoldedRouter(router), float(budget), routing, 0.5 if tau is None else tau, n_active)
 
 
 def _check_options(budget, routing, tau, rds_path, unknown):

@@ -1,9 +1,10 @@
 """The prediction-aware router (PAR): one small network that reads the frame and the last mask and rates every block."""
 
-from math import exp, sqrt
+from math import exp, inf, log, sqrt
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from rds_lib.routing.algorithm1 import (
 )
 
 NEAR_UNIFORM = 0.05
+LARGEST_LOGIT = 30.0  # where the sigmoid is 0 or 1 to float32; no frame's probabilities are then all 0
 
 
 class RouterOutput(NamedTuple):
@@ -32,7 +34,8 @@ class RunningNorm(nn.Module):
     """Centre and scale features (B, C, ...) by their running statistics over frames, in training and evaluation alike.
 
     Otherwise what all frames share, such as the position embedding, drowns what differs between them, and the router
-    settles on one route for all. Batch statistics will not do: a batch may hold a single frame.
+    settles on one route for all. Batch statistics will not do: a batch may hold a single frame. Processes that train
+    together share their statistics, so that all of them train the same function; they must see equally many frames.
     """
 
     def __init__(self, channels, momentum=0.01):
@@ -58,8 +61,17 @@ class RunningNorm(nn.Module):
         self.count += 1
         rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
         offset = rows - self.mean
-        self.mean += rate * offset.mean(0)
-        self.var += rate * ((offset * (rows - self.mean)).mean(0) - self.var)
+        self.mean += rate * _mean_of_all(offset)
+        self.var += rate * (_mean_of_all(offset * (rows - self.mean)) - self.var)
+
+
+def _mean_of_all(rows):
+    """Mean over the rows (N, C) of all training processes."""
+    mean = rows.mean(0)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    return mean
 
 
 class PredictionAwareRouter(nn.Module):
@@ -67,9 +79,9 @@ class PredictionAwareRouter(nn.Module):
 
     ``Y = alpha f(M) + g(X)`` with a patch embedding ``f`` of the binarised mask; a strided convolutional head, pooled;
     an MLP to one logit per block. Paper does not give sizes; the head averages 4x4 tokens, then strides by 2, to be
-    cheap, and its width gives the paper's parameter count on Hiera-L. Features are normalised before head and MLP, and
-    logits over the blocks, so that a router neither settles on one route nor runs more blocks on one clip than on
-    another. All of it is linear up to the first ReLU, which ``deployed.FoldedRouter`` uses.
+    cheap, and its width gives the paper's parameter count on Hiera-L. Features are normalised before head and MLP, so
+    that a router does not settle on one route; by default logits are too, see `probabilities_of`. All of it is linear
+    up to the first ReLU, which ``deployed.FoldedRouter`` uses.
 
     Parameters
     ----------
@@ -87,19 +99,39 @@ class PredictionAwareRouter(nn.Module):
         Width of the head's convolution; ``6.25 * embed_dim`` by default.
     budget : float
         Target share of active blocks when the call names none.
+    normalise : bool
+        Normalise a frame's logits over the blocks. False is line 5 as the paper has it.
     logit_spread : float
-        Standard deviation of a frame's logits over the blocks, once training has moved them; see `probabilities_of`.
+        Factor on the logits, above 0: their standard deviation over a frame's blocks where they are normalised.
+    learn_spread : bool
+        Train the factor's logarithm, from ``logit_spread`` on.
     """
 
     def __init__(
-        self, embed_dim, depth, always_on, *, image_size, token_stride=4, hidden=None, budget=1.0, logit_spread=1.0
+        self,
+        embed_dim,
+        depth,
+        always_on,
+        *,
+        image_size,
+        token_stride=4,
+        hidden=None,
+        budget=1.0,
+        normalise=True,
+        logit_spread=1.0,
+        learn_spread=False,
     ):
         super().__init__()
         check_budget(budget)
+        if not 0 < logit_spread < inf:
+            raise RDSInputError(f"logit_spread is {logit_spread!r}; give a number above 0; 1 leaves logits as they are")
         self.embed_dim, self.depth, self.always_on = int(embed_dim), int(depth), check_always_on(always_on, depth)
         self.image_size, self.token_stride = int(image_size), int(token_stride)
         self.hidden = int(hidden or 6.25 * embed_dim)
         self.budget, self.logit_spread = float(budget), float(logit_spread)
+        self.normalise, self.learn_spread = bool(normalise), bool(learn_spread)
+        if self.learn_spread:
+            self.log_spread = nn.Parameter(torch.tensor(log(self.logit_spread)))
         self.alpha = nn.Parameter(torch.ones(()))
         self.mask_patch_embed = nn.Conv2d(1, embed_dim, 2 * token_stride - 1, token_stride, token_stride - 1)  # f
         self.image_proj = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)  # g
@@ -116,9 +148,14 @@ class PredictionAwareRouter(nn.Module):
 
     @classmethod
     def for_backbone(cls, backbone, **options) -> "PredictionAwareRouter":
-        """Build a new router for a backbone; ``options`` are ``hidden``, ``budget`` and ``logit_spread``."""
+        """Build a new router for a backbone; ``options`` are those of the class that no backbone decides."""
         sizes = {"image_size": backbone.image_size, "token_stride": backbone.token_stride}
         return cls(backbone.embed_dim, backbone.depth, backbone.always_on, **sizes, **options)
+
+    @property
+    def spread(self) -> float | Tensor:
+        """Factor on the logits; a tensor with a gradient where it is learnt."""
+        return self.log_spread.exp() if self.learn_spread else self.logit_spread
 
     def forward(
         self, image_feature, mask_logits=None, *, budget=None, mode=None, tau=0.5, n_active=None, generator=None
@@ -155,7 +192,7 @@ class PredictionAwareRouter(nn.Module):
         mask = self.mask_patch_embed(F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest"))
         fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
         features = self.norm(self.head(fused).mean((2, 3)))  # (B, hidden)
-        return probabilities_of(self.mlp(features), self.logit_spread)
+        return probabilities_of(self.mlp(features), self.spread, self.normalise)
 
     def _route(self, w, mode, tau, n_active, generator):
         mode = mode or ("sample" if self.training else "threshold")
@@ -168,17 +205,22 @@ class PredictionAwareRouter(nn.Module):
         raise RDSInputError(f"mode is {mode!r}; choose sample, threshold or top_n")
 
 
-def probabilities_of(raw: Tensor, logit_spread: float) -> Tensor:
-    """Line 5 of Algorithm 1, float32, on logits normalised over the blocks; raw (..., L).
+def probabilities_of(raw: Tensor, spread: float | Tensor, normalise: bool = True) -> Tensor:
+    """Line 5 of Algorithm 1, float32: the sigmoid of the logits times ``spread``; raw (..., L).
 
-    The paper takes the sigmoid of the raw logits. A threshold then keeps all blocks or none where a router rates a
-    frame's blocks alike, and routers saturate. With equal spread on every frame, the frame decides which blocks run,
-    and hardly how many. Raw logits of a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
+    ``normalise=False`` with a spread of 1 is the paper's. A short training hardly moves its probabilities apart, so
+    that a threshold keeps all blocks or none unless it is calibrated. Normalised over the blocks, logits have equal
+    spread on every frame: the frame then decides which blocks run, and, unlike in the paper, hardly how many. Raw
+    logits of a variance far below ``NEAR_UNIFORM``, as at the start, stay nearly uniform.
     """
-    return torch.sigmoid(logit_spread * F.layer_norm(raw.float(), raw.shape[-1:], eps=NEAR_UNIFORM))
+    if normalise:
+        return torch.sigmoid(spread * F.layer_norm(raw.float(), raw.shape[-1:], eps=NEAR_UNIFORM))
+    return torch.sigmoid((spread * raw.float()).clamp(-LARGEST_LOGIT, LARGEST_LOGIT))
 
 
-def probabilities_on_host(centred: list[float], logit_spread: float) -> list[float]:
-    """The same for one frame whose L logits have mean 0, in Python, which is faster for so few numbers."""
-    scale = -logit_spread / sqrt(sum([x * x for x in centred]) / len(centred) + NEAR_UNIFORM)
-    return [1 / (1 + exp(scale * x)) for x in centred]
+def probabilities_on_host(logits: list[float], spread: float, normalise: bool = True) -> list[float]:
+    """The same for one frame, in Python, which is faster for so few numbers; logits to normalise have mean 0."""
+    if normalise:
+        scale = -spread / sqrt(sum([x * x for x in logits]) / len(logits) + NEAR_UNIFORM)
+        return [1 / (1 + exp(scale * x)) for x in logits]
+    return [1 / (1 + exp(min(max(-spread * x, -LARGEST_LOGIT), LARGEST_LOGIT))) for x in logits]

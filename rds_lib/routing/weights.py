@@ -1,12 +1,10 @@
 """The file that holds a router, its I-LoRA adapters and its calibrated thresholds."""
 
 import json
-import logging
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,9 +16,11 @@ from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.algorithm1 import check_budget, check_tau
 from rds_lib.routing.router import PredictionAwareRouter
 
-log = logging.getLogger(__name__)
 FORMAT = "rds/1"
-ROUTER_ARGUMENTS = ("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread")
+ROUTER_ARGUMENTS = (  # older files lack the last two, whose defaults are what those routers were trained with
+    *("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread"),
+    *("normalise", "learn_spread"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,33 @@ class RDSWeights:
     taus: dict[float, float]  # budget -> calibrated threshold
     config_file: str
 
-    def tau_for(self, budget: float) -> float:
-        """Return a budget's threshold: calibrated, else interpolated, else the paper's 0.5. Budget 1 runs it all."""
-        known = {1.0: 0.0} | self.taus
-        if budget in known:
-            return known[budget]
-        log.warning("no threshold was calibrated for budget %s, only for %s", budget, sorted(self.taus))
-        return float(np.interp(budget, *zip(*sorted(known.items())))) if self.taus else 0.5
+    @property
+    def lowest_budget(self) -> float:
+        """The lowest budget with a threshold; without thresholds the lowest of the training; 0 if none is named."""
+        return min(self.taus or self.budgets, default=0.0)
+
+    def rule_for(self, budget: float) -> tuple[str, float]:
+        """Mode and threshold that meet a budget, as `RoutingPolicy` takes them.
+
+        A budget with a threshold of its own is met by it, on average. Any other is met on every frame, by "top_n": a
+        threshold between two calibrated ones misses the count by blocks. Budget 1 runs all.
+
+        Raises
+        ------
+        RDSInputError
+            If the budget is not in (0, 1], or below ``lowest_budget``.
+        """
+        check_budget(budget)
+        if budget == 1:
+            return "threshold", 0.0
+        if budget in self.taus:
+            return "threshold", self.taus[budget]
+        if budget < self.lowest_budget:
+            raise RDSInputError(
+                f"budget is {budget}; this router serves {self.lowest_budget:g} to 1; give a budget in that range or a "
+                "tau, or train a router for this budget"
+            )
+        return "top_n", 0.5
 
     def apply_to(self, model, *, merge: bool = True):
         """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""

@@ -4,6 +4,7 @@ The paper does not state its training losses; we use SAM2's own loss on the pred
 budget is met by construction (line 6 of Algorithm 1). Only the router and the adapters are trained.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,6 @@ from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
 from rds_lib.training.tasks import tracking_loss
 
-PREFERENCE_RATE = 30.0  # times the router's rate, for the bias of its last layer
-
 
 @dataclass
 class RoutedClip:
@@ -31,23 +30,28 @@ class RoutedClip:
     images: torch.Tensor  # (B, T, 3, S, S)
     budget: torch.Tensor | None  # (B,)
     generator: torch.Generator
-    probabilities: list = field(default_factory=list)  # p of every routed frame, (B, L)
+    probabilities: list = field(default_factory=list)  # p of every routed frame, (at most B, L)
     routes: list = field(default_factory=list)
 
     def encode(self, t, previous):
-        """Encode frame t for ``ClipTracker.track``: in full on the first frame or without a router, else routed."""
+        """Encode frame t for ``ClipTracker.track``: routed, but in full without a router, or a mask to route by.
+
+        The router sees clips whose mask is empty too, and learns nothing from their route: so every process of a
+        training asks it equally often.
+        """
         tokens = self.backbone.embed(self.images[:, t])
         if previous is None or self.router is None:
             return self.backbone.run(tokens)
         mask = previous.low_res_logits.detach()
         p, _, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
-        self.probabilities.append(p.detach())
-        self.routes.append(route.detach())
-        return self.backbone.run(tokens, route)
+        shown = (mask > 0).flatten(1).any(1)  # (B,)
+        self.probabilities.append(p.detach()[shown])
+        self.routes.append(route.detach()[shown])
+        return self.backbone.run(tokens, torch.where(shown[:, None], route, 1.0))
 
     def statistics(self) -> dict[str, float]:
-        """Mean active blocks, and the deviation of p over clips and frames, averaged over the blocks outside K."""
-        if not self.routes:
+        """Mean active blocks of routed frames, and the deviation of their p, averaged over the blocks outside K."""
+        if not any(map(len, self.routes)):
             return {"active": float(self.backbone.depth), "spread": 0.0}
         p = torch.cat(self.probabilities)
         free = torch.ones(p.shape[1], dtype=torch.bool)
@@ -68,7 +72,8 @@ def train_rds(
     lr_router: float,
     lr_lora: float,
     lora_rank: int,
-    router_hidden: int | None = None,
+    preference_rate: float,
+    router_options: Mapping | None = None,
     config_file: str = "mini",
 ) -> Path:
     """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
@@ -86,8 +91,10 @@ def train_rds(
         an empty one trains the adapters of the full encoder and no router (the control).
     out : Path
         A safetensors file for ``build_rds_video_predictor(rds_path=...)``; the log goes to ``workdir/log.csv``.
-    router_hidden : int, optional
-        Width of the router's head; see ``PredictionAwareRouter``.
+    preference_rate : float
+        Times ``lr_router``: the rate of what all frames share, the bias of the router's last layer and a learnt spread.
+    router_options : mapping, optional
+        ``hidden``, ``normalise``, ``logit_spread`` and ``learn_spread`` of ``PredictionAwareRouter``.
     config_file : str
         The model's config, noted in the file.
     """
@@ -97,8 +104,9 @@ def train_rds(
     torch.manual_seed(seed)
     if blocks:
         add_lora(tracker, blocks, rank=lora_rank)
-    router = PredictionAwareRouter.for_backbone(backbone, hidden=router_hidden).to(device).train() if budgets else None
-    groups = _groups(backbone, router, lr_lora, lr_router)
+    options = router_options or {}
+    router = PredictionAwareRouter.for_backbone(backbone, **options).to(device).train() if budgets else None
+    groups = _groups(backbone, router, lr_lora, lr_router, preference_rate)
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
     parts = _parts(backbone, router, optimizer)
     run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=rank == 0)
@@ -121,17 +129,18 @@ def train_rds(
     return out
 
 
-def _groups(backbone, router, lr_lora, lr_router):
+def _groups(backbone, router, lr_lora, lr_router, preference_rate):
     """Optimiser groups of adapters and router.
 
-    The last bias learns faster: which blocks all frames want must lie there, and the features say how a frame differs.
-    Otherwise a frame unlike those of the training gets another count of blocks under the same threshold.
+    In a short training the last bias has to learn faster: which blocks all frames want must lie there, and the features
+    say how a frame differs. Otherwise a frame unlike those of the training gets another count of blocks under the same
+    threshold.
     """
     groups = [{"params": adapters, "peak": lr_lora}] if (adapters := _adapters(backbone)) else []
     if router is not None:
-        bias = router.mlp[-1].bias
-        groups.append({"params": [p for p in router.parameters() if p is not bias], "peak": lr_router})
-        groups.append({"params": [bias], "peak": PREFERENCE_RATE * lr_router})
+        shared = [router.mlp[-1].bias, *([router.log_spread] if router.learn_spread else [])]
+        others = [p for p in router.parameters() if all(p is not one for one in shared)]
+        groups += [{"params": others, "peak": lr_router}, {"params": shared, "peak": preference_rate * lr_router}]
     return [group | {"weight_decay": 0.0} for group in groups]
 
 

@@ -53,6 +53,13 @@ def test_the_profile_with_all_levels_is_mini_but_for_its_levels():
     assert every == mini.with_section("baselines", levels=six, ninths=nine).model_copy(update={"profile": "mini_all"})
 
 
+def test_the_paper_profile_has_the_papers_line_5_and_the_others_ours():
+    routers = {profile: load_params(profile).router.model_dump() for profile in PROFILES}
+    assert routers["smoke"] == routers["mini"] == routers["mini_all"]
+    ours = {"normalise": True, "logit_spread": 1.0, "learn_spread": False, "preference_rate": 30.0, "calibrate": True}
+    assert routers["mini"] == ours and routers["paper"] == ours | {"normalise": False, "preference_rate": 1.0}
+
+
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
 def test_default_profile_is_the_one_that_params_yaml_names(profile, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(f"profile: {profile}\n")

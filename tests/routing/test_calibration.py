@@ -25,6 +25,16 @@ def test_calibration_looks_at_the_frames_it_is_given(predictor, sequences):
     assert len(w) == 2 * len(sequences)
 
 
+def test_a_fixed_threshold_is_obeyed_and_measured(predictor, sequences):
+    before = predictor.policy
+    for fixed, active in ((0.0, 48), (1.5, 5)):
+        tau, w = calibrate(predictor, sequences[:1], target_active=24, frames=3, fixed=fixed)
+        assert tau == predictor.policy.tau == fixed and predictor.policy.mode == "threshold" and len(w) == 2
+        routes = track_sequence(predictor, sequences[0], frames=3).routes.assign(sequence="one")
+        assert mean_active(routes) == active
+    predictor.set_policy(before)
+
+
 def test_threshold_curve_falls_from_all_blocks_to_the_always_on_ones():
     w = np.random.default_rng(0).random((10, 48)) * 0.98 + 0.01
     taus, active = threshold_curve(w, K)

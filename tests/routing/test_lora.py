@@ -115,6 +115,33 @@ def test_file_restores_router_and_adapters(saved, image):
     assert all(torch.equal(a, b) for a, b in zip(encode(carried, image), encode(model, image)))
 
 
+@pytest.mark.parametrize(
+    "options, spread",
+    [({"normalise": False}, 1.0), ({"logit_spread": 3.0}, 3.0), ({"learn_spread": True, "logit_spread": 2.0}, 5.4366)],
+)
+@torch.no_grad()
+def test_a_file_keeps_how_the_router_rates_blocks(saved, options, spread):
+    path, _, model = saved
+    router = PredictionAwareRouter(16, 48, (0, 2, 8, 44, 47), image_size=192, **options)
+    if router.learn_spread:
+        router.log_spread.data += 1
+    save_rds(path, router, model, budgets=[0.4])
+    loaded = load_rds(path).router
+    assert (loaded.normalise, loaded.learn_spread) == (router.normalise, router.learn_spread)
+    assert float(loaded.spread) == float(router.spread) == pytest.approx(spread, abs=1e-4)
+
+
+def test_a_file_from_before_there_were_modes_is_normalised(saved):
+    path = saved[0]
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads(file.metadata()["rds"])
+    for name in ("normalise", "learn_spread"):
+        del meta["router"][name]
+    save_file(load_file(path), path, metadata={"rds": json.dumps(meta)})
+    router = load_rds(path).router
+    assert router.normalise and not router.learn_spread and router.spread == 1.0
+
+
 def test_equal_weights_give_equal_bytes(saved):
     path, router, model = saved
     contents = set()
@@ -131,16 +158,30 @@ def test_adapters_may_be_saved_without_a_router(saved):
     assert weights.router is None and len(weights.lora) == 2 * 4 * len(BLOCKS)
 
 
-def test_thresholds_can_be_stored_later_and_are_interpolated(saved, caplog):
+def test_thresholds_can_be_stored_later(saved):
     path = saved[0]
     set_taus(path, {0.4: 0.3, 0.6: 0.5})
-    weights = load_rds(path)
-    assert weights.tau_for(0.6) == 0.5 and weights.tau_for(1.0) == 0 and not caplog.records
-    assert weights.tau_for(0.5) == pytest.approx(0.4) and "budget 0.5" in caplog.text
-    set_taus(path, {})
-    assert load_rds(path).tau_for(0.5) == 0.5 and load_rds(path).tau_for(1.0) == 0
+    assert load_rds(path).taus == {0.4: 0.3, 0.6: 0.5}
     with pytest.raises(RDSInputError, match="budget is 40"):
         set_taus(path, {40: 0.3})
+    assert load_rds(path).taus == {0.4: 0.3, 0.6: 0.5}
+
+
+def test_a_budget_without_a_threshold_is_met_by_counting(saved):
+    weights = replace(load_rds(saved[0]), budgets=(0.5, 0.9), taus={0.4: 0.3, 0.6: 0.45, 1.0: 0.2})
+    assert weights.rule_for(0.4) == ("threshold", 0.3) and weights.rule_for(0.6) == ("threshold", 0.45)
+    assert weights.rule_for(1) == ("threshold", 0.0), "all blocks, whatever the file says"
+    assert {weights.rule_for(budget) for budget in (0.41, 0.5, 0.7, 0.95)} == {("top_n", 0.5)}
+    blind = replace(weights, taus={})
+    assert blind.rule_for(0.5) == blind.rule_for(0.6) == ("top_n", 0.5) and blind.rule_for(1.0) == ("threshold", 0.0)
+    assert replace(blind, budgets=()).rule_for(0.01) == ("top_n", 0.5)
+
+
+@pytest.mark.parametrize("taus, budget, lowest", [({0.4: 0.3, 0.6: 0.5}, 0.39, "0.4"), ({}, 0.49, "0.5")])
+def test_a_budget_below_the_lowest_is_refused(saved, taus, budget, lowest):
+    weights = replace(load_rds(saved[0]), budgets=(0.5, 0.9), taus=taus)
+    with pytest.raises(RDSInputError, match=rf"budget is {budget}; this router serves {lowest} to 1; give .* tau"):
+        weights.rule_for(budget)
 
 
 def test_rejects_missing_garbage_and_foreign_files(saved, tmp_path):

@@ -7,9 +7,16 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.algorithm1 import normalize_to_budget
 from rds_lib.routing.deployed import FoldedRouter
-from rds_lib.routing.router import PredictionAwareRouter, RunningNorm, probabilities_of
+from rds_lib.routing.router import PredictionAwareRouter, RunningNorm, probabilities_of, probabilities_on_host
 
 ALWAYS_ON = (0, 2, 8, 44, 47)
+LINE_5 = {  # of Algorithm 1: ours, with a spread of its own or a learnt one, and the paper's
+    "normalised": {},
+    "wider": {"logit_spread": 3.0},
+    "learnt": {"learn_spread": True},
+    "paper": {"normalise": False},
+    "paper, learnt": {"normalise": False, "learn_spread": True},
+}
 
 
 @pytest.fixture
@@ -38,6 +45,41 @@ def test_probabilities_start_near_uniform_and_stay_off_the_ends(router, frames):
     assert 0.1 < p.min() < 0.2 and 0.8 < p.max() < 0.9
 
 
+@torch.no_grad()
+def test_plainly_it_is_the_sigmoid_of_line_5_whatever_the_logits(router, frames):
+    plain = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128, normalise=False).eval()
+    plain.load_state_dict(router.state_dict())
+    raw = []
+    handle = plain.mlp.register_forward_hook(lambda *hooked: raw.append(hooked[-1]))
+    plain.mlp[-1].bias.copy_(torch.linspace(-9, 9, 48))
+    p = plain(*frames).p
+    torch.testing.assert_close(p, 1 / (1 + torch.exp(-raw[0])))
+    assert p.min() < 1e-3 and p.max() > 0.999
+    plain.mlp[-1].bias.fill_(-1e6)
+    out = plain(*frames, budget=0.4)
+    assert (out.p > 0).all() and torch.allclose(out.w, torch.tensor(0.4)), "alike, and no division by zero"
+    handle.remove()
+
+
+def test_a_learnt_spread_starts_where_the_fixed_one_is_and_learns(router, frames):
+    router.eval()
+    learning = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128, logit_spread=2.0, learn_spread=True).eval()
+    learning.load_state_dict(router.state_dict(), strict=False)
+    router.logit_spread = 2.0
+    torch.testing.assert_close(learning(*frames).p, router(*frames).p)
+    assert set(learning.state_dict()) - set(router.state_dict()) == {"log_spread"}
+    narrow = learning(*frames).p.std()
+    with torch.no_grad():
+        learning.log_spread += 1
+    assert learning(*frames).p.std() > 2 * narrow
+
+
+@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan"), float("inf")])
+def test_rejects_a_spread_that_orders_nothing(spread):
+    with pytest.raises(RDSInputError, match="logit_spread is .*; give a number above 0"):
+        PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128, logit_spread=spread)
+
+
 def test_what_a_frame_says_loudly_or_softly_keeps_as_many_blocks():
     raw = torch.randn(1, 48, generator=torch.Generator().manual_seed(0))
     w = normalize_to_budget(probabilities_of(torch.cat([raw + 3, 10 * raw, 40 * raw]), 1.0), 0.6)
@@ -61,7 +103,10 @@ def test_default_mode_samples_in_training_and_thresholds_in_evaluation(router, f
     assert router(*frames, mode="top_n", n_active=20).route.sum(-1).tolist() == [20.0] * 3
 
 
-def test_every_parameter_receives_a_gradient_through_the_sampled_route(router, frames):
+@pytest.mark.parametrize("options", LINE_5.values(), ids=LINE_5)
+def test_every_parameter_receives_a_gradient_through_the_sampled_route(options, frames):
+    torch.manual_seed(0)
+    router = PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=128, budget=0.4, **options)
     route = router(*frames, mode="sample", generator=torch.Generator().manual_seed(0)).route
     (route * torch.arange(48)).sum().backward()
     silent = [name for name, p in router.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -86,12 +131,12 @@ def test_a_router_for_a_backbone_takes_its_tokens(mini_model):
     assert FoldedRouter(router).logits(tokens, torch.ones(1, 1, 48, 48)).shape == (1, 49)
 
 
-@pytest.fixture(params=[4, 8])
+@pytest.fixture(params=[(4, name) for name in LINE_5] + [(8, "normalised"), (8, "paper")], ids=str)
 def any_router(request):
-    """A router for 32x32 tokens of either size."""
+    """A router for 32x32 tokens of either size, in every mode of line 5."""
     torch.manual_seed(0)
-    stride = request.param
-    return PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=32 * stride, token_stride=stride, budget=0.4)
+    stride, options = request.param[0], LINE_5[request.param[1]]
+    return PredictionAwareRouter(16, 48, ALWAYS_ON, image_size=32 * stride, token_stride=stride, budget=0.4, **options)
 
 
 @torch.no_grad()
@@ -106,8 +151,11 @@ def test_folded_router_gives_the_same_logits_and_says_whether_there_was_a_mask(a
     folded = FoldedRouter(router)
     for i in range(3):
         out = folded.logits(frames[0][i : i + 1], frames[1][i : i + 1])[0]
-        torch.testing.assert_close(probabilities_of(out[:48], router.logit_spread), wanted[i], rtol=0, atol=1e-5)
-        assert out[:48].mean().abs() < 1e-5 and out[48] > 0
+        rule = folded.spread, folded.normalise
+        torch.testing.assert_close(probabilities_of(out[:48], *rule), wanted[i], rtol=0, atol=1e-5)
+        on_host = torch.tensor(probabilities_on_host(out[:48].tolist(), *rule))
+        torch.testing.assert_close(on_host, wanted[i], rtol=0, atol=1e-5)
+        assert (out[:48].mean().abs() < 1e-5) == router.normalise and out[48] > 0
     one_pixel = torch.full((1, 1, 32, 32), -1.0)
     assert folded.logits(frames[0][:1], one_pixel)[0, 48] == 0
     for corner in ((0, 0), (0, 31), (31, 0), (31, 31), (17, 3)):

@@ -163,14 +163,16 @@ def test_router_and_adapters_train_and_travel_in_a_file(tracker, sequences, tmp_
         lr_router=1e-2,
         lr_lora=1e-2,
         lora_rank=2,
-        router_hidden=12,
+        preference_rate=30.0,
+        router_options={"hidden": 12, "normalise": False, "learn_spread": True},
         out=tmp_path / "rds.safetensors",
         workdir=tmp_path,
     )
     weights, learned = load_rds(out), lora_state_dict(tracker)
     assert weights.blocks == (0, 3) and len(weights.lora) == 4 and weights.router.token_stride == 8
     assert all(tensor.any() for name, tensor in weights.lora.items()), "B starts at zero"
-    assert weights.router.alpha.item() != 1 and all(weights.lora[name].equal(learned[name]) for name in learned)
+    assert weights.router.alpha.item() != 1 and weights.router.spread != 1 and not weights.router.normalise
+    assert all(weights.lora[name].equal(learned[name]) for name in learned)
     after = {name.replace(".base_layer", ""): tensor for name, tensor in tracker.backbone.state_dict().items()}
     assert all(after[name].equal(tensor) for name, tensor in before.items())
     torch.manual_seed(0)

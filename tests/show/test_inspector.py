@@ -20,7 +20,6 @@ from rds_lib.routing.predictor import build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 from rds_lib.show.inspector.data import LIVE_PIXELS, live_side, runs_data, scaled, video_data
 from rds_lib.show.inspector.page import inspector_page
-from rds_lib.show.inspector.widget import BUDGETS
 
 K = (0, 2, 8, 44, 47)
 NAMES = ["</script><script>alert(1)</script>", "\"'&<b>", "two\nlines", "\U0001f600 \u2028"]
@@ -163,20 +162,26 @@ def test_tracking_again_adds_a_run_and_keeps_the_rest(live, sequences):
     inspector = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences)
     video, policy = inspector.video, predictor.policy
     run = inspector.reroute(0.9)
-    assert run.name == f"live 0.9, tau {weights.tau_for(0.9):.2f}"
+    assert run.name == "live 0.9, 44 blocks" and (run.active[run.is_routed].sum(1) == 44).all() and run.is_routed.any()
+    assert inspector.routing["budget"] == 0.9 and inspector.routing["tau"] is None
     assert run.active[1:].sum() > recording.runs[0].active[1:].sum()
     assert inspector.shown == ["RDS 0.5", run.name] == [one["name"] for one in inspector.runs["runs"]]
     assert inspector.video is video and predictor.policy is policy
     assert inspector.recording.runs[0] is recording.runs[0] and len(recording.runs) == 1 and set(run.quality) == {1, 2}
     assert inspector.reroute(0.9, 1.0).active.sum() < run.active.sum()
+    assert inspector.reroute(0.5).name == "live 0.5, tau 0.50" and inspector.routing["tau"] == 0.5
+    with pytest.raises(RDSInputError, match="budget is 0.4; this router serves 0.5 to 1"):
+        inspector.reroute(0.4)
+    assert predictor.policy is policy
 
 
 def test_sliders_start_from_the_policy_and_know_the_calibrated_thresholds(live, sequences):
     predictor, weights, recording = live
     routing = RoutingInspector(recording, predictor=predictor, weights=weights, sequences=sequences).routing
-    assert (routing["budget"], routing["tau"], routing["budgets"]) == (0.5, 0.5, BUDGETS)
-    assert (BUDGETS[0], BUDGETS[-1]) == (0.4, 1.0)
-    assert routing["taus"] == pytest.approx([weights.tau_for(budget) for budget in BUDGETS])
+    assert (routing["budget"], routing["tau"]) == (0.5, 0.5)
+    assert routing["budgets"] == pytest.approx(np.linspace(0.5, 1, 11)), "none below the lowest that the router serves"
+    assert routing["taus"] == [0.5, *[None] * 9, 0.0], "one was calibrated; budget 1 runs all"
+    assert routing["blocks"] == [26, 29, 31, 33, 35, 37, 39, 42, 44, 46, 48]
 
 
 def test_front_end_request_is_answered_also_when_it_fails(live, sequences, monkeypatch):

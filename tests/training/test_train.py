@@ -1,6 +1,7 @@
 """The RDS loop: what it changes, what it leaves alone, and that it can be stopped."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model, set_image_size
+from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds
 from rds_lib.training import rds as module
 from rds_lib.training.loop import Schedule
@@ -21,7 +23,7 @@ class Killed(Exception):
     """Stands for a process that ends in the middle."""
 
 
-def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model=None):
+def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model=None, **options):
     """Train at 64 px and return the file."""
     model = model or small(weights)
     schedule = Schedule(steps=steps, batch=batch, frames=3, seed=1, save_every=1)
@@ -34,6 +36,8 @@ def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model
         lora_rank=2,
         lr_router=1e-2,
         lr_lora=1e-2,
+        preference_rate=30.0,
+        router_options=options,
         out=folder / "rds.safetensors",
         workdir=folder / "run",
     )
@@ -175,10 +179,33 @@ def test_the_loss_reaches_the_router_through_the_drawn_route(routed_clip, mini_m
     assert all(p.grad is None for p in mini_model.parameters())
 
 
-def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip):
-    router = routed_clip.router
-    groups = module._groups(routed_clip.backbone, router, 1e-2, 1e-3)
+def test_a_clip_whose_last_mask_is_empty_runs_in_full_and_moves_no_router(routed_clip, monkeypatch):
+    routes = []
+    monkeypatch.setattr(routed_clip.backbone, "run", lambda tokens, route=None: routes.append(route))
+    low = torch.full((2, 1, 16, 16), -1.0)
+    low[1, 0, 3, 4] = 0.5
+    routed_clip.encode(1, SimpleNamespace(low_res_logits=low))
+    (route,) = routes
+    assert (route[0] == 1).all() and 5 < route[1].sum() < 48
+    route[0].sum().backward(retain_graph=True)
+    assert not any(p.grad is not None and p.grad.any() for p in routed_clip.router.parameters())
+    route[1].sum().backward()
+    assert routed_clip.router.alpha.grad.abs() > 0
+    assert routed_clip.statistics()["active"] == route[1].sum().item(), "of the routed clip alone"
+
+
+def test_the_log_of_frames_without_any_mask_says_full(routed_clip, monkeypatch):
+    monkeypatch.setattr(routed_clip.backbone, "run", lambda tokens, route=None: None)
+    routed_clip.encode(1, SimpleNamespace(low_res_logits=torch.full((2, 1, 16, 16), -1.0)))
+    assert routed_clip.statistics() == {"active": 48.0, "spread": 0.0}
+
+
+@pytest.mark.parametrize("learn_spread", [False, True])
+def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip, learn_spread):
+    router = PredictionAwareRouter.for_backbone(routed_clip.backbone, learn_spread=learn_spread)
+    groups = module._groups(routed_clip.backbone, router, 1e-2, 1e-3, 30.0)
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in router.parameters())
     rates = {id(p): group["peak"] for group in groups for p in group["params"]}
-    assert rates.pop(id(router.mlp[-1].bias)) == pytest.approx(3e-2)
+    shared = [router.mlp[-1].bias, *([router.log_spread] if learn_spread else [])]
+    assert [rates.pop(id(p)) for p in shared] == pytest.approx([3e-2] * len(shared))
     assert set(rates.values()) == {1e-3}

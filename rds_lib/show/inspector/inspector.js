@@ -8,7 +8,8 @@
 //   runs      {name, runs: [{name, masks, active: "0110...", keep: [thousandths], reasons: [text], quality: {id: [J or null]}, mean: blocks or null}]}
 //   shown     [A, B]            names of runs, "" for none
 //   frame     index from 0
-//   routing   {} or {budget, tau, budgets: [], taus: []}; a host that gives these takes {budget, tau or null} as a message and answers {error}
+//   routing   {} or {budget, tau or null, budgets: [], taus: [tau or null], blocks: [count]}; without a tau a budget runs its count of blocks;
+//             a host that gives these takes {budget, tau or null} as a message and answers {error}
 // Binary values are DataViews (widget) or base64 text (page). Masks are deflated label maps, frames x height x width bytes;
 // `active` and `keep` have one value per block, frame after frame. Lengths in the code are CSS pixels.
 
@@ -452,20 +453,22 @@ class Inspector {
 
   /** The sliders that make the kernel track again; a host that cannot leaves `routing` empty. */
   setRouting() {
-    const { budget, tau, budgets, taus } = this.model.get("routing"), calibrated = (value) => taus[Math.round((value - budgets[0]) / 0.05)];
+    const { budget, tau, budgets, taus, blocks } = this.model.get("routing"), step = 0.05;
+    const of = (list, value) => list[clamp(Math.round((value - budgets[0]) / step), 0, budgets.length - 1)];
     this.live.style.display = budgets ? "" : "none";
     if (!budgets || this.busy) return;
     const slider = (label, options) => h("input", { type: "range", ariaLabel: label, ...options });
-    const ofBudget = slider("budget", { min: budgets[0], max: budgets.at(-1), step: 0.05, value: budget }), ofTau = slider("threshold", { min: 0, max: 1, step: 0.01, value: tau });
+    const ofBudget = slider("budget", { min: budgets[0], max: budgets.at(-1), step, value: budget }), ofTau = slider("threshold", { min: 0, max: 1, step: 0.01, value: tau ?? 0.5 });
     const budgetText = h("output"), tauText = h("output");
-    const request = { budget, tau: tau === calibrated(budget) ? null : tau };
+    const request = { budget, tau: tau === of(taus, budget) ? null : tau };
     const show = () => {
       budgetText.textContent = request.budget.toFixed(2);
-      tauText.textContent = request.tau === null ? `${calibrated(request.budget).toFixed(2)} (calibrated)` : request.tau.toFixed(2);
+      const own = of(taus, request.budget), counted = `none: ${of(blocks, request.budget)} blocks`;
+      tauText.textContent = request.tau !== null ? request.tau.toFixed(2) : own === null ? counted : `${own.toFixed(2)} (calibrated)`;
     };
     ofBudget.oninput = () => {
       request.budget = Number(ofBudget.value), request.tau = null;
-      ofTau.value = calibrated(request.budget);
+      ofTau.value = of(taus, request.budget) ?? ofTau.value;
       show();
     };
     ofTau.oninput = () => { request.tau = Number(ofTau.value), show(); };

@@ -5,21 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import anywidget
-import numpy as np
 from traitlets import Dict, Int, List, Unicode
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.evaluation.recordings import Recording, Run, run_of
 from rds_lib.model.track import track_sequence
-from rds_lib.routing.algorithm1 import check_budget, check_tau
+from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.weights import RDSWeights
 from rds_lib.show.inspector.data import live_side, runs_data, video_data
 from rds_lib.show.inspector.page import FRONT, STYLE, write_inspector_page
 from rds_lib.show.inspector.picture import routing_picture
 from rds_lib.show.picture import Picture
 
-BUDGETS = [round(0.4 + 0.05 * n, 2) for n in range(13)]  # of the slider, 0.4 to 1
+BUDGETS = [round(0.05 * n, 2) for n in range(1, 21)]  # of the slider, from the lowest that the router serves
 
 
 class RoutingInspector(anywidget.AnyWidget):
@@ -92,31 +91,33 @@ class RoutingInspector(anywidget.AnyWidget):
         Parameters
         ----------
         budget : float
-            Target share of active blocks, in (0, 1].
+            Target share of active blocks, from the lowest that the router serves to 1.
         tau : float, optional
-            Threshold on keep probabilities; by default the calibrated one of the budget, interpolated between budgets.
+            Threshold on keep probabilities; by default the calibrated one of the budget. A budget without one runs the
+            blocks that it asks for, exactly.
 
         Raises
         ------
         RDSInputError
             If there is no predictor, or no sequence of this video, or a value is out of range.
         """
-        check_budget(budget)
-        tau = self._tau_for(budget) if tau is None and self._weights is not None else tau
         if not self._can_track(self.sequence):
             raise RDSInputError(
                 f"{self.sequence} cannot be tracked again; give RoutingInspector a predictor, its "
                 "weights and the video's Sequence"
             )
+        check_budget(budget)
+        mode, tau = self._weights.rule_for(budget) if tau is None else ("threshold", tau)
         check_tau(tau)
         recording, sequence, policy = self.recording, self._sequences[self.sequence], self._predictor.policy
-        self._predictor.set_policy(replace(policy, budget=budget, tau=tau, mode="threshold"))
+        wanted, counted = self._blocks_at(budget), mode == "top_n"
+        self._predictor.set_policy(replace(policy, budget=budget, tau=tau, mode=mode, n_active=wanted))
         try:
             tracked = track_sequence(self._predictor, sequence)
         finally:
             self._predictor.set_policy(policy)
         run = run_of(
-            f"live {budget:g}, tau {tau:.2f}",
+            f"live {budget:g}, {wanted} blocks" if counted else f"live {budget:g}, tau {tau:.2f}",
             tracked,
             sequence.size,
             depth=recording.depth,
@@ -128,7 +129,7 @@ class RoutingInspector(anywidget.AnyWidget):
         with self.hold_sync():
             self.runs = runs_data(self.recording, live_side(recording))
             self.shown = [self.shown[0], run.name]
-            self.routing = self.routing | {"budget": budget, "tau": tau}
+            self.routing = self.routing | {"budget": budget, "tau": None if counted else tau}
         return run
 
     def picture(self) -> Picture:
@@ -166,11 +167,14 @@ class RoutingInspector(anywidget.AnyWidget):
         routing = {}
         if self._can_track(recording.name):
             policy = self._predictor.policy
+            budgets = [budget for budget in BUDGETS if budget >= self._weights.lowest_budget]
+            rules = [self._weights.rule_for(budget) for budget in budgets]
             routing = {
                 "budget": policy.budget,
-                "tau": policy.tau,
-                "budgets": BUDGETS,
-                "taus": [self._tau_for(budget) for budget in BUDGETS],
+                "tau": policy.tau if policy.mode == "threshold" else None,
+                "budgets": budgets,
+                "taus": [tau if mode == "threshold" else None for mode, tau in rules],
+                "blocks": [self._blocks_at(budget) for budget in budgets],
             }
         return {"video": video_data(recording, side), "runs": runs_data(recording, side), "routing": routing}
 
@@ -182,9 +186,9 @@ class RoutingInspector(anywidget.AnyWidget):
     def _can_track(self, name):
         return self._predictor is not None and name in self._sequences
 
-    def _tau_for(self, budget):
-        """As ``RDSWeights.tau_for``, without its warning on budgets between the calibrated ones."""
-        return float(np.interp(budget, *zip(*sorted(({1.0: 0.0} | self._weights.taus).items()))))
+    def _blocks_at(self, budget):
+        """Blocks that a budget asks for."""
+        return round(target_active(budget, self._predictor.depth, self._predictor.always_on))
 
     def _open(self, change):
         known = [run.name for run in self.recording.runs]

@@ -1,0 +1,46 @@
+"""What the stages that train share: the settings that reach a router, and its thresholds."""
+
+import shutil
+
+import pytest
+
+from rds_lib import load_params
+from rds_lib.pipeline import training_runs
+from rds_lib.pipeline.training_runs import calibrate_run, train_blocks
+from rds_lib.routing.weights import load_rds
+
+
+@pytest.fixture
+def params(mini_weights):
+    """The smoke profile on the tests' model, with a short look at each calibration video."""
+    return (
+        load_params("smoke")
+        .with_section("model", checkpoint=str(mini_weights))
+        .with_section("train", calibration_frames=3, steps=1, frames=2)
+    )
+
+
+@pytest.mark.parametrize("is_calibrated", [True, False])
+def test_a_budget_gets_a_calibrated_threshold_or_the_papers(is_calibrated, params, rds_file, sequences, tmp_path):
+    path = shutil.copy(rds_file, tmp_path / "rds.safetensors")
+    params = params.with_section("router", calibrate=is_calibrated)
+    (row,), w = calibrate_run(params, path, (0.4,), sequences)
+    assert load_rds(path).taus == {0.4: row["tau"]} and w[0.4].shape == (2 * len(sequences), 48)
+    assert (row["tau"] == 0.5) != is_calibrated and row["target_active"] == pytest.approx(22.2)
+    assert (abs(row["calibration_active"] - 22.2) < 1) == is_calibrated
+    assert (row["calibration_active"] == row["active_at_half"]) != is_calibrated
+
+
+def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_runs, "CACHE", tmp_path)
+    monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
+    settings = {"normalise": False, "logit_spread": 2.0, "learn_spread": True}
+    changed = params.with_section("router", preference_rate=7.0, **settings)
+    told = {}
+    monkeypatch.setattr(training_runs, "train_rds", lambda tracker, **options: told.update(options) or options["out"])
+    out = train_blocks(changed, tmp_path, "0.4", (0.4,), [0], 2)
+    assert told["router_options"] == settings | {"hidden": params.train.router_hidden}
+    assert told["preference_rate"] == 7.0 and told["schedule"].steps == 1
+    assert out != train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2), "another training"
+    uncalibrated = changed.with_section("router", calibrate=False)
+    assert out == train_blocks(uncalibrated, tmp_path, "0.4", (0.4,), [0], 2), "the same, deployed otherwise"
