@@ -4,8 +4,8 @@
 
 Clips hold one to three objects. Shapes: "even", differences are normal; "skewed", most clips differ by noise of 3
 points and one in six loses an object, which costs 8 points more on average, much as in our own differences; "very
-skewed", the same with half the noise. The second table adds trainings: each moves all clips together by 1.5 points and every clip by
-4 (standard deviations), beside 6 between clips. Seeds are fixed, so every run prints the same.
+skewed", the same with half the noise. The second table adds trainings: each moves all clips together by 1.5 points and
+every clip by 4 (standard deviations), beside 6 between clips. Seeds are fixed, so every run prints the same.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.track import box_of, click_of, copy_first_mask, separate, track_sequence
+from rds_lib.model.track import box_of, click_of, copy_first_mask, overlapping, separate, track_sequence
 from rds_lib.routing.predictor import build_rds_video_predictor
 
 
@@ -67,6 +67,25 @@ def test_pixels_go_to_the_largest_positive_logit():
     masks = separate([7, 9], logits)
     assert masks[7].tolist() == [[True, False], [False, False]]
     assert masks[9].tolist() == [[False, False], [True, False]]
+
+
+def test_a_pixel_may_belong_to_several_objects_where_masks_may_overlap():
+    logits = torch.tensor([[3.0, -1.0, 2.0, 0.0], [1.0, -2.0, 5.0, -1.0]]).reshape(2, 1, 2, 2)
+    masks = overlapping([7, 9], logits)
+    assert masks[7].tolist() == masks[9].tolist() == [[True, False], [True, False]]
+
+
+@pytest.mark.parametrize("layout, may_overlap", [("davis2017", False), ("ytvos", False), ("sav", True)])
+def test_masks_overlap_in_the_layout_of_sav_alone(predictor, sequences, monkeypatch, layout, may_overlap):
+    propagate = predictor.propagate_in_video
+
+    def everywhere(*args):
+        for t, obj_ids, logits in propagate(*args):
+            yield t, obj_ids, torch.ones_like(logits)
+
+    monkeypatch.setattr(predictor, "propagate_in_video", everywhere)
+    both = track_sequence(predictor, replace(sequences[2], layout=layout), frames=2).masks[1]
+    assert both[1].all() and both[2].all() == may_overlap
 
 
 def test_objects_are_added_when_they_appear(predictor, sequences, monkeypatch):
