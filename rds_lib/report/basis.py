@@ -8,7 +8,7 @@ from rds_lib.report.evidence import Evidence
 from rds_lib.report.speeds import levels_compared
 
 Basis = Callable[[Evidence], str]  # LookupError where there is nothing to tell
-ONE_TRAINING = "one training each: the interval does not hold what another seed would change"
+ONE_TRAINING = "one training each; what another seed would change is not in the interval"
 
 
 def together(*parts: Basis) -> Basis:

@@ -56,7 +56,7 @@ def test_the_page_of_results_takes_its_numbers_from_products(written):
     assert "| the supplement's static plan A |  | 50.0 (24.0) |" in controls
     assert "| SAM2 | -5.0 (-7.0 to -3.0) | -10.0 (-13.0 to -6.0) |" in rivals
     assert "| PBD | " not in rivals, "nothing without a number"
-    assert "does not hold what another seed would change" in page
+    assert "what another seed would change is not in the interval" in page
     assert "profile `smoke`" in page and "data set davis, 3 videos" in page and "encoder of 48 blocks" in page
 
 
