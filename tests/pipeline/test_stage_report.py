@@ -77,6 +77,7 @@ def workdir(tmp_path):
                 "frame_ms": [20.0, 20.0, 12.5],
                 "active_blocks": [48, 48, 20],
                 "speedup": [1.0, 1.0, 1.6],
+                "speedup_low": [1.0, 1.0, 1.6],
                 "device": "CPU",
                 "dtype": "float32",
             }
@@ -126,6 +127,13 @@ def test_the_budget_has_all_frames_and_routed_ones_beside(workdir, tmp_path):
 def test_a_missing_product_is_named_with_its_stage(workdir, tmp_path):
     (workdir / "benchmark" / "table.csv").unlink()
     with pytest.raises(RDSInputError, match="dvc repro benchmark"):
+        report.run(load_params("mini"), workdir, tmp_path / "out")
+
+
+def test_an_older_run_is_named_with_what_it_lacks(workdir, tmp_path):
+    table = read_table(workdir / "evaluation" / "table.csv").drop(columns="active_blocks_routed")
+    write_table(workdir / "evaluation" / "table.csv", table)
+    with pytest.raises(RDSInputError, match="evaluation/table.csv: no column active_blocks_routed"):
         report.run(load_params("mini"), workdir, tmp_path / "out")
 
 
