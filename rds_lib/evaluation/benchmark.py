@@ -127,15 +127,13 @@ def benchmark_predictors(
     Returns
     -------
     table : DataFrame, one row per arm: ``method, level, kind`` and
-        ``frame_ms`` and ``frame_p99_ms`` over counted frames; ``encoder_ms`` (routing included) and ``router_ms``
-        (router, copy and decision); ``speedup`` S = T / t over SAM2's T, ``speedup_low`` and ``_high``; where whole
-        blocks are skipped, ``saved_ms`` = sum over i not in K of (1 - a_i) c_i, with ``full``'s block times c_i,
-        ``speedup_ideal``, and ``eta`` = (T - t) / saved, ``eta_low`` and ``_high``; ``gmacs`` of what ran;
-        ``copies_per_frame`` of routing.
+        ``frame_ms``, ``frame_p99_ms`` of counted frames; ``encoder_ms`` (with routing), ``router_ms`` (with copy and
+        decision); ``speedup`` S = T / t over SAM2's T; where whole blocks are skipped ``saved_ms`` = sum over i not in
+        K of (1 - a_i) c_i, ``speedup_ideal``, and ``eta`` = (T - t) / saved; S and eta with ``_low`` and ``_high``.
+        ``gmacs`` are of what ran, ``copies_per_frame`` those of routing.
     blocks : DataFrame, one row per arm and block
-        ``activation`` a_i, and the full arm's ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
-    frames : DataFrame, one row per arm and counted frame
-        ``method, level, pass, frame, ms``; see `metrics.speed`.
+        ``activation`` a_i, and ``full``'s ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
+    frames : DataFrame, one row per arm and counted frame: ``method, level, pass, frame, ms``
     """
     predictors = [arm.build() for arm in arms]
     device = predictors[0].device
