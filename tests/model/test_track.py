@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.model.track import box_of, click_of, copy_first_mask, overlapping, separate, track_sequence
 from rds_lib.routing.predictor import build_rds_video_predictor
 
@@ -76,7 +78,11 @@ def test_a_pixel_may_belong_to_several_objects_where_masks_may_overlap():
 
 
 @pytest.mark.parametrize("layout, may_overlap", [("davis2017", False), ("ytvos", False), ("sav", True)])
-def test_masks_overlap_in_the_layout_of_sav_alone(predictor, sequences, monkeypatch, layout, may_overlap):
+def test_masks_overlap_in_the_layout_of_sav_alone(predictor, tmp_path, monkeypatch, layout, may_overlap):
+    """Every object claims every pixel, in a set written in each layout."""
+    size = {"frames": 5, "height": 96, "width": 128}
+    clip = generate_clip(3, 2, split="val", difficulty="deformation", n_objects=2, **size)
+    write_dataset(tmp_path / "set", [clip], layout=layout)
     propagate = predictor.propagate_in_video
 
     def everywhere(*args):
@@ -84,8 +90,9 @@ def test_masks_overlap_in_the_layout_of_sav_alone(predictor, sequences, monkeypa
             yield t, obj_ids, torch.ones_like(logits)
 
     monkeypatch.setattr(predictor, "propagate_in_video", everywhere)
-    both = track_sequence(predictor, replace(sequences[2], layout=layout), frames=2).masks[1]
-    assert both[1].all() and both[2].all() == may_overlap
+    (sequence,) = read_dataset(tmp_path / "set", layout=layout)
+    first, second = track_sequence(predictor, sequence, frames=2).masks[1].values()
+    assert first.all() and second.all() == may_overlap
 
 
 def test_objects_are_added_when_they_appear(predictor, sequences, monkeypatch):
