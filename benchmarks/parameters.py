@@ -1,4 +1,4 @@
-"""Count the trainable parameters of the router and of I-LoRA on SAM2.1 Hiera-L; the paper has 6.7 M, 3 % of SAM2.
+"""Count the trainable parameters of the router and of I-LoRA on SAM2.1 Hiera-L; the paper's abstract has 6.7 M, 3 %.
 
 python benchmarks/parameters.py [--rank 16]
 """

@@ -2,7 +2,8 @@
 
     python benchmarks/real_video.py DAVIS_ROOT [--split val] [--profile mini]
 
-Prints J&F in points with active blocks, RDS minus each rival with a 95 % interval over videos, and J&F per sequence.
+Prints J&F in points with active blocks, RDS minus each rival, and J&F per sequence; from six videos on, with 95 %
+intervals over videos.
 """
 
 import argparse

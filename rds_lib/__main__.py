@@ -134,7 +134,8 @@ def evaluate(
         scores = _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite)
         typer.echo(_headline(scores.objects))
         speed = scores.frames / scores.seconds
-        typer.echo(f"{speed:.1f} frames a second, {scores.active:.1f} blocks active on routed frames")
+        active = f"{scores.active:.1f} blocks active, {scores.active_routed:.1f} on routed frames"
+        typer.echo(f"{speed:.1f} frames a second, {active}")
     else:
         raise RDSInputError(
             "give either --gt and --pred, to score predictions, or --data and --out, to track and score"

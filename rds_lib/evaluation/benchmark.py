@@ -2,8 +2,8 @@
 
 All arms take a step before any takes the next, in an order that rotates, so that whatever else the machine does slows
 all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
-where that is free; on a GPU on every other frame, whose own time then does not count. ``SAM2`` and ``full`` run the
-same code: how far ``speedup_vs_stock`` of ``full`` is from 1 tells how far to trust the rest.
+where that is free; on a GPU on every other frame, whose own time then does not count. Every ratio refers to ``SAM2``.
+``full`` runs the same code with every block watched: how far its ``speedup`` is from 1 tells how far to trust the rest.
 """
 
 import datetime
@@ -24,6 +24,7 @@ from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.names import FULL, SAM2
 from rds_lib.evaluation.probes import HostReads, Stopwatch
 from rds_lib.methods.activity import activity, watch_gates
+from rds_lib.metrics.speed import drawn_times, spread
 from rds_lib.model.backbone import backbone_of
 
 SKIPPING = ("none", "learned", "forced", "blocks")  # kinds that run the full encoder's blocks, or skip them whole
@@ -39,6 +40,7 @@ class _Runner:
     state: dict
     watch: Stopwatch
     plain: list[float] = field(default_factory=list)  # ms of every timed frame that counts
+    counted: list[tuple[int, int]] = field(default_factory=list)  # pass and frame of each
     probed: list[dict[str, float]] = field(default_factory=list)  # ms by part
     active: list[np.ndarray] = field(default_factory=list)  # (L,) of every timed frame
     gmacs: list[float] = field(default_factory=list)
@@ -67,12 +69,18 @@ class _Runner:
         self.watch.synchronise()
         return 1e3 * (time.perf_counter() - began)
 
-    def timed_step(self, *, probe):
+    def timed_step(self, where, *, probe):
         elapsed = self.step(probe=probe or self.watch.is_free)
         if probe or self.watch.is_free:
             self.probed.append(self.watch.read())
         if not probe or self.watch.is_free:
             self.plain.append(elapsed)
+            self.counted.append(where)
+
+    def frames(self) -> pd.DataFrame:
+        """The time of every frame that counts."""
+        table = pd.DataFrame(self.counted, columns=["pass", "frame"]).assign(ms=self.plain)
+        return table.assign(method=self.arm.method, level=self.arm.level)[["method", "level", "pass", "frame", "ms"]]
 
     def finish(self, timed: range):
         """Note what ran on the timed frames; gates that were seen last are those of the last frame."""
@@ -100,13 +108,13 @@ def benchmark_predictors(
     frames: int,
     repeats: int,
     dtype: str = "float32",
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Time predictors on one video, interleaved.
 
     Parameters
     ----------
     arms : sequence of Arm
-        Built one after the other, all on one device. ``full`` and ``SAM2`` are among them: what the ratios refer to.
+        Built one after the other, all on one device. ``SAM2``, to which ratios refer, and ``full`` are among them.
     video : path
         A folder of JPEG frames, at least ``warmup + frames + 2`` of them.
     prompts : mapping
@@ -119,12 +127,13 @@ def benchmark_predictors(
     Returns
     -------
     table : DataFrame, one row per arm: ``method, level, kind`` and
-        ``frame_ms`` and ``frame_p99_ms`` over counted frames; ``encoder_ms`` (routing included) and ``router_ms``
-        (router, copy and decision); ``speedup`` S = T / t; where whole blocks of the same encoder are skipped,
-        ``speedup_ideal`` and ``eta`` = (T - t) / sum over i not in K of (1 - a_i) c_i, with the times c_i of the full
-        arm's own blocks; ``gmacs`` of what ran; ``copies_per_frame`` that routing causes.
+        ``frame_ms``, ``frame_p99_ms`` of counted frames; ``encoder_ms`` (with routing), ``router_ms`` (with copy and
+        decision); ``speedup`` S = T / t over SAM2's T; where whole blocks are skipped ``saved_ms`` = sum over i not in
+        K of (1 - a_i) c_i, ``speedup_ideal``, and ``eta`` = (T - t) / saved; S and eta with ``_low`` and ``_high``.
+        ``gmacs`` are of what ran, ``copies_per_frame`` those of routing.
     blocks : DataFrame, one row per arm and block
-        ``activation`` a_i, and the full arm's ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
+        ``activation`` a_i, and ``full``'s ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
+    frames : DataFrame, one row per arm and counted frame: ``method, level, pass, frame, ms``
     """
     predictors = [arm.build() for arm in arms]
     device = predictors[0].device
@@ -145,9 +154,9 @@ def benchmark_predictors(
         for runner in runners:
             _watch(runner, stack)
         stack.enter_context(_no_garbage_collection())
-        for _ in range(repeats):
+        for number in range(repeats):
             gc.collect()
-            _run_pass(runners, prompts, timed)
+            _run_pass(runners, prompts, timed, number)
     return _summarise(runners, prompts, dtype)
 
 
@@ -177,7 +186,7 @@ def _watch(runner, stack):
             stack.enter_context(runner.watch.watching(block, attribute, f"block {i}"))
 
 
-def _run_pass(runners, prompts, timed):
+def _run_pass(runners, prompts, timed, number):
     for runner in runners:
         runner.begin(prompts)
         runner.count_copies()
@@ -186,7 +195,7 @@ def _run_pass(runners, prompts, timed):
         for runner in runners[turn:] + runners[:turn]:
             probe = (t - timed.start) % 2 == 1
             if t in timed:
-                runner.timed_step(probe=probe)
+                runner.timed_step((number, t), probe=probe)
             else:
                 runner.step(probe=False)
     for runner in runners:
@@ -196,6 +205,8 @@ def _run_pass(runners, prompts, timed):
 def _summarise(runners, prompts, dtype):
     by_method = {runner.arm.method: runner for runner in runners}
     full, stock = by_method[FULL], by_method[SAM2]
+    frames = pd.concat([runner.frames() for runner in runners], ignore_index=True)
+    drawn = drawn_times(frames, seed=0)
     backbone = backbone_of(full.predictor)
     block_ms, gmacs = _block_times(full, backbone.depth), np.array(backbone.block_macs()) / 1e9
     arms, blocks = [], []
@@ -203,16 +214,31 @@ def _summarise(runners, prompts, dtype):
         arm, activation = runner.arm, np.mean(runner.active, axis=0)
         facts = {"method": arm.method, "level": arm.level, "kind": arm.kind, "objects": len(prompts)}
         times = _times(runner, full, stock, activation, block_ms)
+        times |= _of_speed(runner, stock, times["saved_ms"], drawn)
         arms.append({**facts, **times, **_machine(runner.predictor.device, dtype)})
         if len(activation) == backbone.depth:
             columns = {"block": range(backbone.depth), "activation": activation, "block_ms": block_ms, "gmacs": gmacs}
             blocks.append(pd.DataFrame({"method": arm.method, "level": arm.level, **columns}))
-    return pd.DataFrame(arms), pd.concat(blocks, ignore_index=True)
+    return pd.DataFrame(arms), pd.concat(blocks, ignore_index=True), frames
+
+
+def _of_speed(runner, stock, saved, drawn):
+    """How many times as fast as SAM2, and the share of the skipped time that is saved, with intervals over frames."""
+    (whole, drawn_whole), (own, drawn_own) = (
+        (np.median(one.plain), drawn[one.arm.method, one.arm.level]) for one in (stock, runner)
+    )
+    found = {
+        "speedup": spread(whole / own, drawn_whole / drawn_own),
+        "eta": spread((whole - own) / saved, (drawn_whole - drawn_own) / saved),
+    }
+    return {
+        name + end: value for name, one in found.items() for end, value in zip(("", "_low", "_high"), one, strict=True)
+    }
 
 
 def _times(runner, full, stock, activation, block_ms):
     skips = runner.arm.kind in SKIPPING
-    full_ms, frame_ms = np.median(full.plain), np.median(runner.plain)
+    whole_ms, frame_ms = np.median(stock.plain), np.median(runner.plain)
     saved = float((1 - activation) @ block_ms) if skips else 0.0  # blocks of K always run and so add nothing
     return {
         "frame_ms": frame_ms,
@@ -223,10 +249,8 @@ def _times(runner, full, stock, activation, block_ms):
         "router_share": runner.part("router") / frame_ms,
         "active_blocks": activation.sum(),
         "gmacs": np.mean(runner.gmacs),
-        "speedup": full_ms / frame_ms,
-        "speedup_ideal": full_ms / (full_ms - saved) if skips else np.nan,
-        "eta": (full_ms - frame_ms) / saved if saved else np.nan,
-        "speedup_vs_stock": np.median(stock.plain) / frame_ms,
+        "saved_ms": saved if saved else np.nan,
+        "speedup_ideal": whole_ms / (whole_ms - saved) if skips else np.nan,
         "copies_per_frame": runner.copies - full.copies,
         "image_size": runner.predictor.image_size,
         "counted_frames": len(runner.plain),

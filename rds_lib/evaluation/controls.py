@@ -28,7 +28,7 @@ class Situation:
     @property
     def n_active(self) -> int:
         """Blocks that a control runs: as many as RDS does, mean over routed frames."""
-        return round(self.rds.active)
+        return round(self.rds.active_routed)
 
 
 CONTROLS: dict[str, Callable[[Situation], object]] = {}
@@ -93,8 +93,7 @@ def mean_of_plans(plans: list[Scores]) -> Scores:
     )
     objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
     routes = pd.concat([plan.routes.assign(sequence=f"{n} " + plan.routes["sequence"]) for n, plan in enumerate(plans)])
-    gmacs = float(np.mean([plan.gmacs for plan in plans]))
-    return Scores(objects, routes, float("nan"), plans[0].frames, boxes, gmacs)
+    return Scores(objects, routes, float("nan"), plans[0].frames, boxes, *_work(plans))
 
 
 def best_plan(plans: list[Scores]) -> Scores:
@@ -114,8 +113,13 @@ def best_per_sequence(plans: list[Scores]) -> Scores:
 
     objects = gather("objects")
     objects.attrs["summary"] = {"JF": float(objects["JF"].mean())}
-    gmacs = float(np.mean([plans[n].gmacs for n in winner]))
-    return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), gmacs)
+    work = _work([plans[n] for n in winner])
+    return Scores(objects, gather("routes"), float("nan"), plans[0].frames, gather("boxes"), *work)
+
+
+def _work(plans: list[Scores]) -> tuple[float, float]:
+    """Mean GMACs over all and over routed frames."""
+    return tuple(float(np.mean([getattr(plan, name) for plan in plans])) for name in ("gmacs", "gmacs_routed"))
 
 
 OF_PLANS = {

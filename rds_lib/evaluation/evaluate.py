@@ -18,6 +18,7 @@ from rds_lib.evaluation.names import RDS, run_name
 from rds_lib.evaluation.recordings import RUNS
 from rds_lib.evaluation.scores import Job, Scores, collect_scores, score_jobs
 from rds_lib.model.backbone import backbone_of
+from rds_lib.routing.route_table import routed_frames
 
 
 def evaluate_arms(
@@ -127,18 +128,23 @@ class _Run:
         scores = [collect_scores([next(results) for _ in self.sequences[source]], source.layout) for source in sources]
         if predictor is None:
             return scores
-        by_share = arm.kind in ("blocks", "tokens")
-        return [replace(one, gmacs=realised_gmacs(predictor, one.routes, by_share=by_share)) for one in scores]
+        return [_with_work(one, predictor, by_share=arm.kind in ("blocks", "tokens")) for one in scores]
+
+
+def _with_work(scores: Scores, predictor, *, by_share: bool) -> Scores:
+    whole, routed = (
+        realised_gmacs(predictor, table, by_share=by_share) for table in (scores.routes, routed_frames(scores.routes))
+    )
+    return replace(scores, gmacs=whole, gmacs_routed=routed)
 
 
 def realised_gmacs(predictor, routes: pd.DataFrame, *, by_share: bool = False) -> float:
-    """GMACs of the encoder's blocks, mean over the routed frames of a route table; NaN without any.
+    """GMACs of the encoder's blocks, mean over all frames of a route table; NaN without any.
 
     ``by_share``: ``keep_prob`` is the share of the tokens that went through each block's MLP, as gates report it.
     """
-    routed = routes[routes["reason"] == "routed"].astype({"active": float})
-    means = routed.groupby("block")[["active", "keep_prob"]].mean()
-    if means.empty:
+    if not len(routes):
         return float("nan")
+    means = routes.astype({"active": float}).groupby("block")[["active", "keep_prob"]].mean()
     ran = means["active"].to_numpy()
     return backbone_of(predictor).gmacs(ran, means["keep_prob"].to_numpy() if by_share else None)

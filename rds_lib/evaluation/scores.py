@@ -13,7 +13,7 @@ from rds_lib.data.datasets import Sequence, write_masks
 from rds_lib.metrics.boxes import box_table
 from rds_lib.metrics.masks import score_masks, summarise
 from rds_lib.model.track import Tracked
-from rds_lib.routing.route_table import mean_active
+from rds_lib.routing.route_table import mean_active, routed_frames
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,18 @@ class Scores:
     seconds: float
     frames: int
     boxes: pd.DataFrame = field(default_factory=pd.DataFrame)  # from ``box_table``, on DAVIS-shaped sets
-    gmacs: float = float("nan")  # of the encoder's blocks, mean over routed frames
+    gmacs: float = float("nan")  # of the encoder's blocks, mean over all frames
+    gmacs_routed: float = float("nan")  # over routed frames
 
     @property
     def active(self) -> float:
-        """Mean active blocks over routed frames; NaN without any."""
+        """Mean active blocks over all frames, those that run the whole encoder included; NaN without a model."""
         return mean_active(self.routes)
+
+    @property
+    def active_routed(self) -> float:
+        """Mean active blocks over routed frames; NaN without any. A method without a router decides on every frame."""
+        return mean_active(routed_frames(self.routes))
 
 
 class Job(NamedTuple):

@@ -5,11 +5,12 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import pandas as pd
 
 from rds_lib.evaluation.names import RDS
 from rds_lib.metrics.boxes import summarise_boxes
-from rds_lib.metrics.statistics import bootstrap_ci, difference
+from rds_lib.metrics.statistics import difference, interval_of
 
 
 def stack(results: dict, pick: Callable) -> pd.DataFrame:
@@ -32,18 +33,17 @@ def objects_table(results: dict) -> pd.DataFrame:
 def score_table(
     results: dict, *, seed: int, n: int, trained: Mapping[tuple[str, float], int] | None = None
 ) -> pd.DataFrame:
-    """One row per data set, method and level: headline value in points, interval, active blocks, GMACs.
+    """One row per data set, method and level: headline value in points with its interval, and the work it took.
 
-    ``params_trained`` is what ``trained`` has for a method and level.
+    ``active_blocks`` and ``gmacs`` are means over all frames, ``active_blocks_routed`` and ``gmacs_routed`` over the
+    routed ones. ``params_trained`` is what ``trained`` has for a method and level.
     """
     rows = []
     for dataset, arms in results.items():
         for (method, level), scores in arms.items():
             objects = scores.objects
             metric = "G" if "G" in objects.attrs["summary"] else "JF"
-            low, high = bootstrap_ci(
-                100 * objects["JF"].to_numpy(), seed=seed, n=n, groups=objects["sequence"].to_numpy()
-            )
+            _, low, high = interval_of(*_headline_parts(objects, metric), seed=seed, n=n)
             rows.append(
                 {
                     "dataset": dataset,
@@ -54,13 +54,32 @@ def score_table(
                     "ci_low": low,
                     "ci_high": high,
                     "active_blocks": scores.active,
+                    "active_blocks_routed": scores.active_routed,
                     "gmacs": scores.gmacs,
+                    "gmacs_routed": scores.gmacs_routed,
                     "sequences": objects["sequence"].nunique(),
                     "objects": len(objects),
                     "params_trained": (trained or {}).get((method, level)),
                 }
             )
     return pd.DataFrame(rows).round(4).astype({"params_trained": "Int64"})
+
+
+def _headline_parts(objects: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sums in points and counts of objects, each (sequences, groups): what a headline is the mean of.
+
+    J&F has one group of objects; G has J and F of the seen ones and of the unseen, as `summarise` takes its mean.
+    """
+    rows = objects.dropna(subset="JF").sort_values("sequence", kind="stable")
+    is_seen = rows["seen"].to_numpy(bool) if metric == "G" else None
+    names = (("J", is_seen), ("F", is_seen), ("J", ~is_seen), ("F", ~is_seen)) if metric == "G" else (("JF", True),)
+    values = np.stack([100 * rows[name].to_numpy() * group for name, group in names], 1)
+    counted = np.stack([np.ones(len(rows)) * group for _, group in names], 1)
+    sequence = pd.factorize(rows["sequence"])[0]
+    sums, counts = np.zeros((2, sequence.max() + 1, len(names)))
+    np.add.at(sums, sequence, values)
+    np.add.at(counts, sequence, counted)
+    return sums, counts
 
 
 def box_scores(results: dict) -> pd.DataFrame:

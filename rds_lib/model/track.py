@@ -28,12 +28,14 @@ def track_sequence(
     """Track each object from its first annotation to the last frame, or through the first ``frames`` of the video.
 
     ``prompt`` is "mask", "box" or "point". Objects that appear later are prompted when they appear, as in SAM2's VOS
-    script; such a frame runs the full encoder. A pixel that several objects claim goes to the largest logit. Works with
-    stock SAM2 predictors too; the route table is then empty.
+    script; such a frame runs the full encoder. A pixel that several objects claim goes to the largest logit, but in
+    SA-V's layout, whose protocol takes a mask per object, where masks may overlap. Works with stock SAM2 predictors
+    too; the route table is then empty.
     """
     state = predictor.init_state(str(sequence.frame_paths[0].parent))
     length = min(len(sequence), frames or len(sequence))
     starts = [start for start in sorted(set(sequence.prompt_frame.values())) if start < length]
+    read = overlapping if sequence.layout == "sav" else separate
     masks, began = {}, time.perf_counter()
     bar = tqdm(total=length - min(starts, default=0), desc=sequence.name, disable=None if progress else True)
     for start, stop in zip(starts, [*starts[1:], length]):
@@ -41,7 +43,7 @@ def track_sequence(
             if prompt_frame == start:
                 _add_prompt(predictor, state, start, obj_id, sequence.prompt(obj_id), prompt)
         for t, obj_ids, logits in predictor.propagate_in_video(state, start, stop - start - 1):
-            masks[t] = separate(obj_ids, logits)
+            masks[t] = read(obj_ids, logits)
             bar.update()
     seconds = time.perf_counter() - began
     bar.close()
@@ -81,6 +83,12 @@ def separate(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
     best, owner = logits[:, 0].max(0)
     owner = torch.where(best > 0, owner, -1).cpu().numpy()
     return {obj_id: owner == n for n, obj_id in enumerate(obj_ids)}
+
+
+def overlapping(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
+    """Give each object the pixels of its positive logits, also where another claims them; arguments as `separate`."""
+    masks = (logits[:, 0] > 0).cpu().numpy()
+    return dict(zip(obj_ids, masks, strict=True))
 
 
 def copy_first_mask(sequence: Sequence) -> Tracked:

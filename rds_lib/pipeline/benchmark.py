@@ -17,8 +17,8 @@ from rds_lib.pipeline.stages import require
 
 CLIP_INDEX = 4001  # of the validation split; no data set uses it
 METRICS = (
-    "frame_ms encoder_ms fps router_ms router_share active_blocks gmacs speedup speedup_ideal eta speedup_vs_stock "
-    "copies_per_frame".split()
+    "frame_ms encoder_ms fps router_ms router_share active_blocks gmacs speedup speedup_low speedup_high speedup_ideal "
+    "eta copies_per_frame".split()
 )
 
 
@@ -34,8 +34,8 @@ def time_profile(
 ) -> pd.DataFrame:
     """Time what there is of a profile, and return the table; see `arms.timed_arms` for what takes part.
 
-    Writes ``table.csv`` and ``blocks.csv`` (see `benchmark_predictors`), and ``metrics.json``, one flat mapping of
-    ``<arm>_<quantity>``.
+    Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), and ``metrics.json``, one flat
+    mapping of ``<arm>_<quantity>``.
 
     Parameters
     ----------
@@ -55,11 +55,12 @@ def time_profile(
             mask = _write_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
             protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
-            table, blocks = benchmark_predictors(arms, folder, {1: mask}, dtype=dtype, **protocol)
+            table, blocks, frames = benchmark_predictors(arms, folder, {1: mask}, dtype=dtype, **protocol)
     finally:
         torch.set_num_threads(threads)
     write_table(out / "table.csv", table.round(4))
     write_table(out / "blocks.csv", blocks.round(4))
+    write_table(out / "frames.csv", frames.round(4))
     write_json(out / "metrics.json", _metrics(table), schema=None)
     return table
 

@@ -72,12 +72,12 @@ def benchmark(
     out: Out = None,
     device: Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")] = None,
 ):
-    """Time stock SAM2, the full encoder, RDS and the baselines in turn: table.csv, blocks.csv and metrics.json."""
+    """Time SAM2, the full encoder, RDS and the baselines in turn: table, blocks and frames.csv, and metrics.json."""
     params, folder = _begin(profile)
     from rds_lib.pipeline.benchmark import time_profile
 
     table = time_profile(params, out or folder / "benchmark", workdir=folder, device=device)
-    columns = ["method", "level", "active_blocks", "gmacs", "encoder_ms", "frame_ms", "fps", "speedup", "eta"]
+    columns = "method level active_blocks gmacs encoder_ms frame_ms fps speedup speedup_low speedup_high eta".split()
     typer.echo(table[columns].round(3).to_string(index=False))
 
 

@@ -76,7 +76,7 @@ def read_study(params, workdir: Path) -> Study:
             )
     folder = require("evaluation", params, workdir)
     importance = read_table(require("importance/importance.csv", params, workdir))
-    timed = read_table(require("benchmark/table.csv", params, workdir))
+    timed, frames = (read_table(require(f"benchmark/{name}.csv", params, workdir)) for name in ("table", "frames"))
     source = _davis(params, workdir)
     names = ("table", "comparisons", "objects", "routes")
     scores, comparisons, objects, routes = (read_table(folder / f"{name}.csv", columns=("dataset",)) for name in names)
@@ -101,6 +101,7 @@ def read_study(params, workdir: Path) -> Study:
             routes=routes,
             importance=importance,
             speed=timed,
+            frames=frames,
         ),
         {recording.name: recording for recording in recordings},
     )

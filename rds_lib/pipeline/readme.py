@@ -8,10 +8,11 @@ import pandas as pd
 
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.paths import REPORTS
-from rds_lib.report.claims import VERDICTS
 from rds_lib.report.markdown import table
+from rds_lib.report.verdicts import CONTRADICTED, REPRODUCED, VERDICTS, shown
 
 WIDTH = 120
+BLOCKS = {"active_blocks": "blocks, all frames", "active_blocks_routed": "blocks, routed frames"}  # of ``budget.csv``
 UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}
 NAMES = {"SAM2": "SAM2 (mini)", "mini_half": "a SAM2 of half the depth, trained alike", "RDS": "**RDS**"} | UNTIMED
 
@@ -22,7 +23,7 @@ def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
     Parameters
     ----------
     report : Path
-        Folder with ``table9.csv`` and ``claims.csv``: a run's, or ``reports`` itself.
+        Folder with ``table9.csv``, ``claims.csv`` and ``budget.csv``: a run's, or ``reports`` itself.
     machine : mapping
         Facts about the machine that computed them, with ``date``; empty where it is not known.
     """
@@ -33,7 +34,7 @@ def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
         "measured": measured_on(measured, machine),
         "results": results(measured),
         "claims": verdicts(claims),
-        "budget": budget_kept(measured),
+        "budget": budget_kept(report, measured),
         "gpu": on_a_gpu(read_table(REPORTS / "gpu" / "hiera_l.csv")),
     }
 
@@ -72,37 +73,48 @@ def _columns(own: list[str], levels: list[str]) -> list[str]:
 
 
 def verdicts(claims: pd.DataFrame) -> str:
-    """Return how many claims hold here, and which."""
+    """Return how many claims have each verdict, and which are decided."""
     counts = claims["verdict"].value_counts()
-    held, failed, untested = (counts.get(verdict, 0) for verdict in VERDICTS)
-    line = (
-        f"Of the {len(claims)} claims in [the ledger](reports/claims.md) {held} are reproduced at this scale and "
-        f"{failed} are not" + (f"; {untested} cannot be tested here." if untested else ".")
-    )
-    rows = claims[claims["verdict"] == VERDICTS[0]]
-    intro = fill(f"{line} Reproduced:", WIDTH, break_on_hyphens=False)
-    return "\n".join([intro, "", *(f"- {row.claim}: {_effect(row)}" for row in rows.itertuples())])
+    count = [f"{counts[verdict]} {_is(counts[verdict])} {verdict}" for verdict in VERDICTS if verdict in counts]
+    line = f"Of the {len(claims)} claims in [the ledger](reports/claims.md), at this scale {_listed(count)}."
+    parts = [fill(line, WIDTH, break_on_hyphens=False)]
+    for verdict in (REPRODUCED, CONTRADICTED):
+        rows = claims[claims["verdict"] == verdict]
+        lines = [f"- {row.claim}: {shown(row)}" for row in rows.itertuples()]
+        parts += ["", f"{verdict.capitalize()}:", "", *lines] if lines else []
+    return "\n".join(parts)
 
 
-def _effect(row) -> str:
-    interval = "" if pd.isna(row.ci_low) else f" ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
-    return f"{row.effect:+.2f}{interval} {row.unit}"
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
-def budget_kept(rows: pd.DataFrame) -> str:
-    """Return the mean number of blocks that RDS ran on the validation clips, by budget."""
-    own = rows[(rows["method"] == "RDS") & (rows["dataset"] == rows["dataset"].iloc[0])]
-    return table(["budget", *own["level"]], [["blocks on routed frames", *(f"{n:.1f}" for n in own["active_blocks"])]])
+def budget_kept(report: Path, rows: pd.DataFrame) -> str:
+    """Return the mean number of blocks that RDS ran on the validation clips, by budget.
+
+    From ``budget.csv``; results of before it was made have routed frames alone, in ``table9.csv``.
+    """
+    dataset = rows["dataset"].iloc[0]
+    if not (report / "budget.csv").is_file():
+        own = rows[(rows["method"] == "RDS") & (rows["dataset"] == dataset)]
+        counts = {BLOCKS["active_blocks_routed"]: own["active_blocks"]}
+    else:
+        own = read_table(report / "budget.csv", columns=["dataset", "level", *BLOCKS])
+        own = own[own["dataset"] == dataset].astype({"level": str})
+        counts = {head: own[name] for name, head in BLOCKS.items()}
+    lines = [[head, *(f"{n:.1f}" for n in numbers)] for head, numbers in counts.items()]
+    return table(["budget", *own["level"]], lines)
 
 
 def on_a_gpu(arms: pd.DataFrame) -> str:
     """Return the speed of Hiera-L on a GPU in a sentence."""
     routed, first = arms[arms["method"] == "RDS"], arms.iloc[0]
-    ratios, budgets = routed["speedup"].map("{:.2f}".format), routed["level"].map("{:g}".format)
+    over_sam2 = "speedup_vs_stock" if "speedup_vs_stock" in arms else "speedup"  # as it was called once
+    ratios, budgets = routed[over_sam2].map("{:.2f}".format), routed["level"].map("{:g}".format)
     place = f"{first['image_size']} px on one {first['device']}, {first['dtype']}, {first['engine']}"
     share = 100 * routed["router_share"].max()
     return fill(
-        f"SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as all blocks, at budgets {_listed(budgets)}; "
+        f"SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as SAM2, at budgets {_listed(budgets)}; "
         f"router and copy take up to {share:.1f} % of a frame.",
         WIDTH,
     )

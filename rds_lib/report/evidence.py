@@ -1,4 +1,7 @@
-"""What the paper's claims are judged by, and how each effect is measured."""
+"""What the paper's claims are judged by, and how each effect on quality and on routes is measured.
+
+Effects on speed are in `speeds`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,30 +9,36 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from rds_lib.evaluation.names import FULL, RDS, SAM2, run_name
+from rds_lib.evaluation.names import RDS, SAM2, run_name
 from rds_lib.metrics import statistics
+from rds_lib.metrics.speed import drawn_times
 from rds_lib.metrics.statistics import Interval
-from rds_lib.report.paper import paper_fps
 
 OFTEN = 0.9  # a block that runs on this share of the frames is part of the core
-PAPER_FPS = {float(level): fps for level, fps in paper_fps(RDS).items()}
-PAPER_SAM2_FPS = paper_fps(SAM2)["1"]
+FRAMES = ("method", "level", "pass", "frame", "ms")  # of the benchmark's table of frames
+
+
+def _no_numbers() -> pd.Series:
+    return pd.Series(dtype=float)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The tables that claims are judged by, for one data set.
 
-    ``objects`` has sequence, object, JF, method and level; ``routes`` RDS's sequence, frame_idx, block, active, reason
-    and level; ``importance`` is the stage's table, ``speed`` the benchmark's; ``active`` has the mean active blocks on
-    these videos by method and level.
+    ``objects`` has sequence, object, JF, method, level, and seed where arms were trained more than once; ``routes``
+    RDS's sequence, frame_idx, block, active, reason and level; ``importance`` is the stage's table, ``speed`` the
+    benchmark's and ``frames`` its times of every frame. By method and level, on these videos: ``active``, mean blocks
+    on routed frames, as the benchmark times them, and ``gmacs``, mean over all frames.
     """
 
     objects: pd.DataFrame
     routes: pd.DataFrame
     importance: pd.DataFrame
     speed: pd.DataFrame
-    active: pd.Series = field(default_factory=lambda: pd.Series(dtype=float))
+    frames: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FRAMES))
+    active: pd.Series = field(default_factory=_no_numbers)
+    gmacs: pd.Series = field(default_factory=_no_numbers)
     resamples: int = 1000
     seed: int = 0
 
@@ -44,22 +53,28 @@ class Evidence:
         routes: pd.DataFrame,
         importance: pd.DataFrame,
         speed: pd.DataFrame,
+        frames: pd.DataFrame,
     ) -> "Evidence":
         """Evidence on one data set, from the stages' tables of all; ``section`` is a profile's ``evaluation``."""
-        own = scores[scores["dataset"] == dataset].dropna(subset="active_blocks")
+        own = scores[scores["dataset"] == dataset].set_index(["method", "level"])
         return cls(
             objects[objects["dataset"] == dataset],
             routes[routes["dataset"] == dataset],
             importance,
             speed,
-            own.set_index(["method", "level"])["active_blocks"],
+            frames,
+            own["active_blocks_routed"].dropna(),
+            own["gmacs"].dropna(),
             resamples=section.bootstrap,
             seed=section.seed,
         )
 
     def budgets(self) -> list[float]:
-        """Budgets that RDS was evaluated at, rising."""
-        return self.levels(RDS)
+        """Budgets that RDS was evaluated at, rising; LookupError without any."""
+        found = self.levels(RDS)
+        if not found:
+            raise LookupError(RDS)
+        return found
 
     def levels(self, method: str) -> list[float]:
         """Levels that a method was evaluated at, rising."""
@@ -82,11 +97,22 @@ class Evidence:
 
         The benchmark's own clip may need other blocks. Time is taken to fall in proportion to the blocks left out.
         """
-        full, own = self.timed(FULL), self.timed(method, level)
-        here = self.active.get((method, level), own["active_blocks"])
-        skipped, wanted = full["active_blocks"] - own["active_blocks"], full["active_blocks"] - here
-        saved = full["frame_ms"] - own["frame_ms"]
-        return 1e3 / (full["frame_ms"] - saved * (wanted / skipped if skipped else 1.0))
+        whole, own = self.timed(SAM2)["frame_ms"], self.timed(method, level)["frame_ms"]
+        return 1e3 / (whole - (whole - own) * self._scale(method, level))
+
+    def drawn_fps(self, arms) -> dict[tuple[str, float], np.ndarray]:
+        """The same for each (method, level) in resamples of the timed frames, (n,); NaN without times of frames."""
+        if self.frames.empty:
+            return {arm: np.full(1, np.nan) for arm in arms}
+        times = drawn_times(self.frames, seed=self.seed, n=self.resamples)
+        whole = times[SAM2, 1.0]
+        return {arm: 1e3 / (whole - (whole - times[arm]) * self._scale(*arm)) for arm in arms}
+
+    def _scale(self, method, level):
+        """Blocks left out on these videos over those left out on the benchmark's clip."""
+        whole, own = (self.timed(*arm)["active_blocks"] for arm in ((SAM2,), (method, level)))
+        here = self.active.get((method, level), own)
+        return (whole - here) / (whole - own) if whole != own else 1.0
 
     def sums(self, method: str, level: float) -> pd.DataFrame:
         """``sum`` of J&F in points and ``count`` of objects by sequence: what means over objects are resampled from."""
@@ -115,57 +141,25 @@ Measure = Callable[[Evidence], Interval]
 
 
 def difference(method: str, level: float, other: str, other_level: float | None = None) -> Measure:
-    """J&F of one arm minus another's, in points: the mean over objects, sequences resampled."""
+    """J&F of one arm minus another's, in points: the mean over objects; sequences and trainings resampled."""
     other_level = level if other_level is None else other_level
     return lambda evidence: statistics.difference(
         evidence.objects, (method, level), (other, other_level), seed=evidence.seed, n=evidence.resamples
     )
 
 
-def speed_at_equal_quality(rival: str) -> Measure:
-    """Speed of RDS over a rival's where RDS is as good: the geometric mean over the rival's levels.
-
-    For each level of the rival, RDS's fastest budget whose J&F is at least the rival's; levels that no budget reaches
-    are left out. Sequences are resampled, speeds are not; see `Evidence.fps`.
-    """
+def relative_loss(method: str, level: float, other: str, other_level: float) -> Measure:
+    """J&F that one arm loses against another, in % of the other's; resampled as `difference` is."""
 
     def measure(evidence):
-        levels, budgets = evidence.timed_levels(rival), evidence.timed_levels(RDS)
-        if not levels or not budgets:
-            raise LookupError(rival)
-        speeds = {
-            arm: evidence.fps(*arm) for arm in [*((rival, each) for each in levels), *((RDS, each) for each in budgets)]
-        }
-        theirs = {level: evidence.sums(rival, level) for level in levels}
-        ours = {level: evidence.sums(RDS, level) for level in budgets}
-
-        def ratio(names):
-            quality = {level: _mean(ours[level], names) for level in budgets}
-            logs = []
-            for level in levels:
-                enough = [speeds[RDS, b] for b in budgets if quality[b] >= _mean(theirs[level], names)]
-                logs += [np.log(max(enough) / speeds[rival, level])] if enough else []
-            return float(np.exp(np.mean(logs))) if logs else float("nan")
-
-        return evidence.resample(ours[budgets[0]].index, ratio)
-
-    return measure
-
-
-def _mean(sums, names):
-    return sums.loc[names, "sum"].sum() / sums.loc[names, "count"].sum()
-
-
-def realisation(rival: str, level: float) -> Measure:
-    """The share of the skipped blocks' time that RDS really saves, minus the rival's (``eta`` of the benchmark)."""
-
-    def measure(evidence):
-        etas = []
-        for method in (RDS, rival):
-            etas.append(evidence.timed(method, level)["eta"])
-            if np.isnan(etas[-1]):
-                raise LookupError(run_name(method, level))
-        return Interval(float(etas[0] - etas[1]))
+        own, whole = statistics.matched(evidence.objects, (method, level), (other, other_level))
+        complete = own.notna().all(axis=1) & whole.notna().all(axis=1)
+        sums, counts = (table[complete].groupby(level="sequence").sum().to_numpy() for table in (own, whole))
+        sums, counts = np.broadcast_arrays(100 * sums, counts)
+        kept = statistics.interval_of(
+            sums, counts, seed=evidence.seed, n=evidence.resamples, trainings=sums.shape[1] > 1
+        )
+        return Interval(100 - kept.effect, 100 - kept.high, 100 - kept.low)
 
     return measure
 
@@ -228,8 +222,3 @@ def frequency_against_importance(evidence: Evidence) -> Interval:
         )
 
     return evidence.resample(tables[0].index, correlation)
-
-
-def speed_ratio(level: float) -> Measure:
-    """Frames a second against the full encoder, divided by the paper's ratio at the same budget."""
-    return lambda evidence: Interval(float(evidence.timed(RDS, level)["speedup"]) / (PAPER_FPS[level] / PAPER_SAM2_FPS))

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.core.paths import ROOT
+from rds_lib.evaluation.names import RDS
+from rds_lib.metrics.statistics import FEWEST
 from rds_lib.report.markdown import table
 from rds_lib.report.paper import DATASETS, PAPER
 
@@ -50,8 +52,7 @@ def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, profile: str) ->
     Parameters
     ----------
     scores : DataFrame
-        ``table.csv`` of the stage ``evaluation``. Active blocks and GMACs are means over its videos' routed frames, or
-        over all frames for methods without a router.
+        ``table.csv`` of the stage ``evaluation``. Active blocks and GMACs are means over all frames of its videos.
     speed : DataFrame
         ``table.csv`` of the stage ``benchmark``: one clip with one object, all arms in one run.
     """
@@ -75,6 +76,12 @@ def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, profile: str) ->
             | common
         )
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def budget_rows(scores: pd.DataFrame) -> pd.DataFrame:
+    """What RDS ran at every budget on every data set: ``dataset, level`` and, over all and over routed frames, work."""
+    names = ["dataset", "level", "active_blocks", "active_blocks_routed", "gmacs", "gmacs_routed"]
+    return scores.loc[scores["method"] == RDS, names]
 
 
 def level_name(method: str, level: float) -> str:
@@ -122,13 +129,25 @@ def _measured(ours):
     in_paper = ours[is_in_paper].sort_values("method", key=lambda names: names.map(order), kind="stable")
     return [
         f"## Measured: profile `{first['profile']}`, {first['device']}, {first['dtype']}",
-        f"{len(set(wanted) & set(keys))} of the paper's {len(wanted)} rows, with 95 % intervals over videos.\n"
+        f"{len(set(wanted) & set(keys))} of the paper's {len(wanted)} rows, with 95 % intervals over videos"
+        f"{_without(ours)}.\n"
+        "Active blocks and gmacs, of the encoder's blocks, are means over all frames, those that must run all blocks "
+        "included; `budget.csv` has routed frames beside.\n"
         "Encoder ms and fps are of the benchmark's single clip, where methods that decide frame by frame, AdaViT above "
         "all, may run other numbers of blocks (see the benchmark's `table.csv`).",
         _grid(in_paper, intervals=True),
         "## Measured: rows that the paper's table lacks",
         _grid(ours[~is_in_paper], intervals=True),
     ]
+
+
+def _without(ours):
+    """Which data sets have no intervals, and why."""
+    bare = ours.groupby("dataset", sort=False)["ci_low"].agg(lambda bounds: bounds.isna().all())
+    names = " and ".join(bare.index[bare])
+    if not names:
+        return ""
+    return f"; {names}: no interval, which of fewer than {FEWEST} videos would be the range of their numbers"
 
 
 def _boxes(boxes):
@@ -155,4 +174,5 @@ def _grid(rows, *, intervals):
 
 
 def _score(row, intervals):
-    return f"{row['value']:.1f}" + (f" ({row['ci_low']:.1f} to {row['ci_high']:.1f})" if intervals else "")
+    is_shown = intervals and not pd.isna(row["ci_low"])
+    return f"{row['value']:.1f}" + (f" ({row['ci_low']:.1f} to {row['ci_high']:.1f})" if is_shown else "")

@@ -39,22 +39,26 @@ class RouteLog:
         return table
 
 
+def routed_frames(routes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of frames that were routed, without those that had to run the whole encoder."""
+    return routes[routes["reason"] == "routed"] if len(routes) else routes
+
+
 def mean_active(routes: pd.DataFrame) -> float:
-    """Mean number of active blocks on routed frames."""
-    routed = routes[routes["reason"] == "routed"] if len(routes) else routes
-    if not len(routed):
+    """Mean number of active blocks over all frames of a route table; NaN without any. See `routed_frames`."""
+    if not len(routes):
         return float("nan")
-    return float(routed.groupby(["sequence", "frame_idx"])["active"].sum().mean())
+    return float(routes.groupby(["sequence", "frame_idx"])["active"].sum().mean())
 
 
 def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
     """Keep probabilities of all routed frames, (N, L)."""
-    routed = routes[routes["reason"] == "routed"]
+    routed = routed_frames(routes)
     return routed.pivot(index=["sequence", "frame_idx"], columns="block", values="keep_prob").to_numpy(copy=True)
 
 
 def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation of each block's keep probability over routed frames, and the share of them on which it ran."""
-    routed = routes[routes["reason"] == "routed"]
+    routed = routed_frames(routes)
     columns = {"mean_keep_prob": ("keep_prob", "mean"), "std_keep_prob": ("keep_prob", "std")}
     return routed.groupby("block").agg(**columns, active_share=("active", "mean")).reset_index()

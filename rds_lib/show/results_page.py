@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.evaluation.names import ADAPTERS
+from rds_lib.report.basis import trainings
 from rds_lib.report.table9 import measured_rows
 from rds_lib.show.study import Study
 
@@ -23,7 +24,7 @@ LABELS = {  # what the page says for a name in the tables; RDS and its controls,
 HALF = {"mini_half": "the model of half the depth"}
 LEFT_OUT = ("copy first mask", "best fixed route", "oracle of fixed routes")  # a floor, and routes chosen in hindsight
 UNTIMED = ("SAM2 + I-LoRA",)  # shown without a speed of its own; it runs as SAM2 does
-HEADS = ("method", "level", "J&F (95 % interval)", "active blocks", "GMACs", "frames a second")
+HEADS = ("method", "level", "J&F (95 % interval)", "active blocks (routed frames)", "GMACs", "frames a second")
 
 
 def as_page(study: Study, figures: pd.DataFrame) -> str:
@@ -67,11 +68,13 @@ def _story(study):
 def _quality_and_speed(study):
     rows = measured_rows(study.scores, study.evidence.speed, profile=study.profile)
     machine = rows.iloc[0]
+    rows = rows.assign(routed=study.scores["active_blocks_routed"].to_numpy())
     shown = rows[rows["fps"].notna() | rows["method"].isin(UNTIMED)]
     return [
         "## Quality and speed",
         "",
-        f"Quality, active blocks and GMACs (of the encoder's blocks) are those on {escaped(study.dataset)}. Frames a "
+        f"Quality, active blocks and GMACs (of the encoder's blocks) are those on {escaped(study.dataset)}: means over "
+        "all frames, and in brackets blocks over routed frames, without those that must run all. Frames a "
         f"second are those on the benchmark's one clip ({machine['device']}, {machine['dtype']}), where methods that "
         "decide frame by frame may run other numbers of blocks.",
         "",
@@ -83,55 +86,63 @@ def _quality_and_speed(study):
 
 
 def _row(row):
-    numbers = (("active_blocks", 1), ("gmacs", 2), ("fps", 1))
-    cells = [
-        escaped(row["method"]),
-        row["level"],
-        f"{row['value']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})",
-        *("" if pd.isna(row[name]) else f"{row[name]:.{digits}f}" for name, digits in numbers),
-    ]
+    forms = (
+        ("{value:.1f}", " ({ci_low:.1f} to {ci_high:.1f})"),
+        ("{active_blocks:.1f}", " ({routed:.1f})"),
+        ("{gmacs:.2f}",),
+        ("{fps:.1f}",),
+    )
+    cells = [escaped(row["method"]), row["level"], *(_known(row, *form) for form in forms)]
     return "| " + " | ".join(cells) + " |"
+
+
+def _known(row, *forms) -> str:
+    """Numbers of a row as text; a part whose numbers are missing is left out."""
+    return "".join(text for text in (form.format(**row) for form in forms) if "nan" not in text)
 
 
 def _controls(study):
     budgets = study.evidence.budgets()[::-1]
     adapters = {name: name for name in study.scores["method"] if name in ADAPTERS.values()}
     known = {*LABELS, *LEFT_OUT, *adapters}
+    told = trainings("RDS", budgets[-1], "SAM2", 1.0)(study.evidence)
     others = {name: HALF.get(name, name) for name in study.comparisons["against"] if name not in known}
     return [
         "## Is it routing, fine-tuning or luck?",
         "",
-        "J&F (active blocks) of RDS and its controls, all at RDS's block count. Random and fixed routes use RDS's "
-        "adapted weights.",
+        "J&F (active blocks, mean over all frames) of RDS and its controls, all at RDS's block count. Random and fixed "
+        "routes use RDS's adapted weights.",
         "",
         *_by_level(
             study.scores.set_index(["level", "method"]),
             budgets,
             LABELS | adapters,
             "J&F (active blocks)",
-            "{value:.1f} ({active_blocks:.1f})",
+            "{value:.1f}",
+            " ({active_blocks:.1f})",
         ),
         "",
         "RDS minus each rival, paired by object, in points, with 95 % intervals over videos (by chance, one in twenty "
-        "excludes 0):",
+        f"excludes 0); {told}:",
         "",
         *_by_level(
             study.comparisons.set_index(["level", "against"]),
             budgets,
             others | LABELS | adapters,
             "RDS minus",
-            "{effect:+.1f} ({ci_low:+.1f} to {ci_high:+.1f})",
+            "{effect:+.1f}",
+            " ({ci_low:+.1f} to {ci_high:+.1f})",
         ),
         "",
     ]
 
 
-def _by_level(table: pd.DataFrame, levels: list[float], names: Mapping[str, str], head: str, form: str) -> list[str]:
+def _by_level(table: pd.DataFrame, levels: list[float], names: Mapping[str, str], head: str, *forms: str) -> list[str]:
     """Lines of a table: a row per name, a column per budget, blank where there is none; empty rows are left out."""
     lines = [f"| {head} | " + " | ".join(f"{level:g}" for level in levels) + " |", "|---" * (len(levels) + 1) + "|"]
     for name, label in names.items():
         at = [(level, name) for level in levels]
-        cells = [form.format(**table.loc[key]) if key in table.index else "" for key in at]
+        cells = [_known(table.loc[key], *forms) if key in table.index else "" for key in at]
         lines += [f"| {escaped(label)} | " + " | ".join(cells) + " |"] if any(cells) else []
     return lines
 

@@ -39,16 +39,15 @@ def arms(mini_weights, rds_file, baselines_folder):
 
 @pytest.fixture(scope="module")
 def timed(arms, sequences):
-    """Table and blocks of a short run on a clip of five frames, by method."""
+    """Table, blocks and frames of a short run on a clip of five frames."""
     sequence = sequences[0]
-    table, blocks = benchmark.benchmark_predictors(
+    return benchmark.benchmark_predictors(
         arms, sequence.frame_paths[0].parent, {1: sequence.prompt(1)}, warmup=1, frames=2, repeats=2
     )
-    return table, blocks
 
 
 def test_the_columns_name_method_level_and_kind(timed, arms):
-    table, blocks = timed
+    table, blocks, _ = timed
     assert list(table.columns[:4]) == ["method", "level", "kind", "objects"]
     assert list(zip(table["method"], table["level"], table["kind"])) == [
         (arm.method, arm.level, arm.kind) for arm in arms
@@ -80,13 +79,15 @@ def test_routing_costs_one_copy_a_frame(timed):
 
 def test_ratios_follow_from_the_times_of_the_same_run(timed):
     table, blocks = timed[0].set_index("method"), timed[1]
-    rds, full = table.loc["RDS"], table.loc["full"]
+    rds, whole = table.loc["RDS"], table.loc["SAM2"]
     own = blocks[blocks["method"] == "RDS"].set_index("block").drop([0, 2, 8, 44, 47])
     saved = ((1 - own["activation"]) * own["block_ms"]).sum()
     assert (own["block_ms"] > 0).all()
-    assert rds["eta"] == pytest.approx((full["frame_ms"] - rds["frame_ms"]) / saved)
-    assert rds["speedup"] == pytest.approx(full["frame_ms"] / rds["frame_ms"])
-    assert rds["speedup_ideal"] == pytest.approx(full["frame_ms"] / (full["frame_ms"] - saved))
+    assert rds["saved_ms"] == pytest.approx(saved)
+    assert rds["eta"] == pytest.approx((whole["frame_ms"] - rds["frame_ms"]) / saved)
+    assert rds["speedup"] == pytest.approx(whole["frame_ms"] / rds["frame_ms"])
+    assert rds["speedup_ideal"] == pytest.approx(whole["frame_ms"] / (whole["frame_ms"] - saved))
+    assert table.loc["full", "speedup"] == pytest.approx(whole["frame_ms"] / table.loc["full", "frame_ms"])
     assert rds["router_share"] == pytest.approx(rds["router_ms"] / rds["frame_ms"])
     assert table["eta"].notna().to_dict() == {
         "SAM2": False,
@@ -97,6 +98,24 @@ def test_ratios_follow_from_the_times_of_the_same_run(timed):
         "AdaViT": True,
         "half": False,
     }
+
+
+def test_every_counted_frame_is_kept_and_the_ratios_intervals_follow_from_them(timed):
+    table, _, frames = timed
+    assert len(frames) == 4 * len(table) and set(zip(frames["pass"], frames["frame"])) == {
+        (0, 3),
+        (0, 4),
+        (1, 3),
+        (1, 4),
+    }
+    medians = frames.groupby("method")["ms"].median()
+    assert table.set_index("method")["frame_ms"].to_dict() == pytest.approx(medians.to_dict())
+    table = table.set_index("method")
+    assert (table.loc["SAM2", ["speedup", "speedup_low", "speedup_high"]] == 1).all()
+    for name in ("speedup", "eta"):
+        found = table.loc["RDS", [name + end for end in ("_low", "", "_high")]].astype(float)
+        assert found.is_monotonic_increasing and found.iloc[0] < found.iloc[2]
+    assert table["eta_low"].notna().equals(table["eta"].notna())
 
 
 def test_block_times_add_up_to_the_median_of_their_sum():

@@ -15,6 +15,7 @@ from rds_lib.evaluation.evaluate import evaluate_arms, realised_gmacs
 from rds_lib.evaluation.names import TOP_N
 from rds_lib.model.track import copy_first_mask
 from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.route_table import routed_frames
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,17 @@ def test_work_follows_from_the_blocks_that_ran(build):
     ]
     routes = pd.DataFrame(rows, columns=["reason", "block", "active", "keep_prob"])
     macs = np.array(predictor.backbone.block_macs()) / 1e9
-    assert realised_gmacs(predictor, routes) == pytest.approx(macs[:24].sum())
-    everywhere = routes.assign(active=True)
+    routed = routed_frames(routes)
+    assert realised_gmacs(predictor, routed) == pytest.approx(macs[:24].sum())
+    assert realised_gmacs(predictor, routes) == pytest.approx((macs[:24].sum() + macs.sum()) / 2), "every frame counts"
+    everywhere = routed.assign(active=True)
     assert macs[:24].sum() < realised_gmacs(predictor, everywhere, by_share=True) < macs.sum(), "half the tokens"
-    assert np.isnan(realised_gmacs(predictor, routes[routes["reason"] != "routed"]))
+    assert np.isnan(realised_gmacs(predictor, routes[:0]))
+
+
+def test_scores_have_the_work_of_all_frames_and_of_the_routed_ones(run):
+    scores = run[0]["RDS", 0.5]
+    first = 3 / scores.routes.groupby(["sequence", "frame_idx"]).ngroups  # each of three clips begins with one
+    assert scores.active == pytest.approx(first * 48 + (1 - first) * scores.active_routed)
+    assert 5 < scores.active_routed < scores.active < 48
+    assert scores.gmacs_routed < scores.gmacs

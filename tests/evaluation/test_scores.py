@@ -23,7 +23,7 @@ def test_the_floor_scores_what_it_scores_by_hand(sequences, davis_root):
     got = {(row.sequence, row.object): row.J for row in floor.objects.itertuples()}
     assert len(got) == 4 and got == pytest.approx(expected)
     assert min(got.values()) < 0.9, "something moves"
-    assert floor.frames == 15 and np.isnan(floor.active)
+    assert floor.frames == 15 and np.isnan(floor.active) and np.isnan(floor.active_routed)
 
 
 def test_results_come_back_in_the_order_of_the_jobs_whatever_ran_first(sequences, davis_root, tmp_path):

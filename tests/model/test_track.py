@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.track import box_of, click_of, copy_first_mask, separate, track_sequence
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.datasets import read_dataset, write_dataset
+from rds_lib.model.track import box_of, click_of, copy_first_mask, overlapping, separate, track_sequence
 from rds_lib.routing.predictor import build_rds_video_predictor
 
 
@@ -67,6 +69,30 @@ def test_pixels_go_to_the_largest_positive_logit():
     masks = separate([7, 9], logits)
     assert masks[7].tolist() == [[True, False], [False, False]]
     assert masks[9].tolist() == [[False, False], [True, False]]
+
+
+def test_a_pixel_may_belong_to_several_objects_where_masks_may_overlap():
+    logits = torch.tensor([[3.0, -1.0, 2.0, 0.0], [1.0, -2.0, 5.0, -1.0]]).reshape(2, 1, 2, 2)
+    masks = overlapping([7, 9], logits)
+    assert masks[7].tolist() == masks[9].tolist() == [[True, False], [True, False]]
+
+
+@pytest.mark.parametrize("layout, may_overlap", [("davis2017", False), ("ytvos", False), ("sav", True)])
+def test_masks_overlap_in_the_layout_of_sav_alone(predictor, tmp_path, monkeypatch, layout, may_overlap):
+    """Every object claims every pixel, in a set written in each layout."""
+    size = {"frames": 5, "height": 96, "width": 128}
+    clip = generate_clip(3, 2, split="val", difficulty="deformation", n_objects=2, **size)
+    write_dataset(tmp_path / "set", [clip], layout=layout)
+    propagate = predictor.propagate_in_video
+
+    def everywhere(*args):
+        for t, obj_ids, logits in propagate(*args):
+            yield t, obj_ids, torch.ones_like(logits)
+
+    monkeypatch.setattr(predictor, "propagate_in_video", everywhere)
+    (sequence,) = read_dataset(tmp_path / "set", layout=layout)
+    first, second = track_sequence(predictor, sequence, frames=2).masks[1].values()
+    assert first.all() and second.all() == may_overlap
 
 
 def test_objects_are_added_when_they_appear(predictor, sequences, monkeypatch):

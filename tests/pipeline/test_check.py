@@ -39,7 +39,7 @@ def results(folder):
     write_table(folder / "table9.csv", pd.DataFrame(rows))
     write_table(
         folder / "claims.csv",
-        pd.DataFrame({"key": ["quality", "dyt"], "effect": [-1.04, 1.3], "verdict": ["not reproduced", "reproduced"]}),
+        pd.DataFrame({"key": ["quality", "dyt"], "effect": [-1.04, 1.3], "verdict": ["undecided", "reproduced"]}),
     )
 
 
@@ -104,10 +104,10 @@ def test_intervals_count_as_part_of_a_row(folders):
 def test_rows_of_one_side_alone_and_other_verdicts_are_counted(folders):
     workdir, reports = folders
     change(workdir / "report" / "table9.csv", {"method": "SlimSAM"}, "method", "NewMethod")
-    change(workdir / "report" / "claims.csv", {"key": "dyt"}, "verdict", "not reproduced")
+    change(workdir / "report" / "claims.csv", {"key": "dyt"}, "verdict", "contradicted")
     lines, page, _ = run(workdir)
     assert lines[0] == "Scores: 6 of 10 rows identical to the last digit. 4 rows are on one side only."
-    assert lines[1] == "Verdicts: 1 of 2 the same." and "dyt | reproduced | not reproduced |" in page
+    assert lines[1] == "Verdicts: 1 of 2 the same." and "dyt | reproduced | contradicted |" in page
 
 
 def test_speeds_are_ratios_over_sam2_beside_the_committed_ones(folders):

@@ -3,6 +3,8 @@
 import re
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from rds_lib.core import paths
@@ -12,7 +14,7 @@ from rds_lib.pipeline import publish as module
 from rds_lib.pipeline.machine import FILE, PACKAGES
 from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.publish import publish
-from rds_lib.pipeline.readme import blocks, results
+from rds_lib.pipeline.readme import blocks, budget_kept, on_a_gpu, results, verdicts
 from rds_lib.report.markdown import parts, without_parts
 
 NAMES = ("measured", "results", "claims", "budget", "gpu")
@@ -147,3 +149,42 @@ def test_a_new_method_has_its_row_by_itself(tmp_path):
     write_table(tmp_path / "table9.csv", rows)
     shutil.copy(paths.REPORTS / "claims.csv", tmp_path)
     assert "| Every other block |  | " in blocks(tmp_path, {})["results"]
+
+
+def test_all_four_verdicts_are_counted_and_the_decided_ones_listed():
+    words = ["reproduced", "undecided", "undecided", "contradicted", "not testable here"]
+    rows = [
+        (f"claim {n}", word, 1.5, 1.0 if word != "undecided" else np.nan, 2.0, "ratio") for n, word in enumerate(words)
+    ]
+    text = verdicts(pd.DataFrame(rows, columns=["claim", "verdict", "effect", "ci_low", "ci_high", "unit"]))
+    assert text.replace("\n", " ").startswith(
+        "Of the 5 claims in [the ledger](reports/claims.md), at this scale 1 is reproduced, 1 is contradicted, 2 are "
+        "undecided and 1 is not testable here."
+    )
+    assert "Reproduced:\n\n- claim 0: +1.50 (+1.00 to +2.00) ratio\n" in text and "Contradicted:\n\n- claim 3: " in text
+    assert "claim 1" not in text and "claim 4" not in text
+
+
+def test_the_budget_table_has_all_frames_and_routed_ones(tmp_path):
+    rows = read_table(paths.REPORTS / "table9.csv")
+    measured = rows[rows["source"] == "measured"]
+    table = pd.DataFrame(
+        {
+            "dataset": ["generated-davis", "generated-davis", "other"],
+            "level": [0.8, 0.4, 0.4],
+            "active_blocks": [39.3, 23.8, 1.0],
+            "active_blocks_routed": [38.8, 22.4, 1.0],
+        }
+    )
+    write_table(tmp_path / "budget.csv", table)
+    lines = budget_kept(tmp_path, measured).splitlines()
+    assert lines[0] == "| budget | 0.8 | 0.4 |"
+    assert lines[2:] == ["| blocks, all frames | 39.3 | 23.8 |", "| blocks, routed frames | 38.8 | 22.4 |"]
+    older = budget_kept(tmp_path / "older", measured).splitlines()
+    assert len(older) == 3 and older[2].startswith("| blocks, routed frames | ")
+
+
+def test_the_gpus_speed_is_over_sam2():
+    arms = read_table(paths.REPORTS / "gpu" / "hiera_l.csv").assign(speedup=9.0)
+    assert "9.00" not in on_a_gpu(arms) and "times as fast as SAM2" in on_a_gpu(arms)
+    assert "9.00" in on_a_gpu(arms.drop(columns="speedup_vs_stock"))

@@ -47,6 +47,12 @@ def test_without_weights_random_routes_keep_as_many_blocks_as_the_budget_asks_fo
     assert (table[["counted_frames", "threads"]] == [4, 1]).all(axis=None)
 
 
+def test_the_time_of_every_frame_is_left_behind(forced):
+    frames = read_table(forced / "frames.csv", columns=("method", "level", "pass", "frame", "ms"))
+    assert frames.groupby(["method", "level"]).size().to_dict() == {("RDS", 0.5): 4, ("SAM2", 1.0): 4, ("full", 1.0): 4}
+    assert (frames["ms"] > 0).all()
+
+
 def test_metrics_are_one_flat_mapping_of_numbers(forced):
     metrics = json.loads((forced / "metrics.json").read_text())
     assert metrics["RDS_0.5_active_blocks"] == 26 and metrics["RDS_0.5_router_ms"] > 0

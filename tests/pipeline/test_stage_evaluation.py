@@ -98,9 +98,9 @@ def test_plans_run_at_the_lowest_budget_alone(params, workdir):
 
 
 def test_controls_run_as_many_blocks_as_rds(scored):
-    wanted = round(scored[0]["RDS", 0.5].active)
+    wanted = round(scored[0]["RDS", 0.5].active_routed)
     assert 5 < wanted < 48
-    assert {method: scored[0][method, 0.5].active for method in ALIKE} == dict.fromkeys(ALIKE, wanted)
+    assert {method: scored[0][method, 0.5].active_routed for method in ALIKE} == dict.fromkeys(ALIKE, wanted)
 
 
 def test_each_control_runs_the_blocks_it_is_named_for(scored):
@@ -108,7 +108,7 @@ def test_each_control_runs_the_blocks_it_is_named_for(scored):
         table = scored[0][method, 0.5].routes
         return table[table["reason"] == "routed"].pivot(index="frame_idx", columns="block", values="active").to_numpy()
 
-    n_active = round(scored[0]["RDS", 0.5].active)
+    n_active = round(scored[0]["RDS", 0.5].active_routed)
     best = [i for i in range(47, -1, -1) if i not in K][: n_active - 5]
     assert np.flatnonzero(routes("static top-n")[0]).tolist() == sorted([*K, *best])
     for fixed in ("static top-n", "own mean w", "best fixed route"):

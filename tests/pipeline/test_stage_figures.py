@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -48,13 +49,14 @@ def test_the_list_says_what_each_figure_is_made_of(written):
 
 def test_the_page_of_results_takes_its_numbers_from_products(written):
     page = (written[0] / "README.md").read_text()
-    assert "| RDS | 0.4 | 60.0 (58.0 to 63.0) | 22.0 | 0.18 | 100.0 |" in page
+    assert "| RDS | 0.4 | 60.0 (58.0 to 63.0) | 22.0 (21.0) | 0.18 | 100.0 |" in page
     assert "plan A" not in page.partition("## Is it routing")[0], "it was not timed"
     controls, _, rivals = page.partition("| RDS minus |")
     assert "| RDS, one training per budget | 65.0 (39.0) | 60.0 (22.0) |" in controls
     assert "| the supplement's static plan A |  | 50.0 (24.0) |" in controls
     assert "| SAM2 | -5.0 (-7.0 to -3.0) | -10.0 (-13.0 to -6.0) |" in rivals
     assert "| PBD | " not in rivals, "nothing without a number"
+    assert "what another seed would change is not in the interval" in page
     assert "profile `smoke`" in page and "data set davis, 3 videos" in page and "encoder of 48 blocks" in page
 
 
@@ -79,6 +81,13 @@ def test_a_new_baseline_stands_among_the_rivals_and_hindsight_does_not(study):
     page = as_page(type(study)(**(vars(study) | {"comparisons": table})), pd.DataFrame(columns=["number"]))
     names = re.findall(r"^\| ([^|]*) \|", page.partition("| RDS minus |")[2], re.M)
     assert names == ["SAM2", "NewOne", "the model of half the depth", "the supplement's static plan A"]
+
+
+def test_what_has_no_interval_is_shown_without(study):
+    bare = {"ci_low": np.nan, "ci_high": np.nan}
+    few = {"scores": study.scores.assign(**bare), "comparisons": study.comparisons.assign(**bare)}
+    page = as_page(type(study)(**(vars(study) | few)), pd.DataFrame(columns=["number"]))
+    assert "| RDS | 0.4 | 60.0 | 22.0 (21.0) |" in page and "| SAM2 | -5.0 | -10.0 |" in page and "nan" not in page
 
 
 def test_names_from_data_cannot_write_markdown(study):

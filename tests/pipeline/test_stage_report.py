@@ -14,7 +14,7 @@ from rds_lib.pipeline import report
 from rds_lib.pipeline.params import load_params
 from rds_lib.report.table9 import COLUMNS
 
-SEQUENCES = [f"s{n}" for n in range(4)]
+SEQUENCES = [f"s{n}" for n in range(6)]
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def workdir(tmp_path):
         folder / "evaluation" / "table.csv",
         table.assign(
             active_blocks=20.0,
+            active_blocks_routed=19.0,
             gmacs=0.2,
+            gmacs_routed=0.19,
             ci_low=table["value"] - 2,
             ci_high=table["value"] + 3,
             params_trained=[99, None, 77, None],
@@ -75,10 +77,16 @@ def workdir(tmp_path):
                 "frame_ms": [20.0, 20.0, 12.5],
                 "active_blocks": [48, 48, 20],
                 "speedup": [1.0, 1.0, 1.6],
+                "speedup_low": [1.0, 1.0, 1.6],
                 "device": "CPU",
                 "dtype": "float32",
             }
         ),
+    )
+    arms = (("SAM2", 1.0, 20.0), ("full", 1.0, 20.0), ("RDS", 0.4, 12.5))
+    frames = [(*arm, 0, t, ms) for *arm, ms in arms for t in range(4)]
+    write_table(
+        folder / "benchmark" / "frames.csv", pd.DataFrame(frames, columns=["method", "level", "pass", "frame", "ms"])
     )
     return folder
 
@@ -86,10 +94,11 @@ def workdir(tmp_path):
 def test_the_stage_writes_its_own_folder_and_nothing_else(workdir, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     ledger = report.run(load_params("mini"), workdir, tmp_path / "out")
-    made = {"out", *(f"out/{name}" for name in ("claims.csv", "claims.md", "table9.csv", "table9.md"))}
+    made = {"out", *(f"out/{name}" for name in ("budget.csv", "claims.csv", "claims.md", "table9.csv", "table9.md"))}
     assert {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - set(before)} == made
     claims = read_table(tmp_path / "out" / "claims.csv").set_index("key")
     assert claims.loc["random", "effect"] == pytest.approx(3) and list(ledger["key"]) == list(claims.index)
+    assert claims.loc["speed 0.4", "ci_low"] == pytest.approx(1.6 / (46.5 / 29.8), abs=1e-3), "from the frames"
     assert "data set `set`" in (tmp_path / "out" / "claims.md").read_text()
 
 
@@ -102,9 +111,29 @@ def test_trained_parameters_and_speeds_come_from_the_tables(workdir, tmp_path):
     assert (table["source"] == "paper").sum() == 90
 
 
+def test_the_budget_has_all_frames_and_routed_ones_beside(workdir, tmp_path):
+    report.run(load_params("mini"), workdir, tmp_path / "out")
+    (row,) = read_table(tmp_path / "out" / "budget.csv").to_dict("records")
+    assert row == {
+        "dataset": "set",
+        "level": 0.4,
+        "active_blocks": 20.0,
+        "active_blocks_routed": 19.0,
+        "gmacs": 0.2,
+        "gmacs_routed": 0.19,
+    }
+
+
 def test_a_missing_product_is_named_with_its_stage(workdir, tmp_path):
     (workdir / "benchmark" / "table.csv").unlink()
     with pytest.raises(RDSInputError, match="dvc repro benchmark"):
+        report.run(load_params("mini"), workdir, tmp_path / "out")
+
+
+def test_an_older_run_is_named_with_what_it_lacks(workdir, tmp_path):
+    table = read_table(workdir / "evaluation" / "table.csv").drop(columns="active_blocks_routed")
+    write_table(workdir / "evaluation" / "table.csv", table)
+    with pytest.raises(RDSInputError, match="evaluation/table.csv: no column active_blocks_routed"):
         report.run(load_params("mini"), workdir, tmp_path / "out")
 
 

@@ -9,8 +9,9 @@ from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.evaluation.scores import Scores
 from rds_lib.evaluation.tables import compare_arms, objects_table
 from rds_lib.pipeline.params import load_params
-from rds_lib.report.claims import judge, the_claims
+from rds_lib.report.claims import the_claims
 from rds_lib.report.evidence import Evidence, difference
+from rds_lib.report.verdicts import judge
 
 SHARED = {  # claim -> RDS's level, and what it is compared with
     "quality": (0.6, "SAM2"),
@@ -44,11 +45,12 @@ def pages(tmp_path_factory):
     evidence = Evidence.of_dataset(
         "set",
         section,
-        scores=pd.DataFrame(columns=["dataset", "method", "level", "active_blocks"]),
+        scores=pd.DataFrame(columns=["dataset", "method", "level", "active_blocks_routed", "gmacs"]),
         objects=read_table(folder / "objects.csv"),
         routes=pd.DataFrame({"dataset": [], "reason": [], "level": []}),
         importance=pd.DataFrame({"block": [], "always_on": []}),
         speed=pd.DataFrame({"method": [], "level": []}),
+        frames=pd.DataFrame(),
     )
     return comparisons.drop(columns="dataset").set_index(["level", "against"]), evidence
 

@@ -8,7 +8,7 @@ from rds_lib.model.track import track_sequence
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate, threshold_curve
 from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.routing.route_table import mean_active
+from rds_lib.routing.route_table import mean_active, routed_frames
 
 K = (0, 2, 8, 44, 47)
 
@@ -50,5 +50,5 @@ def test_calibration_meets_the_target_within_one_block(predictor, sequences):
     assert w.shape == (8, 48) and predictor.policy.mode == "threshold" and predictor.policy.tau == tau
     assert abs(threshold_curve(w, predictor.always_on, [tau])[1][0] - goal) < 1
     tables = [track_sequence(predictor, s).routes.assign(sequence=s.name) for s in sequences[:2]]
-    assert abs(mean_active(pd.concat(tables)) - goal) < 1, "and so it does when tracking"
+    assert abs(mean_active(routed_frames(pd.concat(tables))) - goal) < 1, "and so it does when tracking"
     predictor.set_policy(before)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rds_lib.routing.route_table import keep_prob_matrix, mean_active, route_spread
+from rds_lib.routing.route_table import keep_prob_matrix, mean_active, route_spread, routed_frames
 
 
 @pytest.fixture
@@ -16,9 +16,11 @@ def routes():
     return pd.DataFrame(rows, columns=["sequence", "frame_idx", "block", "active", "keep_prob", "reason"])
 
 
-def test_active_blocks_are_counted_on_routed_frames_only(routes):
-    assert mean_active(routes) == 1.5
-    assert np.isnan(mean_active(routes[routes["reason"] != "routed"])) and np.isnan(mean_active(pd.DataFrame()))
+def test_active_blocks_are_counted_on_every_frame_or_on_the_routed_ones(routes):
+    assert mean_active(routes) == 2 and mean_active(routed_frames(routes)) == 1.5
+    unrouted = routes[routes["reason"] != "routed"]
+    assert mean_active(unrouted) == 3 and np.isnan(mean_active(routed_frames(unrouted)))
+    assert np.isnan(mean_active(routed_frames(pd.DataFrame())))
 
 
 def test_keep_probabilities_become_a_matrix_in_block_order(routes):
