@@ -1,5 +1,7 @@
 """Routes by videos, interaction only: where a route does better or worse than it and the video do in general."""
 
+from os.path import commonprefix
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,7 +21,7 @@ def interaction(values: np.ndarray) -> np.ndarray:
 
 
 def headroom_figure(measured: Measured) -> Picture:
-    """A panel for damage and, with a tracker, one for IoU: a row per route, the best on top, a column per frame.
+    """A panel for damage and, with a tracker, one for IoU: a row per route, the least harmful on top, a column a frame.
 
     Frames stand side by side within their video. Stripes that run through a whole video are what one route a video
     could use; changes inside a video are what following the frame could use; where nothing is coloured, nothing can be
@@ -29,21 +31,29 @@ def headroom_figure(measured: Measured) -> Picture:
     panels += [("IoU, points", 100 * measured.iou)] if len(measured.iou) else []
     videos = len(measured.videos)
     figure = Figure(figsize=(9.5, 3.1 * len(panels) + 1.2), layout="constrained")
+    order = np.argsort(measured.damage.mean((1, 2, 3)), kind="stable")
     for axis, (label, values) in zip(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels):
-        _panel(axis, label, values.astype(float))
+        _panel(axis, label, interaction(values.astype(float))[order])
     every = -(-videos // MOST_NAMES)
-    axis.set_xticks(
-        range(0, videos, every), [literal(str(name)) for name in measured.videos[::every]], rotation=90, fontsize=7
-    )
+    axis.set_xticks(range(0, videos, every), _short(measured.videos)[::every], rotation=90, fontsize=7)
     axis.set_xlabel(f"video, and in it {measured.damage.shape[2]} frames in time order", fontsize=9)
     first, size = panels[0][1], "x".join(map(str, measured.damage.shape[:3]))
-    share = interaction(first).var() / first.mean(3).var() if first.mean(3).var() else 0.0
-    return Picture(figure, f"interaction of routes, videos and frames ({size}): {share:.0%} of the variance of damage")
+    over_routes = (first - first.mean(0)).mean(3).var()
+    share = interaction(first).var() / over_routes if over_routes else 0.0
+    return Picture(
+        figure, f"{size} routes, videos and frames: {share:.0%} of damage's variance over routes is interaction"
+    )
 
 
-def _panel(axis, label, values):
-    order = np.argsort(-values.mean((1, 2, 3)), kind="stable")
-    left, (routes, videos, frames) = interaction(values)[order], values.shape[:3]
+def _short(names) -> list[str]:
+    """Names without the part before a dash that all of them share."""
+    names = [str(name) for name in names]
+    shared = commonprefix(names).rpartition("-")
+    return [literal(name.removeprefix(shared[0] + shared[1])) for name in names]
+
+
+def _panel(axis, label, left):
+    routes, videos, frames = left.shape
     limit = float(np.quantile(np.abs(left), 0.99)) or 1.0
     image = axis.imshow(
         left.reshape(routes, videos * frames),
@@ -57,7 +67,7 @@ def _panel(axis, label, values):
     for edge in np.arange(1, videos) - 0.5:
         axis.axvline(edge, color=QUIET, lw=0.4)
     plain(axis)
-    axis.set_ylabel("route, best on top", fontsize=9)
+    axis.set_ylabel("route, least damage on top", fontsize=9)
     axis.set_title(label, fontsize=10, loc="left", color=INK)
     bar = axis.figure.colorbar(image, ax=axis, pad=0.01, aspect=15, extend="both")
     bar.set_label("better than route and\nframe do in general", fontsize=9)
