@@ -1,8 +1,6 @@
-"""What a router could win, from what routes did: one table with intervals, one summary, one sentence.
+"""What a router could win, from what routes did: one summary with intervals, its table, its sentence.
 
-The summary is a plain mapping, written as ``headroom.json``. Its ``measures`` have, for ``damage`` and (with a tracker)
-for ``iou``, every quantity of the table as ``[value, low, high]`` in the measure's unit; bounds are None where there
-are none. Intervals are bootstraps over videos.
+The summary is described in `headroom_names`. Intervals are bootstraps over videos.
 """
 
 from collections.abc import Mapping
@@ -11,15 +9,11 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.evaluation.headroom import Measured
-from rds_lib.evaluation.oracles import BETWEEN, WITHIN, choices, gains
+from rds_lib.evaluation.headroom_names import BETWEEN, FULL, UNITS, VARIANCE, WITHIN
+from rds_lib.evaluation.oracles import choices, gains
 from rds_lib.evaluation.ridge import ridge_gains
 from rds_lib.metrics.statistics import RESAMPLES, Interval, bootstrap_ci
 from rds_lib.metrics.variance import route_components
-
-FULL = "full encoder"
-VARIANCE = "variance: "  # before the names of the components
-UNITS = {"damage": "of the features' norm", "iou": "IoU points"}
-FILE = "headroom.json"
 
 
 def summarise(measured: Measured, *, seed: int = 0, n: int = RESAMPLES, **about) -> dict:
@@ -47,20 +41,6 @@ def as_table(summary: Mapping) -> pd.DataFrame:
         for quantity, bounds in quantities.items()
     ]
     return pd.DataFrame(rows, columns=["measure", "quantity", "value", "ci_low", "ci_high", "unit"])
-
-
-def interval_of(summary: Mapping, measure: str, quantity: str) -> Interval:
-    """One quantity of a summary.
-
-    Raises
-    ------
-    LookupError
-        With the name of the measure or quantity that the summary lacks.
-    """
-    quantities = summary["measures"]
-    if measure not in quantities or quantity not in quantities[measure]:
-        raise LookupError(quantity if measure in quantities else measure)
-    return Interval(*(float("nan") if bound is None else bound for bound in quantities[measure][quantity]))
 
 
 def sentence(about: Mapping, measures: Mapping) -> str:
@@ -95,7 +75,7 @@ def _quantities(values, sign, seen, full, seed, n) -> dict[str, list]:
 
 
 def _plain(value):
-    return round(value, 6) if np.isfinite(value) else None
+    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def _won(bounds, unit) -> str:

@@ -14,18 +14,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rds_lib.metrics.variance import check_measures
-
-MEAN, WORST, FIXED, FIXED_HONEST = "mean", "worst", "best fixed", "best fixed, honest"
-VIDEO, VIDEO_HONEST, FRAME, FRAME_HONEST = (
-    "best a video",
-    "best a video, honest",
-    "best a frame",
-    "best a frame, honest",
+from rds_lib.evaluation.headroom_names import (
+    BETWEEN,
+    CHOICES,
+    FIXED,
+    FIXED_HONEST,
+    FRAME,
+    FRAME_HONEST,
+    MEAN,
+    NAIVE_BETWEEN,
+    NAIVE_WITHIN,
+    TOTAL,
+    VIDEO,
+    VIDEO_HONEST,
+    WITHIN,
+    WORST,
 )
-CHOICES = (MEAN, WORST, FIXED, FIXED_HONEST, VIDEO, VIDEO_HONEST, FRAME, FRAME_HONEST)
-BETWEEN, WITHIN, TOTAL = "gain between videos", "gain within videos", "gain in all"
-NAIVE_BETWEEN, NAIVE_WITHIN = "naive gain between videos", "naive gain within videos"
+from rds_lib.metrics.variance import check_measures
 
 
 def choices(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -39,7 +44,8 @@ def choices(values: np.ndarray) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        Shape (V,) by name of `CHOICES`. `FRAME_HONEST` needs two copies and is left out with one.
+        Shape (V,) by the names in ``headroom_names.CHOICES``. The honest choice by frame needs two copies and is left
+        out with one.
     """
     check_measures(values)
     means = values.mean((1, 2, 3))

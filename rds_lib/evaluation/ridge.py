@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rds_lib.evaluation.headroom_names import BY_FRAME, BY_VIDEO
 from rds_lib.metrics.variance import check_measures
 
 FOLDS, INNER_FOLDS = 8, 4
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1e8)  # a row of training data; the last one predicts nothing but means
-BY_VIDEO, BY_FRAME = "ridge, a route a video", "ridge, a route a frame"
 
 
 def ridge_gains(values: np.ndarray, features: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:

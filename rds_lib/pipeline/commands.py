@@ -103,7 +103,7 @@ def headroom(
     params, folder = _begin(profile)
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.datasets import read_dataset
-    from rds_lib.evaluation.headroom_table import FILE
+    from rds_lib.evaluation.headroom_names import FILE
     from rds_lib.pipeline.headroom import blocks_to_run, open_tracker, profile_sequences, run_headroom
     from rds_lib.report.headroom import as_page
 

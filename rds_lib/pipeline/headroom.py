@@ -1,7 +1,7 @@
 """Command `headroom`: what a dynamic router could win over the best static plan, for a model and some videos.
 
 Writes ``measured.npz`` (all that was measured), ``headroom.csv`` (the table), ``headroom.json`` (the summary, see
-`evaluation.headroom_table`), ``headroom.md`` and ``headroom.png``.
+`evaluation.headroom_names`), ``headroom.md`` and ``headroom.png``.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,8 @@ from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.sources import training_sequences
 from rds_lib.evaluation.headroom import Measured, measure, random_plans
 from rds_lib.evaluation.headroom_clips import frames_of, load_clip
-from rds_lib.evaluation.headroom_table import FILE, as_table, summarise
+from rds_lib.evaluation.headroom_names import FILE
+from rds_lib.evaluation.headroom_table import as_table, summarise
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
 from rds_lib.model.sam2 import SHIPPED, build_model

@@ -4,23 +4,27 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rds_lib.evaluation.headroom_table import FULL, UNITS, VARIANCE, interval_of
-from rds_lib.evaluation.oracles import (
+from rds_lib.evaluation.headroom_names import (
     BETWEEN,
+    BY_FRAME,
+    BY_VIDEO,
     FIXED,
     FIXED_HONEST,
     FRAME,
     FRAME_HONEST,
+    FULL,
     MEAN,
     NAIVE_BETWEEN,
     NAIVE_WITHIN,
     TOTAL,
+    UNITS,
+    VARIANCE,
     VIDEO,
     VIDEO_HONEST,
     WITHIN,
     WORST,
+    interval_of,
 )
-from rds_lib.evaluation.ridge import BY_FRAME, BY_VIDEO
 from rds_lib.metrics.variance import FRAME_NOISE, LASTING_NOISE, ROUTE, ROUTE_FRAME, ROUTE_VIDEO
 from rds_lib.report.markdown import table
 
@@ -90,7 +94,7 @@ def ledger_row(summary: Mapping, measure: str = "iou") -> dict:
     Parameters
     ----------
     summary : mapping
-        ``headroom.json``, as ``headroom_table.summarise`` makes it and ``artifacts.read_json`` reads it.
+        ``headroom.json``, as ``artifacts.read_json`` reads it; see ``evaluation.headroom_names``.
     measure : {"iou", "damage"}
 
     Returns

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.evaluation.oracles import (
+from rds_lib.evaluation.headroom_names import (
     BETWEEN,
     FIXED,
     FIXED_HONEST,
@@ -16,9 +16,8 @@ from rds_lib.evaluation.oracles import (
     VIDEO,
     WITHIN,
     WORST,
-    choices,
-    gains,
 )
+from rds_lib.evaluation.oracles import choices, gains
 
 SHAPE = (12, 40, 6, 2)  # routes, videos, frames, copies
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rds_lib.evaluation.ridge import BY_FRAME, BY_VIDEO, ridge_gains
+from rds_lib.evaluation.headroom_names import BY_FRAME, BY_VIDEO
+from rds_lib.evaluation.ridge import ridge_gains
 
 ROUTES, VIDEOS, FRAMES, COPIES, FEATURES = 8, 60, 4, 2, 5
 

@@ -9,7 +9,7 @@ from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import read_frame
 from rds_lib.evaluation.headroom import Measured
-from rds_lib.evaluation.oracles import CHOICES
+from rds_lib.evaluation.headroom_names import CHOICES
 from rds_lib.pipeline.headroom import profile_sequences, show_headroom
 from rds_lib.pipeline.params import load_params
 

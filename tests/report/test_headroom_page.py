@@ -7,8 +7,19 @@ import pytest
 
 from rds_lib.core.artifacts import read_json, write_json
 from rds_lib.evaluation.headroom import Measured
-from rds_lib.evaluation.headroom_table import FULL, VARIANCE, as_table, interval_of, summarise
-from rds_lib.evaluation.oracles import BETWEEN, FIXED, FRAME, MEAN, TOTAL, WITHIN, WORST
+from rds_lib.evaluation.headroom_names import (
+    BETWEEN,
+    FIXED,
+    FRAME,
+    FULL,
+    MEAN,
+    TOTAL,
+    VARIANCE,
+    WITHIN,
+    WORST,
+    interval_of,
+)
+from rds_lib.evaluation.headroom_table import as_table, summarise
 from rds_lib.metrics.variance import COMPONENTS
 from rds_lib.report.headroom import as_page, ledger_row
 
