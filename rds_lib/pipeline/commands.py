@@ -82,6 +82,45 @@ def benchmark(
 
 
 @app.command()
+def headroom(
+    data: Annotated[Path | None, typer.Option(help="Root of a data set; by default the profile's own clips.")] = None,
+    layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
+    split: Annotated[str | None, typer.Option(help="By default val with --data, else calibration (or train).")] = None,
+    config: Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")] = "mini",
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")] = None,
+    routes: Annotated[int, typer.Option(help="Random routes to compare, at least 2.")] = 24,
+    blocks: Annotated[int | None, typer.Option(help="Blocks of a route, those always on among them.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Instead of --blocks; 0.4 without either.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames to measure of each video, evenly spread.")] = 6,
+    length: Annotated[int | None, typer.Option(help="Frames to track of each video; by default all.")] = None,
+    mirror: Annotated[bool, typer.Option(help="Measure a mirrored copy too, which tells noise from the rest.")] = True,
+    seed: Annotated[int, typer.Option(help="Of routes, folds and bootstraps.")] = 0,
+    profile: Profile = None,
+    device: Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; by default headroom below runs/<profile>.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
+):
+    """Measure what a dynamic router could win over the best static plan: damage and IoU under random routes."""
+    params, folder = _begin(profile)
+    from rds_lib.core.artifacts import check_output
+    from rds_lib.data.datasets import read_dataset
+    from rds_lib.evaluation.headroom_names import FILE
+    from rds_lib.pipeline.headroom import blocks_to_run, open_tracker, profile_sequences, run_headroom
+    from rds_lib.report.headroom import as_page
+
+    out = check_output(out or folder / "headroom", overwrite=overwrite, marker=FILE)
+    split = split or ("val" if data else "calibration")
+    named = f"{data.resolve().name} {split}" if data else f"profile {params.profile}, {split}"
+    videos = read_dataset(data, layout=layout, split=split) if data else profile_sequences(params, folder, split)
+    model = open_tracker(config, checkpoint, device)
+    about = {"model": f"{config}, {checkpoint.name}" if checkpoint else config, "data": named}
+    options = {"routes": routes, "frames": frames, "length": length, "mirror": mirror, "seed": seed}
+    n_active = blocks_to_run(model.backbone, blocks, budget)
+    summary = run_headroom(model, videos, out, n_active=n_active, overwrite=overwrite, **options, **about)
+    typer.echo(f"{as_page(summary)}\n{out}: headroom.md, headroom.png, headroom.csv, headroom.json, measured.npz")
+
+
+@app.command()
 def report(profile: Profile = None, out: Out = None):
     """Write Table 9 and judge the paper's claims from the tables of the earlier stages: table9 and claims."""
     params, folder = _begin(profile)

@@ -87,6 +87,7 @@ COMMANDS = (
     "baselines",
     "pretrain",
     "benchmark",
+    "headroom",
     "report",
     "check",
     "publish",

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.evaluation.headroom import measure, random_plans
+from rds_lib.evaluation.headroom_clips import Clip
 from rds_lib.model.adapters import lora_state_dict
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.shape import EncoderShape
@@ -193,6 +195,19 @@ def test_importance_is_measured(tracker):
     assert table.index[table["always_on"]].tolist() == [0, 5] == table.index[table["global_score"].isna()].tolist()
     assert table.loc[3, ["global_score", "local_score"]].tolist() == [0, 0]
     assert (table["local_score"].drop(3) > 0).all() and (table.loc[[1, 2, 4], "global_score"] != 0).any()
+
+
+def test_its_headroom_is_measured(tracker):
+    targets = torch.zeros(1, 4, 64, 64)
+    targets[:, :, 8:40, 16:48] = 1
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    clip, plans = Clip("noise", images, targets, (0, 1, 2, 3), (1, 3)), random_plans(4, 3, tracker.backbone, seed=0)
+    found = measure(tracker, [lambda: clip, lambda: clip], plans)
+    assert (found.damage > 0).all() and found.iou.shape == (4, 2, 2, 2) and (found.seen[0] == found.seen[1]).all()
+    with torch.inference_mode():
+        tokens = tracker.backbone.embed(images[3:])
+        whole, cut = tracker.backbone.run(tokens), tracker.backbone.run(tokens, plans[1].tolist())
+    assert found.damage[1, 0, 1, 0] == pytest.approx(((cut - whole).norm() / whole.norm()).item(), rel=1e-5)
 
 
 def test_what_follows_from_the_attributes_is_there(tracker):

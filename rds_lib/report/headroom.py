@@ -1,0 +1,171 @@
+"""The page of a headroom measurement, and its row in the ledger of claims; both from ``headroom.json`` alone."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from rds_lib.evaluation.headroom_names import (
+    BETWEEN,
+    BY_FRAME,
+    BY_VIDEO,
+    FIXED,
+    FIXED_HONEST,
+    FRAME,
+    FRAME_HONEST,
+    FULL,
+    MEAN,
+    NAIVE_BETWEEN,
+    NAIVE_WITHIN,
+    TOTAL,
+    UNITS,
+    VARIANCE,
+    VIDEO,
+    VIDEO_HONEST,
+    WITHIN,
+    WORST,
+    interval_of,
+)
+from rds_lib.metrics.variance import FRAME_NOISE, LASTING_NOISE, ROUTE, ROUTE_FRAME, ROUTE_VIDEO
+from rds_lib.report.markdown import table
+
+LEVELS = {
+    FULL: "full encoder",
+    MEAN: "mean over the routes",
+    WORST: "worst fixed route",
+    FIXED: "best fixed route",
+    FIXED_HONEST: "best fixed route, chosen on the other videos",
+    VIDEO: "best route a video, chosen and scored on the same frames",
+    VIDEO_HONEST: "best route a video, chosen on other frames",
+    FRAME: "best route a frame, chosen and scored on the same frame",
+    FRAME_HONEST: "best route a frame, chosen on its mirror image",
+}
+PARTS = {
+    ROUTE: "variance: which route, for all videos alike",
+    ROUTE_VIDEO: "variance: route x video",
+    ROUTE_FRAME: "variance: route x frame within a video",
+    LASTING_NOISE: "variance: noise that lasts through a video",
+    FRAME_NOISE: "variance: noise of single frames",
+}
+GAINS = {
+    NAIVE_BETWEEN: "a route a video over the best fixed route, naive",
+    BETWEEN: "a route a video over the best fixed route, honest",
+    NAIVE_WITHIN: "a route a frame over a route a video, naive",
+    WITHIN: "a route a frame over a route a video, honest",
+    TOTAL: "a route a frame over the best fixed route, honest",
+    BY_VIDEO: "a route a video that a ridge regression picks",
+    BY_FRAME: "a route a frame that a ridge regression picks",
+}
+_TWO_COPIES = (
+    ", each as it is and mirrored",
+    "a video's on its other frames (odd or even) in the mirrored copy, a frame's on its mirror image beside that. What "
+    "the two copies do not share is noise.",
+)
+_ONE_COPY = (
+    "",
+    "a video's on its other frames (odd or even). Without a mirrored copy the two variances with `route x` hold the "
+    "noise, and what following the frame wins is not known.",
+)
+_PAGE = """# What a router could win
+
+**{sentence}**
+
+{routes} random routes of {blocks} of {depth} blocks; model {model}; {videos} videos ({data}), {frames} frames of
+each{copies}; commit {commit}.
+
+{table}
+
+*Damage* is the relative distance of the feature maps from the full encoder's; *IoU* that of masks tracked under a fixed
+route from the first frame's masks. Gains are above 0 where choosing helps, for both. Brackets are 95 % intervals, from
+bootstraps over videos; a share is of all variance over routes.
+
+*Naive* choices are scored on the numbers that they were made on, which flatters them. *Honest* ones are scored on
+others: a fixed route is chosen on the other videos, {choice}
+The ridge regression sees pooled tokens and the last mask (mean, deviation, mean inside the mask, its area and place)
+and is scored on videos that it was not fitted to; the honest gains are its ceiling.
+"""
+
+
+def ledger_row(summary: Mapping, measure: str = "iou") -> dict:
+    """A headroom measurement as a row of the ledger, without its verdict: the effect is what choosing by frame wins.
+
+    The claim holds where the whole interval lies above 0. The note splits the effect into its part between and its part
+    within videos.
+
+    Parameters
+    ----------
+    summary : mapping
+        ``headroom.json``, as ``artifacts.read_json`` reads it; see ``evaluation.headroom_names``.
+    measure : {"iou", "damage"}
+
+    Returns
+    -------
+    dict
+        ``key, claim, source, test, effect, unit, ci_low, ci_high, note``.
+
+    Raises
+    ------
+    LookupError
+        If the measure, or the mirrored copy that the gain within videos needs, was not measured.
+    """
+    total, between, within = (interval_of(summary, measure, name) for name in (TOTAL, BETWEEN, WITHIN))
+    parts = [_written(part, measure, signed=True) for part in (between, within)]
+    return {
+        "key": f"headroom, {measure}",
+        "claim": "a router that follows the frame can beat the best static plan on this model",
+        "source": "ours",
+        "test": f"best of {summary['routes']} random routes of {summary['blocks']} blocks a frame minus the best fixed "
+        f"one, chosen on other data than scored; {summary['videos']} videos",
+        "effect": total.effect,
+        "unit": UNITS[measure],
+        "ci_low": total.low,
+        "ci_high": total.high,
+        "note": f"between videos {parts[0]}, within videos {parts[1]}",
+    }
+
+
+def as_page(summary: Mapping) -> str:
+    """The measurement as Markdown: the sentence, the table with its intervals, and how to read it."""
+    measures = list(summary["measures"])
+    heads = ["", *(f"{measure}, {UNITS[measure]}" for measure in measures)]
+    rows = [[label, *(_cell(summary, measure, name) for measure in measures)] for name, label in LEVELS.items()]
+    rows += [[label, *(_share(summary, measure, name) for measure in measures)] for name, label in PARTS.items()]
+    rows += [
+        [label, *(_cell(summary, measure, name, signed=True) for measure in measures)] for name, label in GAINS.items()
+    ]
+    copies, choice = _TWO_COPIES if summary["mirrored"] else _ONE_COPY
+    return _PAGE.format(
+        sentence=summary["sentence"],
+        **{name: summary[name] for name in ("routes", "blocks", "depth", "videos", "frames")},
+        **{name: summary.get(name) or "not named" for name in ("model", "data", "commit")},
+        copies=copies,
+        choice=choice,
+        table=table(heads, [row for row in rows if any(row[1:])]),
+    )
+
+
+def _cell(summary, measure, quantity, signed=False) -> str:
+    try:
+        return _written(interval_of(summary, measure, quantity), measure, signed=signed)
+    except LookupError:
+        return ""
+
+
+def _share(summary, measure, component) -> str:
+    """A variance with its share of all components'; small numbers keep two digits."""
+    found = {}
+    for name in PARTS:
+        try:
+            found[name] = interval_of(summary, measure, VARIANCE + name)
+        except LookupError:
+            continue
+    if component not in found:
+        return ""
+    total, (value, low, high) = sum(part.effect for part in found.values()), found[component]
+    share = f", {100 * value / total:.1f} %" if total > 0 else ""
+    return f"{value:.2g} ({low:.2g} to {high:.2g}){share}"
+
+
+def _written(interval, measure, *, signed=False) -> str:
+    digits, sign = (1 if measure == "iou" else 3), "+" if signed else ""
+    value, low, high = (f"{bound:{sign}.{digits}f}" for bound in interval)
+    return f"{value} ({low} to {high})" if np.isfinite(interval.low) else value
