@@ -2,7 +2,8 @@
 
 Source: Chen et al., "Progressive Block Drop", CVPR 2025; supplement, "a static block pruning method". "The last 24
 blocks" cannot be meant literally, since block 44 makes the channels that the neck expects: there are three readings.
-A profile's levels are ``baselines.levels`` in params/<profile>.yaml, shared with DyT and AdaViT.
+A profile's levels are ``baselines.levels`` in params/<profile>.yaml, shared with DyT and AdaViT: add one there, 0.4 to
+1. For levels of its own a method overrides `Method.levels`, as SlimSAM does.
 """
 
 from torch import nn

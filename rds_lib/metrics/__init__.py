@@ -1,1 +1,1 @@
-"""Scores equal to the official evaluations, and their intervals."""
+"""J, F and box scores equal to the official evaluations, and their intervals."""

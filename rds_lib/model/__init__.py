@@ -1,1 +1,1 @@
-"""SAM2 as this project uses it: built, encoded under a route, adapted, tracked."""
+"""SAM2 as this project uses it: built, encoded under a route, adapted, tracked; which blocks always run (K)."""

@@ -1,4 +1,8 @@
-"""Low-rank adapters on selected blocks of a backbone; I-LoRA is these on the blocks that importance chose."""
+"""Low-rank adapters on selected blocks of a backbone; I-LoRA is these on the blocks that importance chose.
+
+`routing.importance.rank_blocks` chooses, stage `importance` writes its choice to ``blocks.json``, and
+`pipeline.training_runs.adapted_blocks` reads it. PBD and `methods.placement` choose others.
+"""
 
 from collections.abc import Sequence
 
@@ -7,10 +11,9 @@ from torch import Tensor, nn
 
 from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.backbone import HieraBackbone, backbone_of
+from rds_lib.model.backbone import backbone_of
 
 PREFIX = "image_encoder.trunk.blocks"  # of layer names in files, as SAM2 has it; the same for every backbone
-TARGETS = HieraBackbone.lora_targets  # kept until pipeline.placement asks the backbone
 
 
 def add_lora(model, blocks: Sequence[int], *, rank: int, alpha: float | None = None, dropout: float = 0.0):
@@ -24,7 +27,7 @@ def add_lora(model, blocks: Sequence[int], *, rank: int, alpha: float | None = N
     model : SAM2Base or ClipTracker
         Also returned.
     blocks : sequence of int
-        The paper adapts 24 of 48 (supplement B.2); see ``importance.rank_blocks``.
+        The paper adapts 24 of 48 (supplement B.2); see `routing.importance.rank_blocks`.
     alpha : float, optional
         The update is scaled by ``alpha / rank``; ``rank`` by default.
     dropout : float

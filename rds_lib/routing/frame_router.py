@@ -34,6 +34,9 @@ class FrameRouter:
     def route(self, tokens: Tensor, masks: Sequence[Tensor], frame_idx: int, log: RouteLog) -> FrameRoute:
         """Return the route of a frame; full where no previous mask shows anything, or one holds NaN.
 
+        Both have the reason "no_previous_mask". First and prompted frames never get here: the predictor runs them in
+        full (`predictor.RDSVideoPredictor._reason_for_full`).
+
         Parameters
         ----------
         tokens : Tensor, shape (1, h, w, C)

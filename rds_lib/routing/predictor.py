@@ -233,7 +233,10 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         return [out["pred_masks"] for out in found if out is not None]
 
     def _reason_for_full(self, inference_state, frame_idx, masks) -> str | None:
-        """Why a frame must run the full encoder, or None."""
+        """Why a frame runs in full for its prompt or for want of masks, or None.
+
+        Masks that are there and show nothing, or hold NaN, are for `FrameRouter.route` to judge.
+        """
         prompts = [*inference_state["point_inputs_per_obj"].values(), *inference_state["mask_inputs_per_obj"].values()]
         is_prompted = any(frame_idx in frames for frames in prompts)
         if masks and not is_prompted:

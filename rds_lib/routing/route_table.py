@@ -13,7 +13,7 @@ class FrameRoute(NamedTuple):
 
     active: tuple[bool, ...]
     keep_prob: tuple[float, ...]
-    reason: str  # "first_frame", "no_previous_mask", "prompted" or "routed"
+    reason: str  # "first_frame", "prompted", "routed" or "no_previous_mask": none there, all empty, or NaN in one
 
 
 @dataclass
