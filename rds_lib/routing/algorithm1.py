@@ -3,18 +3,18 @@
 Several of its lines exist twice, because training needs batches and gradients, and tracking needs speed: on one frame
 each operation costs more than its arithmetic. Tests hold the two columns equal.
 
-| line  | what           | training                    | inference                                 | why they differ    |
-|-------|----------------|-----------------------------|-------------------------------------------|--------------------|
-| 1-2   | no mask: all   | training.rds.RoutedClip     | frame_router.FrameRouter                  | a batch, clip by   |
-|       | blocks         |                             |                                           | clip               |
-| 3-4   | logits         | router.probabilities        | deployed.FoldedRouter.logits              | fixed weights fold |
-|       |                |                             |                                           | into one product   |
-| 5     | p, a sigmoid   | router.probabilities_of     | router.probabilities_on_host              | L numbers, after   |
-|       |                |                             |                                           | the one copy       |
-| 6     | w, from budget | normalize_to_budget         | deployed.RoutingPolicy.keep_probabilities | as line 5          |
-| 7-9   | K on           | `_force_on`, in each route  | deployed.RoutingPolicy.decide             | as line 5          |
-| 10-12 | draw from w    | sample_route                | the same, in mode "sample"                |                    |
-| 13-16 | w >= tau       | threshold_route             | deployed.RoutingPolicy.decide             | as line 5          |
+| line  | what           | training                    | inference                                 | why they differ   |
+|-------|----------------|-----------------------------|-------------------------------------------|-------------------|
+| 1-2   | no mask: all   | training.rds.RoutedClip     | frame_router.FrameRouter                  | a batch, clip by  |
+|       | blocks         |                             |                                           | clip              |
+| 3-4   | logits         | router.probabilities        | deployed.FoldedRouter.logits              | fixed weights fold|
+|       |                |                             |                                           | into one product  |
+| 5     | p, a sigmoid   | router.probabilities_of     | router.probabilities_on_host              | L numbers, after  |
+|       |                |                             |                                           | the one copy      |
+| 6     | w, from budget | normalize_to_budget         | deployed.RoutingPolicy.keep_probabilities | as line 5         |
+| 7-9   | K on           | `_force_on`, in each route  | deployed.RoutingPolicy.decide             | as line 5         |
+| 10-12 | draw from w    | sample_route                | the same, in mode "sample"                |                   |
+| 13-16 | w >= tau       | threshold_route             | deployed.RoutingPolicy.decide             | as line 5         |
 
 Line 5 is the paper's plain sigmoid, or ours, on logits normalised over the blocks: ``PredictionAwareRouter`` has the
 setting, and ``FoldedRouter`` takes it over.

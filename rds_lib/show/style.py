@@ -2,7 +2,8 @@
 
 Blue is what the router chose, grey what had to run, white what was skipped. Dotted lines part the stages, K marks the
 blocks that always run, and a method has one colour everywhere: to change it, change ``COLOURS``, keyed by the method's
-label. inspector.js and inspector.css have copies of blue and of the accent. ``shape`` is an ``EncoderShape`` in every function here.
+label. inspector.js and inspector.css have copies of blue and of the accent. ``shape`` is an ``EncoderShape`` in every
+function here.
 """
 
 import math
