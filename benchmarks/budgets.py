@@ -17,7 +17,7 @@ from rds_lib.data.datasets import read_dataset
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.routing.route_table import mean_active
+from rds_lib.routing.route_table import mean_active, routed_frames
 
 SETS = {"calibration": paths.DATA / "calibration", "val": paths.DATA / "val" / "davis2017"}
 
@@ -52,7 +52,7 @@ def measure(predictor, sets, frames):
 
         routes = pd.concat(map_items(routes_of, sequences, workers=cpu_workers()), ignore_index=True)
         counts = routes[routes["reason"] == "routed"].groupby(["sequence", "frame_idx"])["active"].sum()
-        row |= {split: mean_active(routes), f"{split}, a frame": f"{counts.min()} to {counts.max()}"}
+        row |= {split: mean_active(routed_frames(routes)), f"{split}, a frame": f"{counts.min()} to {counts.max()}"}
     return row
 
 

@@ -8,7 +8,7 @@ from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.routing.route_table import mean_active
+from rds_lib.routing.route_table import mean_active, routed_frames
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_budget_without_a_threshold_runs_the_blocks_that_it_asks_for(clips, bu
 
 def test_a_calibrated_budget_runs_them_on_average(clips, caplog):
     routes, counts = blocks(clips, 0.4)
-    assert abs(mean_active(routes) - 22.2) < 1 and len(counts) > 16
+    assert abs(mean_active(routed_frames(routes)) - 22.2) < 1 and len(counts) > 16
     assert not [record for record in caplog.records if "no threshold" in record.getMessage()]
 
 

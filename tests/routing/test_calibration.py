@@ -31,7 +31,7 @@ def test_a_fixed_threshold_is_obeyed_and_measured(predictor, sequences):
         tau, w = calibrate(predictor, sequences[:1], target_active=24, frames=3, fixed=fixed)
         assert tau == predictor.policy.tau == fixed and predictor.policy.mode == "threshold" and len(w) == 2
         routes = track_sequence(predictor, sequences[0], frames=3).routes.assign(sequence="one")
-        assert mean_active(routes) == active
+        assert mean_active(routed_frames(routes)) == active
     predictor.set_policy(before)
 
 
