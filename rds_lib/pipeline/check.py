@@ -21,7 +21,8 @@ SAME_MACHINE = (
 OTHER_MACHINE = (
     "Processor or versions are not those of the committed results, so differing rows are not a failure. Processors add "
     "floating-point numbers in different orders, and training carries the last digit on to the scores. We have seen "
-    "two machines agree to the last digit and a third, an AMD EPYC without AVX-512, differ from them."
+    "two machines agree to the last digit, and a third, with AVX2 in place of AVX-512, differ from them by less than "
+    "0.01 points on the 18 clips of generated-davis and less than 0.2 on the sets of three clips."
 )
 UNKNOWN_MACHINE = "The machine that computed the committed results is not recorded."
 
