@@ -69,6 +69,21 @@ def test_intervals_over_trainings_and_clips_cover_what_those_over_clips_alone_mi
     assert alone < 0.87 and both > 0.91
 
 
+def test_the_mean_of_three_trainings_is_no_surer_than_three_numbers_allow():
+    """All clips move together, by -1, 0 and 1 under three trainings: Student's t of three numbers."""
+    found = mean_interval(np.zeros((30, 1)) + [-1.0, 0.0, 1.0], seed=0)
+    low, high = stats.t.interval(0.95, 2, 0, 1 / np.sqrt(3))
+    assert found == pytest.approx(Interval(0, low, high), abs=0.02)
+
+
+def test_what_trainings_change_on_single_clips_counts_once():
+    """Every clip moves by itself under each training, and no training is better than another on the whole."""
+    alone = np.random.default_rng(0).normal(size=(60, 3))
+    alone -= alone.mean(0)
+    both, mean = mean_interval(alone, seed=0), mean_interval(alone.mean(1), seed=0)
+    assert 0.95 < (both.high - both.low) / (mean.high - mean.low) < 1.5
+
+
 def test_trainings_that_agree_add_nothing_to_the_interval():
     clips = np.random.default_rng(0).normal(size=20)
     same = mean_interval(np.stack([clips] * 3, 1), seed=0)
