@@ -78,6 +78,7 @@ BASE = np.array([40, 45, 50, 55, 60, 65, 70, 75.0])
         (0, 0, 0, np.inf, UNDECIDED),
         (np.nan, np.nan, 0, np.inf, UNDECIDED),
         (1, np.nan, 0, np.inf, UNDECIDED),
+        (np.nan, -1, 0, np.inf, UNDECIDED),
     ],
 )
 def test_the_whole_interval_decides_and_nothing_is_decided_without_one(low, high, above, below, verdict):
