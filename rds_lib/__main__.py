@@ -43,8 +43,11 @@ Budget = Annotated[
     float | None,
     typer.Option(help="Target share of active blocks: 0.4 to 1 with mini's own router; without it all blocks run."),
 ]
+Tau = Annotated[
+    float | None, typer.Option(help="Threshold on keep probabilities, 0 to 1; by default the budget's own.")
+]
 Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
-Config = Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")]
+Config = Annotated[str, typer.Option(help="mini, or a config of the sam2 package, which needs --checkpoint.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")]
 Rds = Annotated[Path | None, typer.Option(help="Router and I-LoRA; mini ships its own.")]
 Device = Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")]
@@ -62,11 +65,14 @@ def _prepare():
 def track(
     video: Annotated[Path, typer.Argument(help="A folder of JPEG or PNG frames, or a video file.")],
     out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
-    mask: Annotated[Path | None, typer.Option(help="PNG with one index per object, or black and white.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Palette or grey PNG: one index per object, or black and white.")
+    ] = None,
     box: Annotated[list[str], typer.Option(help="x0,y0,x1,y1 in px; once per object.")] = [],  # noqa: B006
     click: Annotated[list[str], typer.Option(help="x,y in px; once per object.")] = [],  # noqa: B006
     start_frame: Annotated[int, typer.Option(help="The frame that the prompt is on, counted from 0.")] = 0,
     budget: Budget = None,
+    tau: Tau = None,
     routing: Routing = "threshold",
     config: Config = "mini",
     checkpoint: Checkpoint = None,
@@ -80,13 +86,14 @@ def track(
     fit_threads(config)
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.images import image_size
+    from rds_lib.pipeline.chosen_model import predictor_of
     from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
     with open_frames(video) as frame_paths:
         prompts = first_prompts(image_size(frame_paths[0]), mask=mask or "", box=boxes, click=clicks)
-    predictor = _predictor(config, checkpoint, rds, budget, routing, device)
+    predictor = predictor_of(config, checkpoint, rds, budget=budget, tau=tau, routing=routing, device=device)
     summary = track_video(
         predictor,
         video,
@@ -111,6 +118,7 @@ def evaluate(
     split: str = "val",
     out: Annotated[Path | None, typer.Option(help="With --data: folder for masks, scores.csv and routes.csv.")] = None,
     budget: Budget = None,
+    tau: Tau = None,
     routing: Routing = "threshold",
     config: Config = "mini",
     checkpoint: Checkpoint = None,
@@ -126,10 +134,12 @@ def evaluate(
         typer.echo(_headline(score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)))
     elif data is not None and out is not None and gt is None and pred is None:
         from rds_lib.data.datasets import read_dataset
+        from rds_lib.pipeline.chosen_model import predictor_of
 
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
-        predictor = _predictor(config, checkpoint, rds, budget, routing, device, apply_postprocessing=False)
+        options = {"budget": budget, "tau": tau, "routing": routing, "device": device}
+        predictor = predictor_of(config, checkpoint, rds, **options, apply_postprocessing=False)
         gt_root = _annotation_root(data, layout, split)
         scores = _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite)
         typer.echo(_headline(scores.objects))
@@ -161,12 +171,6 @@ def describe(root: Path, layout: str = "davis2017", split: str = "val"):
     from rds_lib.data.datasets import describe as describe_sequences, read_dataset
 
     typer.echo(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False))
-
-
-def _predictor(config, checkpoint, rds, budget, routing, device, **options):
-    from rds_lib.routing.predictor import build_rds_video_predictor
-
-    return build_rds_video_predictor(config, checkpoint, rds, budget=budget, routing=routing, device=device, **options)
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):

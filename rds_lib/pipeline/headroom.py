@@ -30,7 +30,8 @@ from rds_lib.evaluation.headroom_names import FILE
 from rds_lib.evaluation.headroom_table import as_table, summarise
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
-from rds_lib.model.sam2 import SHIPPED, build_model
+from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.chosen_model import check_model
 from rds_lib.report.headroom import as_page
 from rds_lib.report.table9 import commit
 from rds_lib.routing.algorithm1 import target_active
@@ -51,8 +52,7 @@ def profile_sequences(params, workdir: Path, split: str) -> list[VideoSequence]:
 
 def open_tracker(config: str, checkpoint: Path | None, device: str | None = None) -> ClipTracker:
     """A SAM2 model with its weights, on the GPU if there is one; random weights are refused."""
-    if checkpoint is None and config not in SHIPPED:
-        raise RDSInputError(f"config {config!r} ships no weights, and random ones say nothing; give its --checkpoint")
+    check_model(config, checkpoint, device)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return SAM2Clips(build_model(config, checkpoint, device=device).requires_grad_(False))
 

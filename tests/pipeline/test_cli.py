@@ -25,6 +25,8 @@ from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 
+OFFICIAL = "configs/sam2.1/sam2.1_hiera_l.yaml"
+
 
 def _params(**clips):
     """The smoke profile with numbers that these tests know."""
@@ -288,6 +290,13 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
         ({"--box": "1,2,30,40", "--budget": "1.5"}, ["1.5", "(0, 1]"]),
         ({"--box": "1,2,30,40", "--routing": "luck"}, ["'luck'", "threshold"]),
         ({"--box": "1,2,30,40", "--checkpoint": "none.pt"}, ["none.pt", "does not exist"]),
+        ({"--box": "1,2,30,40", "--budget": "0.3"}, ["--budget 0.3", "0.5 to 1", "--tau"]),
+        ({"--box": "1,2,30,40", "--tau": "3"}, ["tau is 3.0", "0 (all blocks) to 1"]),
+        ({"--box": "1,2,30,40", "--rds": "none.safetensors"}, ["none.safetensors", "no such RDS file"]),
+        ({"--box": "1,2,30,40", "--config": "minni"}, ["'minni'", "use 'mini'"]),
+        ({"--box": "1,2,30,40", "--config": "mini_half"}, ["mini_half"]),
+        ({"--box": "1,2,30,40", "--device": "cuda:99"}, ["--device cuda:99", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": "gpu"}, ["--device gpu", "found cpu"]),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*the mask is empty")
@@ -302,6 +311,30 @@ def test_track_refuses_bad_input_in_one_line_and_writes_nothing(
     out = tmp_path / "out"
     result = _run("track", source, "--out", out, *model_options, *(part for pair in options.items() for part in pair))
     _assert_refused(result, out, *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--config", OFFICIAL], [f"--config {OFFICIAL}", "give --checkpoint"]),
+        (["--config", OFFICIAL, "--checkpoint", "some.pt", "--budget", 0.6], ["no router ships with", "give --rds"]),
+        (["--rds", "some.safetensors"], ["--rds does nothing without --budget"]),
+        (["--tau", 0.5], ["--tau does nothing without --budget"]),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_by_their_names(options, words, root, video, tmp_path):
+    data, out = root / "val" / "davis2017", tmp_path / "out"
+    for command in (["track", video.frame_paths[0].parent, "--click", "9,9"], ["evaluate", "--data", data]):
+        _assert_refused(_run(*command, "--out", out, *options), out, *words)
+
+
+def test_a_threshold_of_ones_own_meets_a_budget_below_the_calibrated_ones(video, model_options, tmp_path):
+    out = tmp_path / "out"
+    frames = video.frame_paths[0].parent
+    options = ["--budget", 0.3, "--tau", 1.01, "--no-overlay", "--out", out, *model_options]
+    assert _run("track", frames, "--box", "1,2,30,40", *options).exit_code == 0
+    routes = read_table(out / "routes.csv")
+    assert set(routes[routes["reason"] == "routed"].groupby("frame_idx")["active"].sum()) == {5}
 
 
 def test_evaluate_tracks_and_scores_as_scoring_the_files_does(root, model_options, tmp_path):

@@ -73,7 +73,7 @@ def test_the_command_measures_and_writes(root, run, tmp_path):
         (["--frames", 1], "frames = 1: at least 2"),
         (["--split", "one"], "1 video: at least 2"),
         (["--split", "none"], "none.txt: missing"),
-        (["--config", "configs/sam2.1/sam2.1_hiera_l.yaml"], "ships no weights"),
+        (["--config", "configs/sam2.1/sam2.1_hiera_l.yaml"], "give --checkpoint"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(root, run, tmp_path, options, words):
