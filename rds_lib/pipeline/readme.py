@@ -35,7 +35,7 @@ def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
         "results": results(measured),
         "claims": verdicts(claims),
         "budget": budget_kept(report, measured),
-        "gpu": on_a_gpu(read_table(REPORTS / "gpu" / "hiera_l.csv")),
+        "gpu": "\n".join(on_a_gpu(read_table(file)) for file in sorted((REPORTS / "gpu").glob("hiera_l*.csv"))),
     }
 
 
@@ -107,16 +107,17 @@ def budget_kept(report: Path, rows: pd.DataFrame) -> str:
 
 
 def on_a_gpu(arms: pd.DataFrame) -> str:
-    """Return the speed of Hiera-L on a GPU in a sentence."""
+    """Return the speed of Hiera-L on a GPU as an item of a list."""
     routed, first = arms[arms["method"] == "RDS"], arms.iloc[0]
     over_sam2 = "speedup_vs_stock" if "speedup_vs_stock" in arms else "speedup"  # as it was called once
     ratios, budgets = routed[over_sam2].map("{:.2f}".format), routed["level"].map("{:g}".format)
     place = f"{first['image_size']} px on one {first['device']}, {first['dtype']}, {first['engine']}"
     share = 100 * routed["router_share"].max()
     return fill(
-        f"SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as SAM2, at budgets {_listed(budgets)}; "
+        f"- SAM2.1 Hiera-L at {place}: {_listed(ratios)} times as fast as SAM2, at budgets {_listed(budgets)}; "
         f"router and copy take up to {share:.1f} % of a frame.",
         WIDTH,
+        subsequent_indent="  ",
     )
 
 
