@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rds_lib.core.artifacts import read_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import (
     davis_palette,
@@ -18,7 +19,7 @@ from rds_lib.data.images import (
     read_labels,
     save_palette_png,
 )
-from rds_lib.data.layouts import locate, read_index, shorten
+from rds_lib.data.layouts import CONDITIONS, locate, read_index, shorten
 from rds_lib.data.writers import write_dataset, write_masks
 
 if TYPE_CHECKING:
@@ -81,6 +82,23 @@ class Sequence:
         if obj_id not in self.prompt_frame:
             raise RDSInputError(f"{self.name}: no object {obj_id}; it has {shorten(self.obj_ids)}")
         return self.masks(self.prompt_frame[obj_id])[obj_id]
+
+    def conditions(self) -> "pd.DataFrame | None":
+        """What held on each frame of a changing clip: ``frame_idx``, ``condition``, ``strength``; None for any other.
+
+        Raises
+        ------
+        RDSInputError
+            If the table has not one row a frame.
+        """
+        path = next(iter(self.mask_paths[self.annotated[0]].values())).parent
+        path = (path.parent if self.layout == "sav" else path) / CONDITIONS
+        if not path.is_file():
+            return None
+        table = read_table(path, columns=("frame_idx", "condition", "strength"))
+        if list(table["frame_idx"]) != list(range(len(self))):
+            raise RDSInputError(f"{path}: {len(table)} rows; expected one for each frame, 0 to {len(self) - 1}")
+        return table
 
     def _checked(self, pixels, path):
         if pixels.shape[:2] != self.size:

@@ -9,24 +9,39 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
+from rds_lib.core import paths
 from rds_lib.core.artifacts import output_folder
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data import textures
+from rds_lib.data.changing import generate_changing_clip
 from rds_lib.data.clips import Clip, generate_clip
+from rds_lib.data.shapes import UNSEEN
 from rds_lib.data.writers import write_dataset
 
-# The three validation sets share a split, so each counts its clips from another number. The difficulties take turns
-# with that number: DAVIS starts with a plain clip, SA-V with an occlusion, YouTube-VOS with objects that enter late.
-FIRST_INDEX = {"davis2017": 0, "sav": 1001, "ytvos": 2006}
-_ROOM = 1000
+# The validation sets share a split, so each counts its clips from another number. The difficulties take turns with that
+# number: DAVIS starts with a plain clip, SA-V with an occlusion, YouTube-VOS with objects that enter late.
+FIRST_INDEX = {"davis2017": 0, "sav": 1001, "ytvos": 2006, "wide": 3006, "wide_ytvos": 4005, "changing": 5000}
+_ROOM = 990
+PICTURES = "pictures.csv"
+
+
+class Job(NamedTuple):
+    """A clip to draw; ``kind`` is plain, wide (over more pictures), unseen (wide, other outlines too) or changing."""
+
+    kind: str
+    split: str
+    index: int
 
 
 def generate_datasets(params, out: str | Path, *, overwrite: bool = False, workers: int | None = None) -> None:
     """Write the generated sets of a profile, deterministically and whatever the number of processes.
 
     ``out/train`` and ``out/calibration`` have the layout of DAVIS 2017 and a split of their own name;
-    ``out/val/davis2017``, ``out/val/sav`` and ``out/val/ytvos`` have their own layouts and the split ``val``. No two
-    sets share a clip. Categories of the training clips are "seen" in the YouTube-VOS set.
+    ``out/val/davis2017``, ``.../sav``, ``.../ytvos`` and ``.../changing``, which is laid out as DAVIS, have the split
+    ``val``. No two sets share a clip. Categories of the training clips are "seen" in the YouTube-VOS set. A profile
+    with clips over more pictures also gets ``out/pictures.csv``: the pictures of every clip.
 
     Parameters
     ----------
@@ -42,36 +57,84 @@ def generate_datasets(params, out: str | Path, *, overwrite: bool = False, worke
     Raises
     ------
     RDSInputError
-        If ``out`` holds something, or a validation set has more than 1000 clips.
+        If ``out`` holds something, a set is too large, or ``clips.photographs`` is no folder of photographs.
     """
-    spec = params.clips
-    numbers = {"davis2017": spec.val, "sav": spec.sav, "ytvos": spec.ytvos}
-    if max(numbers.values()) > _ROOM:
-        raise RDSInputError(f"params clips: {numbers} clips to validate on; at most {_ROOM} a set")
-    total = spec.train + spec.calibration + sum(numbers.values())
-    pixels = total * spec.frames * spec.height * spec.width
+    spec, sets, root = params.clips, _sets(params.clips), _photographs(params)
+    jobs = [job for group in sets.values() for job in group]
+    pixels = len(jobs) * spec.frames * spec.height * spec.width
     workers = workers or (min(2, os.cpu_count() or 1) if pixels > 2e7 else 1)
-    jobs = [("train", i) for i in range(spec.train)] + [("calibration", i) for i in range(spec.calibration)]
-    jobs += [("val", FIRST_INDEX[layout] + i) for layout, n in numbers.items() for i in range(n)]
-    with output_folder(out, overwrite=overwrite, marker="train") as stage, _drawn(spec, jobs, workers) as clips:
-        seen = set()
-        write_dataset(stage / "train", _noting(seen, islice(clips, spec.train)), layout="davis2017", split="train")
-        write_dataset(stage / "calibration", islice(clips, spec.calibration), layout="davis2017", split="calibration")
-        for layout, n in numbers.items():
-            if n:
-                known = seen if layout == "ytvos" else None
-                write_dataset(stage / "val" / layout, islice(clips, n), layout=layout, seen_categories=known)
+    draw = partial(_draw, spec.seed, spec.frames, {"height": spec.height, "width": spec.width}, root)
+    with output_folder(out, overwrite=overwrite, marker="train") as stage, _drawn(draw, jobs, workers) as clips:
+        seen, rows = set(), []
+        for name, group in sets.items():
+            layout, split, folder = _place(name)
+            known = seen if layout == "ytvos" else None
+            own = _noting(rows, seen if name == "train" else set(), name, islice(clips, len(group)))
+            if group:
+                write_dataset(stage / folder, own, layout=layout, split=split, seen_categories=known)
+        if any(job.kind != "plain" for job in jobs):
+            lines = "".join(f"{','.join(row)}\n" for row in [("set", "clip", "picture"), *rows])
+            (stage / PICTURES).write_text(lines, encoding="utf-8")
+
+
+def _sets(spec) -> dict[str, list[Job]]:
+    """The jobs of every set, in the order in which they are drawn."""
+
+    def jobs(kind, split, first, number):
+        if number > _ROOM:
+            raise RDSInputError(f"params clips: {number} {kind} clips of {split} in one set; at most {_ROOM}")
+        return [Job(kind, split, FIRST_INDEX[first] + i) for i in range(number)]
+
+    def learnt(split, number, changing):
+        return [Job("plain", split, i) for i in range(number)] + jobs("changing", split, "changing", changing)
+
+    return {
+        "train": learnt("train", spec.train, spec.changing_train),
+        "calibration": learnt("calibration", spec.calibration, spec.changing_calibration),
+        "davis2017": jobs("plain", "val", "davis2017", spec.val) + jobs("wide", "val", "wide", spec.wide),
+        "sav": jobs("plain", "val", "sav", spec.sav),
+        "ytvos": jobs("plain", "val", "ytvos", spec.ytvos) + jobs("unseen", "val", "wide_ytvos", spec.wide_ytvos),
+        "changing": jobs("changing", "val", "changing", spec.changing),
+    }
+
+
+def _place(name):
+    """(layout, split, folder) of a set."""
+    if name in ("train", "calibration"):
+        return "davis2017", name, name
+    return ("davis2017" if name == "changing" else name), "val", f"val/{name}"
+
+
+def _photographs(params) -> str:
+    """The folder of photographs as a full path, or "" for none."""
+    text = params.clips.photographs
+    root = paths.resolve_or_none(text)
+    if root and not (root / "images").is_dir():
+        raise RDSInputError(
+            f"params/{params.profile}.yaml: clips.photographs = {text!r} has no folder images; name one laid out as "
+            'BSDS500 (images/train, images/val, images/test), or "" for drawn scenes in their place'
+        )
+    return str(root or "")
+
+
+def _draw(seed, frames, size, root, job) -> Clip:
+    if job.kind == "plain":
+        return generate_clip(seed, job.index, split=job.split, frames=frames, **size)
+    look = {"pool": textures.more_pictures(job.split, root), "bsds_root": root}
+    if job.kind == "changing":
+        return generate_changing_clip(seed, job.index, split=job.split, **size, **look)
+    shapes = tuple(UNSEEN) if job.kind == "unseen" else ()
+    return generate_clip(seed, job.index, split=job.split, frames=frames, **size, **look, shapes=shapes)
 
 
 @contextmanager
-def _drawn(spec, jobs, workers) -> Iterator[Iterator[Clip]]:
+def _drawn(draw, jobs, workers) -> Iterator[Iterator[Clip]]:
     """The clips of ``jobs`` in their order; a few are drawn ahead, in processes of their own."""
-    draw = partial(generate_clip, spec.seed, frames=spec.frames, height=spec.height, width=spec.width)
     if workers == 1:
-        yield (draw(index, split=split) for split, index in jobs)
+        yield map(draw, jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield _in_order((partial(pool.submit, draw, index, split=split) for split, index in jobs), ahead=2 * workers)
+        yield _in_order((partial(pool.submit, draw, job) for job in jobs), ahead=2 * workers)
 
 
 def _in_order(submits, ahead) -> Iterator[Clip]:
@@ -84,8 +147,9 @@ def _in_order(submits, ahead) -> Iterator[Clip]:
         yield pending.popleft().result()
 
 
-def _noting(seen: set[str], clips: Iterable[Clip]) -> Iterator[Clip]:
-    """Pass clips on and note their categories."""
+def _noting(rows: list, seen: set[str], name: str, clips: Iterable[Clip]) -> Iterator[Clip]:
+    """Pass the clips of a set on and note their pictures and categories."""
     for clip in clips:
         seen.update(clip.categories)
+        rows += [(name, clip.name, picture) for picture in clip.pictures]
         yield clip

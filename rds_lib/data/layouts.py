@@ -22,6 +22,7 @@ LAYOUTS = {
     "sav": Layout("sav_{}/JPEGImages_24fps", "sav_{}/Annotations_6fps", "sav_{0}/sav_{0}.txt", 4, {}),
     "ytvos": Layout("{}/JPEGImages", "{}/Annotations", "{}/meta.json", 5, {"val": "valid"}),
 }
+CONDITIONS = "conditions.csv"  # beside the masks of a clip whose conditions change: what held on each frame
 
 
 class Location(NamedTuple):

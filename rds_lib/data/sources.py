@@ -9,7 +9,8 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence, read_dataset
 
 HELD_OUT_EVERY = 10  # every tenth sequence of a real training list is kept for calibration
-LAYOUTS = {"davis": "davis2017", "sav": "sav", "ytvos": "ytvos"}
+LAYOUTS = {"davis": "davis2017", "sav": "sav", "ytvos": "ytvos", "changing": "davis2017"}
+FOLDERS = {"davis": "davis2017"}  # of a generated set below val, where it has not the set's name
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,12 @@ def training_sequences(params, workdir: Path) -> tuple[list[Sequence], list[Sequ
     if params.data.generated:
         root = data_root(params, workdir)
         return [read_dataset(root / name, layout="davis2017", split=name) for name in ("train", "calibration")]
-    real = read_dataset(_real_root(params, "davis"), layout="davis2017", split="train")
-    held_out = real[::HELD_OUT_EVERY]
-    return [s for s in real if s not in held_out], held_out
+    return split_held_out(read_dataset(_real_root(params, "davis"), layout="davis2017", split="train"))
+
+
+def split_held_out(sequences: list[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
+    """Return a real training list without every tenth sequence, and these: to calibrate and to choose models on."""
+    return [s for i, s in enumerate(sequences) if i % HELD_OUT_EVERY], sequences[::HELD_OUT_EVERY]
 
 
 def validation_sources(params, workdir: Path) -> list[Source]:
@@ -54,9 +58,9 @@ def validation_sources(params, workdir: Path) -> list[Source]:
     if params.data.generated:
         root = data_root(params, workdir) / "val"
         for name in params.evaluation.datasets:
-            sources.append(Source(f"generated-{name}", root / LAYOUTS[name], LAYOUTS[name]))
+            sources.append(Source(f"generated-{name}", root / FOLDERS.get(name, name), LAYOUTS[name]))
     for name in params.evaluation.datasets:
-        if getattr(params.data, f"{name}_root"):
+        if getattr(params.data, f"{name}_root", ""):
             sources.append(Source(name, _real_root(params, name), LAYOUTS[name]))
     if not sources:
         raise RDSInputError(

@@ -1,5 +1,8 @@
-"""Where the looks of generated clips come from: photographs of the scikit-image wheel, split so that no two splits
-share one, and, where a folder of BSDS500 is given, objects cut from its hand-drawn region maps."""
+"""Where the looks of generated clips come from: pictures, split so that no two splits share one, and outlines.
+
+Pictures are photographs of the scikit-image wheel, those of a folder of BSDS500 where one is given, and drawn scenes.
+Objects are cut from BSDS500's hand-drawn region maps, or drawn.
+"""
 
 from functools import cache
 from importlib.resources import files
@@ -11,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.scenes import scenes
 
 PHOTOS = {
     "train": (
@@ -21,7 +25,54 @@ PHOTOS = {
     "val": "astronaut.png retina.jpg moon.png text.png clock_motion.png".split(),
 }
 MAX_SIDE = 640  # px; larger photographs are reduced once, when read
-BSDS_SPLITS = {"train": ("train", "test"), "calibration": ("val",)}
+BSDS_SPLITS = {  # our split -> BSDS500's folders, and which of their photographs
+    "train": (("train", "test"), slice(None)),
+    "calibration": (("val",), slice(0, None, 2)),
+    "val": (("val",), slice(1, None, 2)),
+}
+
+
+class Picture(NamedTuple):
+    """A picture that textures and backgrounds are cropped from: ``rgb`` (H, W, 3) uint8."""
+
+    name: str
+    rgb: np.ndarray
+
+
+@cache
+def pictures(split: str) -> tuple[Picture, ...]:
+    """The photographs of one split that the scikit-image wheel brings along."""
+    return tuple(Picture(*pair) for pair in zip(PHOTOS[split], photographs(split), strict=True))
+
+
+@cache
+def more_pictures(split: str, root: str = "") -> tuple[Picture, ...]:
+    """What the wider sets are drawn from: a folder's photographs; without one the wheels' and drawn scenes.
+
+    Parameters
+    ----------
+    split : {"train", "calibration", "val"}
+        No two splits share a picture.
+    root : str
+        A folder that is laid out as BSDS500: ``images/train``, ``images/val`` and ``images/test``; "" for none.
+
+    Raises
+    ------
+    RDSInputError
+        If there is a root, and no photograph of the split in it.
+    """
+    if root:
+        return tuple(
+            Picture(path.stem, rgb) for path, rgb in zip(_bsds_paths(root, split), bsds_photographs(root, split))
+        )
+    drawn = tuple(Picture(f"scene {n}", rgb) for n, rgb in enumerate(scenes(split)))
+    return pictures(split) + (_grace_hopper() if split == "val" else ()) + drawn
+
+
+def _grace_hopper():
+    """The one photograph that the matplotlib wheel brings along."""
+    path = files("matplotlib") / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+    return (Picture(path.name, _read_rgb(Path(str(path)))),)
 
 
 @cache
@@ -46,16 +97,22 @@ def _read_rgb(path: Path) -> np.ndarray:
 
 @cache
 def bsds_photographs(root: str, split: str) -> tuple[np.ndarray, ...]:
-    """Photographs of BSDS500 for one of our splits: its train and test for ``train``, its val for ``calibration``."""
-    paths = [p for part in BSDS_SPLITS[split] for p in sorted((Path(root) / "images" / part).glob("*.jpg"))]
+    """Photographs of BSDS500 for a split: its train and test for ``train``, halves of its val for the others."""
+    return tuple(_read_rgb(path) for path in _bsds_paths(root, split))
+
+
+def _bsds_paths(root, split):
+    parts, which = BSDS_SPLITS[split]
+    paths = [path for part in parts for path in sorted((Path(root) / "images" / part).glob("*.jpg"))][which]
     if not paths:
-        raise RDSInputError(f"{root} holds no images/{BSDS_SPLITS[split][0]}/*.jpg; give the root of BSDS500")
-    return tuple(_read_rgb(path) for path in paths)
+        raise RDSInputError(f"{root} holds no images/{parts[0]}/*.jpg; give the root of BSDS500 or of a folder like it")
+    return paths
 
 
 class Region(NamedTuple):
     """An object-like region: ``photo`` (H, W, 3), its ``mask`` (h, w) uint8 0 or 255, and the mask's place there."""
 
+    name: str  # of the photograph
     photo: np.ndarray
     mask: np.ndarray
     y: int
@@ -70,7 +127,7 @@ class Region(NamedTuple):
 
 @cache
 def bsds_objects(root: str, split: str) -> tuple[Region, ...]:
-    """The object-like regions of BSDS500.
+    """The object-like regions of a split's photographs in BSDS500; () where the folder has no region maps.
 
     A region is kept if it covers 1.5 to 35 % of its photograph, is solid (area over convex hull at least .55) and
     touches at most one border. The first annotator's map is used.
@@ -78,15 +135,17 @@ def bsds_objects(root: str, split: str) -> tuple[Region, ...]:
     from scipy.io import loadmat
 
     found = []
-    for part in BSDS_SPLITS[split]:
-        for path in sorted((Path(root) / "groundTruth" / part).glob("*.mat")):
-            photo = _read_rgb(Path(root) / "images" / part / f"{path.stem}.jpg")
-            regions = loadmat(path)["groundTruth"][0, 0]["Segmentation"][0, 0]
-            for label in range(1, int(regions.max()) + 1):
-                mask = (regions == label).astype(np.uint8)
-                if _is_object_like(mask):
-                    x, y, w, h = cv2.boundingRect(mask)
-                    found.append(Region(photo, mask[y : y + h, x : x + w] * 255, y, x))
+    for path in _bsds_paths(root, split):
+        outlines = Path(root) / "groundTruth" / path.parent.name / f"{path.stem}.mat"
+        if not outlines.is_file():
+            continue
+        photo = _read_rgb(path)
+        regions = loadmat(outlines)["groundTruth"][0, 0]["Segmentation"][0, 0]
+        for label in range(1, int(regions.max()) + 1):
+            mask = (regions == label).astype(np.uint8)
+            if _is_object_like(mask):
+                x, y, w, h = cv2.boundingRect(mask)
+                found.append(Region(path.stem, photo, mask[y : y + h, x : x + w] * 255, y, x))
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from rds_lib.core.artifacts import atomic_write, read_json, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import present_labels, write_palette_png
-from rds_lib.data.layouts import LAYOUTS, check_name, locate, read_index, shorten
+from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index, shorten
 
 if TYPE_CHECKING:
     from rds_lib.data.clips import Clip
@@ -40,7 +40,8 @@ def write_dataset(
     clips : iterable of Clip
         Written one by one. Frames become JPEG of quality 95 without chroma subsampling. DAVIS: palette PNGs of
         every frame; SA-V: every 4th frame, one PNG per object from its first appearance on, object 1 in folder
-        ``000``; YouTube-VOS: every 5th frame and ``meta.json``.
+        ``000``; YouTube-VOS: every 5th frame and ``meta.json``. Conditions go to ``conditions.csv`` beside a clip's
+        masks: ``frame_idx``, ``condition``, ``strength``.
     seen_categories : iterable of str, optional
         YouTube-VOS: written to ``seen_categories.json`` beside ``meta.json``. By default all of the clips'.
 
@@ -123,6 +124,10 @@ def _staged(root, old):
 def _check_clip(clip):
     check_name(clip.name, "clip")
     frames, masks = clip.frames, clip.masks
+    if clip.conditions and len(clip.conditions) != len(frames):
+        raise RDSInputError(
+            f"clip {clip.name}: {len(clip.conditions)} conditions for {len(frames)} frames; one a frame"
+        )
     if frames.dtype != np.uint8 or masks.dtype != np.uint8 or frames.ndim != 4 or frames.shape != (*masks.shape, 3):
         raise RDSInputError(
             f"clip {clip.name}: frames {frames.shape} {frames.dtype} and masks {masks.shape} {masks.dtype}; "
@@ -137,6 +142,10 @@ def _write_clip(where, clip, layout):
     masks.mkdir(parents=True)
     for t, picture in enumerate(clip.frames):
         Image.fromarray(picture).save(frames / f"{t:05d}.jpg", quality=95, subsampling=0)
+    if clip.conditions:
+        rows = [("frame_idx", "condition", "strength"), *((t, *row) for t, row in enumerate(clip.conditions))]
+        lines = "".join(f"{','.join(map(str, row))}\n" for row in rows)
+        (masks / CONDITIONS).write_text(lines, encoding="utf-8")
     required = {}
     for t in range(0, len(clip.masks), LAYOUTS[layout].stride):
         labels, stem = clip.masks[t], f"{t:05d}"

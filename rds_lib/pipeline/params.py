@@ -44,7 +44,7 @@ Ninths = Annotated[tuple[Annotated[int, Field(ge=4, le=9)], ...], _FromList, _No
 Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config, checkpoint or ""
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
-Dataset = Literal["davis", "sav", "ytvos"]
+Dataset = Literal["davis", "sav", "ytvos", "changing"]
 
 
 class Section(BaseModel):
@@ -61,7 +61,12 @@ class Model(Section):
 
 
 class Clips(Section):
-    """The generated video sets: clips per split, frames per clip, size of a frame in px."""
+    """The generated video sets: clips per split, frames per clip, size of a frame in px.
+
+    ``wide`` clips widen the DAVIS-shaped set over more pictures, ``wide_ytvos`` the YouTube-VOS-shaped one, with
+    objects of unseen categories; the conditions of ``changing`` ones, 40 to 60 frames long, change. All three draw on
+    a folder of ``photographs`` laid out as BSDS500, or with "" on drawn scenes.
+    """
 
     seed: Seed
     train: Count
@@ -72,6 +77,12 @@ class Clips(Section):
     frames: Frames
     height: Side
     width: Side
+    wide: CountOrNone
+    wide_ytvos: CountOrNone
+    changing_train: CountOrNone
+    changing_calibration: CountOrNone
+    changing: CountOrNone
+    photographs: str
 
 
 class Data(Section):

@@ -21,6 +21,7 @@ from rds_lib.data.batches import (
     to_model_input,
 )
 from rds_lib.data.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
+from rds_lib.data.scene import Scene
 from rds_lib.data.video import load_video
 
 SEEDS = range(6)
@@ -41,9 +42,9 @@ def areas(clip, obj_id=1):
 
 def sprites_of(monkeypatch, difficulty, index):
     """What the clip is drawn from: its sprites from the back to the front."""
-    seen, render = [], clips._Scene.render
+    seen, render = [], Scene.render
     monkeypatch.setattr(
-        clips._Scene, "render", lambda self, sprites, window: seen.extend(sprites) or render(self, sprites, window)
+        Scene, "render", lambda self, sprites, window: seen.extend(sprites) or render(self, sprites, window)
     )
     return make.__wrapped__(difficulty, index), seen
 
