@@ -16,7 +16,6 @@ WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training 
 WIDEST = 1.8  # width over height of the widest generated clip before it is squeezed to a square; 854x480 is 1.78
 RECOLOUR = 0.2  # standard deviation of the logarithm of a training clip's colour gains
 LOADERS = 8  # processes that make batches beside a GPU, at most
-MAX_APART = 3  # frames between two of a varied clip
 MIN_PIXELS = 0.002  # share of the frame that an object must cover on frame 0 to be asked for
 
 
@@ -114,45 +113,31 @@ class SequenceBatches(_Batches):
 
     Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and
     recoloured: with few videos to learn from, a router would otherwise tell them apart by their colours.
-    ``vary`` makes more of a short list: frames up to three apart, and the picture cropped around the object.
     Items are as in ``GeneratedBatches``.
     """
 
     salt = 104729
 
-    def __init__(
-        self,
-        sequences,
-        *,
-        seed: int,
-        batch: int,
-        frames: int,
-        size: int,
-        first_step: int,
-        steps: int,
-        vary: bool = False,
-    ):
+    def __init__(self, sequences, *, seed: int, batch: int, frames: int, size: int, first_step: int, steps: int):
         self.sequences = [s for s in sequences if len(s.annotated) >= frames]
         if not self.sequences:
             raise RDSInputError(
                 f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos"
             )
         self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
-        self.first_step, self.steps, self.vary = first_step, steps, vary
+        self.first_step, self.steps = first_step, steps
 
     def _clip(self, rng):
         sequence = self.sequences[int(rng.integers(len(self.sequences)))]
-        apart = int(rng.integers(1, min(MAX_APART, len(sequence.annotated) // self.frames) + 1)) if self.vary else 1
-        start = int(rng.integers(len(sequence.annotated) - apart * (self.frames - 1)))
-        times = list(sequence.annotated[start::apart][: self.frames])
+        start = int(rng.integers(len(sequence.annotated) - self.frames + 1))
+        times = list(sequence.annotated[start : start + self.frames])
         if rng.random() < 0.5:
             times.reverse()
-        labels = np.stack([_label_map(sequence, t) for t in times])
+        labels = np.stack([label_map(sequence, t) for t in times])
         obj_id = pick_object(labels, rng)
         if obj_id is None:
             return None
-        window = _window(labels[0] == obj_id, rng) if self.vary else (slice(None), slice(None))
-        frames, masks = fit_clip([sequence.frame(t)[window] for t in times], (labels == obj_id)[:, *window], self.size)
+        frames, masks = fit_clip([sequence.frame(t) for t in times], labels == obj_id, self.size)
         if rng.random() < 0.5:
             frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
         return to_model_input(_recolour(frames, rng)), torch.from_numpy(masks.copy()).float()
@@ -164,18 +149,8 @@ def _recolour(frames, rng):
     return np.clip(frames * gain + 255 * rng.normal(0, RECOLOUR / 4), 0, 255).astype(np.uint8)
 
 
-def _window(mask, rng):
-    """Slices of a rectangle of half to all of each side, around the middle of the object on a mask (H, W)."""
-    y, x = np.nonzero(mask)
-    window = []
-    for middle, full in ((int(y.mean()), mask.shape[0]), (int(x.mean()), mask.shape[1])):
-        side = int(full * rng.uniform(0.5, 1.0))
-        start = int(rng.integers(max(0, middle - side + 1), min(middle, full - side) + 1))
-        window.append(slice(start, start + side))
-    return tuple(window)
-
-
-def _label_map(sequence, t):
+def label_map(sequence, t: int) -> np.ndarray:
+    """The ground truth of a sequence's frame t as object ids, (H, W) uint8; 0 is background."""
     masks = sequence.masks(t)
     labels = np.zeros(sequence.size, np.uint8)
     for obj_id, mask in masks.items():
@@ -183,8 +158,12 @@ def _label_map(sequence, t):
     return labels
 
 
-def fit_clip(frames, masks, size: int):
+def fit_clip(frames, masks, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Squeeze RGB frames and bool masks (T, H, W) to ``size`` px squares: uint8 (T, S, S, 3) and bool (T, S, S)."""
-    images = np.stack([squeeze(frame, size) for frame in frames])
-    small = [cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) >= 0.5 for mask in masks]
-    return images, np.stack(small)
+    return np.stack([squeeze(frame, size) for frame in frames]), fit_masks(masks, size)
+
+
+def fit_masks(masks, size: int) -> np.ndarray:
+    """Squeeze bool masks (T, H, W) to ``size`` px squares: a pixel counts if half of it is covered, bool (T, S, S)."""
+    areas = (cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for mask in masks)
+    return np.stack([area >= 0.5 for area in areas])

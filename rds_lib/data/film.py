@@ -55,11 +55,9 @@ class Film:
 
     def noise(self, start: int, stop: int) -> np.ndarray:
         """Grain of up to 55 grey levels, as of a sensor in the dark."""
-        strength = _swell(self.rng, stop - start)
+        strength, seed = _swell(self.rng, stop - start), int(self.rng.integers(2**31))
         for t, s in zip(range(start, stop), strength):
-            self.finish[t] = lambda canvas, s=s: (
-                canvas + self.rng.standard_normal(canvas.shape, np.float32) * np.float32(55 * s)
-            )
+            self.finish[t] = lambda canvas, s=s, t=t: canvas + _grain((seed, t), canvas.shape) * np.float32(55 * s)
         return strength
 
     def compression(self, start: int, stop: int) -> np.ndarray:
@@ -183,6 +181,10 @@ def _blurred(canvas, reach, angle):
     turn = cv2.getRotationMatrix2D((length // 2, length // 2), angle, 1)
     line = cv2.warpAffine(line, turn, (length, length))
     return cv2.filter2D(canvas, -1, line / line.sum(), borderType=cv2.BORDER_REFLECT_101)
+
+
+def _grain(seed, shape):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def _compressed(canvas, quality):

@@ -114,6 +114,8 @@ def _photographs(params) -> str:
             f"params/{params.profile}.yaml: clips.photographs = {text!r} has no folder images; name one laid out as "
             'BSDS500 (images/train, images/val, images/test), or "" for drawn scenes in their place'
         )
+    for split in textures.PHOTOS if root else ():
+        textures.more_pictures(split, str(root))  # refused now, not after an hour
     return str(root or "")
 
 

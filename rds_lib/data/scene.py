@@ -70,9 +70,9 @@ class Scene:
 
     def _picture(self):
         pool = self.bsds if self.bsds and self.rng.random() < 0.7 else self.pool
-        name, rgb = pool[int(self.rng.integers(len(pool)))]
-        self.used[name] = None
-        return rgb
+        picture = pool[int(self.rng.integers(len(pool)))]
+        self.used[picture.name] = None
+        return picture.rgb
 
     def texture(self, height: int, width: int) -> np.ndarray:
         """A crop of a picture in other colours, or now and then a drawn texture; uint8 (height, width, 3)."""

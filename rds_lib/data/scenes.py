@@ -15,12 +15,8 @@ _SEED = 20260
 
 
 @cache
-def scenes(split: str) -> tuple[np.ndarray, ...]:
-    """The drawn scenes of a split, uint8 (480, 640, 3) RGB; the four kinds take turns."""
-    return tuple(_draw(split, number) for number in range(SCENES[split]))
-
-
-def _draw(split, number):
+def scene(split: str, number: int) -> np.ndarray:
+    """A drawn scene of a split, uint8 (480, 640, 3) RGB; the four kinds take turns."""
     rng = np.random.default_rng([_SEED, list(SCENES).index(split), number])
     kind = (_landscape, _street, _room, _heap)[number % 4]
     picture = kind(rng) + 8 * _clouds(rng, (60, 160))[..., None]  # a little grain, as every photograph has
@@ -157,12 +153,13 @@ def _heap(rng):
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     for _ in range(int(rng.integers(30, 70))):
         cy, cx, ry, rx = *rng.uniform(0, (HEIGHT, WIDTH)), *rng.uniform(15, 70, 2)
-        turn = rng.uniform(0, np.pi)
-        u = ((x - cx) * np.cos(turn) + (y - cy) * np.sin(turn)) / rx
-        v = ((y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)) / ry
-        power = float(rng.choice([2, 2, 6]))
+        turn, power, colour = rng.uniform(0, np.pi), float(rng.choice([2, 2, 6])), _colour(rng)
+        waves = rng.uniform(2, 16) * (rng.random() < 0.4)
+        reach = int(1.5 * max(ry, rx))
+        part = np.s_[max(0, int(cy) - reach) : int(cy) + reach, max(0, int(cx) - reach) : int(cx) + reach]
+        u = ((x[part] - cx) * np.cos(turn) + (y[part] - cy) * np.sin(turn)) / rx
+        v = ((y[part] - cy) * np.cos(turn) - (x[part] - cx) * np.sin(turn)) / ry
         inside = np.abs(u) ** power + np.abs(v) ** power < 1
-        shade = 0.85 - 0.3 * (u * np.cos(turn) + v * np.sin(turn))
-        stripes = 1 + 0.3 * np.sin(u * rng.uniform(2, 16)) * (rng.random() < 0.4)
-        picture[inside] = np.clip((shade * stripes)[inside][:, None] * _colour(rng), 0, 255)
+        shade = (0.85 - 0.3 * (u * np.cos(turn) + v * np.sin(turn))) * (1 + 0.3 * np.sin(u * waves))
+        picture[part][inside] = np.clip(shade[inside][:, None] * colour, 0, 255)
     return picture

@@ -4,7 +4,8 @@ Pictures are photographs of the scikit-image wheel, those of a folder of BSDS500
 Objects are cut from BSDS500's hand-drawn region maps, or drawn.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.scenes import scenes
+from rds_lib.data.scenes import SCENES, scene
 
 PHOTOS = {
     "train": (
@@ -33,16 +34,23 @@ BSDS_SPLITS = {  # our split -> BSDS500's folders, and which of their photograph
 
 
 class Picture(NamedTuple):
-    """A picture that textures and backgrounds are cropped from: ``rgb`` (H, W, 3) uint8."""
+    """A picture that textures and backgrounds are cropped from; it is read or drawn when it is first looked at."""
 
     name: str
-    rgb: np.ndarray
+    load: Callable[[], np.ndarray]
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return self.load()
 
 
 @cache
 def pictures(split: str) -> tuple[Picture, ...]:
     """The photographs of one split that the scikit-image wheel brings along."""
-    return tuple(Picture(*pair) for pair in zip(PHOTOS[split], photographs(split), strict=True))
+    if split not in PHOTOS:
+        raise RDSInputError(f"split {split!r} is unknown; choose one of {sorted(PHOTOS)}")
+    return tuple(_photograph(Path(str(files("skimage") / "data" / name))) for name in PHOTOS[split])
 
 
 @cache
@@ -54,7 +62,8 @@ def more_pictures(split: str, root: str = "") -> tuple[Picture, ...]:
     split : {"train", "calibration", "val"}
         No two splits share a picture.
     root : str
-        A folder that is laid out as BSDS500: ``images/train``, ``images/val`` and ``images/test``; "" for none.
+        A folder that is laid out as BSDS500; "" for none. Its ``images/train`` and ``images/test`` serve ``train``,
+        every other one of ``images/val`` serves ``calibration``, and the rest ``val``.
 
     Raises
     ------
@@ -62,28 +71,21 @@ def more_pictures(split: str, root: str = "") -> tuple[Picture, ...]:
         If there is a root, and no photograph of the split in it.
     """
     if root:
-        return tuple(
-            Picture(path.stem, rgb) for path, rgb in zip(_bsds_paths(root, split), bsds_photographs(root, split))
-        )
-    drawn = tuple(Picture(f"scene {n}", rgb) for n, rgb in enumerate(scenes(split)))
+        return tuple(_photograph(path, path.stem) for path in _bsds_paths(root, split))
+    drawn = tuple(Picture(f"{split} scene {n}", partial(scene, split, n)) for n in range(SCENES[split]))
     return pictures(split) + (_grace_hopper() if split == "val" else ()) + drawn
 
 
 def _grace_hopper():
     """The one photograph that the matplotlib wheel brings along."""
-    path = files("matplotlib") / "mpl-data" / "sample_data" / "grace_hopper.jpg"
-    return (Picture(path.name, _read_rgb(Path(str(path)))),)
+    return (_photograph(Path(str(files("matplotlib") / "mpl-data" / "sample_data" / "grace_hopper.jpg"))),)
+
+
+def _photograph(path, name=""):
+    return Picture(name or path.name, partial(_read_rgb, path))
 
 
 @cache
-def photographs(split: str) -> tuple[np.ndarray, ...]:
-    """RGB photographs, uint8 (H, W, 3), that serve one split: ``train``, ``calibration`` or ``val``."""
-    if split not in PHOTOS:
-        raise RDSInputError(f"split {split!r} is unknown; choose one of {sorted(PHOTOS)}")
-    folder = files("skimage") / "data"
-    return tuple(_read_rgb(Path(str(folder / name))) for name in PHOTOS[split])
-
-
 def _read_rgb(path: Path) -> np.ndarray:
     try:
         image = np.asarray(Image.open(path).convert("RGB"))
@@ -93,12 +95,6 @@ def _read_rgb(path: Path) -> np.ndarray:
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return image
-
-
-@cache
-def bsds_photographs(root: str, split: str) -> tuple[np.ndarray, ...]:
-    """Photographs of BSDS500 for a split: its train and test for ``train``, halves of its val for the others."""
-    return tuple(_read_rgb(path) for path in _bsds_paths(root, split))
 
 
 def _bsds_paths(root, split):

@@ -104,11 +104,14 @@ def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[F
     return outputs
 
 
-def frame_by_frame(features: dict, batch: int) -> Callable:
-    """Make an ``encode`` for `track_clip` of the features of all frames of ``batch`` clips, ordered by frame."""
+def frame_by_frame(features: dict, batch: int, owner: Tensor | None = None) -> Callable:
+    """Make an ``encode`` for `track_clip` of the features of all frames of ``batch`` clips, ordered by frame.
+
+    ``owner`` (K,) names the clip of each object, where K objects are followed in fewer clips: its features serve all.
+    """
 
     def encode(t, previous):
-        rows = slice(t * batch, (t + 1) * batch)
+        rows = slice(t * batch, (t + 1) * batch) if owner is None else t * batch + owner
         return {key: [level[rows] for level in features[key]] for key in ("backbone_fpn", "vision_pos_enc")}
 
     return encode

@@ -184,7 +184,9 @@ class Benchmark(Section):
 class Pretrain(Section):
     """Training of the mini base model.
 
-    Optional: a folder of weights to ``start_from``, BSDS500 photographs to cut objects from, DAVIS-shaped videos.
+    Optional: a folder of weights to ``start_from``, BSDS500 photographs to cut objects from, DAVIS-shaped videos, then
+    the ``real_share`` of the clips. Up to ``objects`` of a clip are followed in one pass. Every ``check_every`` steps
+    the average is scored on held-out videos, and the best is shipped; 0: the last is.
     """
 
     seed: Seed
@@ -194,6 +196,9 @@ class Pretrain(Section):
     start_from: str
     bsds_root: str
     davis_root: str
+    real_share: Annotated[float, Field(ge=0, le=1)]
+    objects: Count
+    check_every: CountOrNone
     compile_blocks: bool
     held_out: Count
 

@@ -9,7 +9,8 @@ import pandas as pd
 from rds_lib.core.artifacts import copy_file, read_table, write_table
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.model.sam2 import SHIPPED, build_model
-from rds_lib.pretraining.pretrain import PROMPT_SHARES, held_out_iou, pretrain
+from rds_lib.pretraining.held_out import held_out_iou
+from rds_lib.pretraining.pretrain import PROMPT_SHARES, pretrain
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -49,6 +50,9 @@ def train_model(params, name: str) -> Path:
         drop_path=section.drop_path,
         bsds_root=section.bsds_root,
         davis_root=section.davis_root,
+        real_share=section.real_share,
+        objects=section.objects,
+        check_every=section.check_every,
         start_from=start / SHIPPED[name].name if start else None,
         compile_blocks=section.compile_blocks,
         config_file=name,

@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -27,13 +28,24 @@ class TrainingRun:
         Everything that changes while training: modules, optimiser, averages.
     total, save_every : int
         Planned steps, and steps between two saves.
+    save_minutes : float
+        Save as well when the last save is so long ago.
     writes : bool
         False in all but one of several processes: they resume, and leave the files to the first.
     """
 
-    def __init__(self, workdir: Path, parts: dict, *, total: int, save_every: int, writes: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        parts: dict,
+        *,
+        total: int,
+        save_every: int,
+        save_minutes: float = math.inf,
+        writes: bool = True,
+    ):
         self.workdir, self.parts, self.total, self.save_every, self.writes = workdir, parts, total, save_every, writes
-        self.step, self._rows = 0, []
+        self.step, self._rows, self._save_minutes, self._saved = 0, [], save_minutes, time.monotonic()
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "state.pt").exists():
             self._resume()
@@ -42,7 +54,8 @@ class TrainingRun:
         """Count a step, log its numbers and save from time to time."""
         self._rows.append({"step": self.step, **row})
         self.step += 1
-        if self.writes and (self.step % self.save_every == 0 or self.step == self.total):
+        late = time.monotonic() - self._saved >= 60 * self._save_minutes
+        if self.writes and (late or self.step % self.save_every == 0 or self.step == self.total):
             self.save()
 
     def save(self) -> None:
@@ -57,7 +70,7 @@ class TrainingRun:
                 writer.writerow(row)
         if self._rows:
             log.info("step %d of %d: %s", self.step, self.total, self._rows[-1])
-        self._rows = []
+        self._rows, self._saved = [], time.monotonic()
 
     def _resume(self) -> None:
         path = self.workdir / "state.pt"
@@ -132,4 +145,6 @@ class Averaged:
         return {"tensors": self.tensors, "updates": self.updates}
 
     def load_state_dict(self, state):
-        self.tensors, self.updates = state["tensors"], state["updates"]
+        self.updates = state["updates"]
+        for name, tensor in self.tensors.items():  # in place, so that they stay on their device
+            tensor.copy_(state["tensors"][name])

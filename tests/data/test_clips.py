@@ -80,7 +80,7 @@ def test_splits_share_no_photograph_and_all_photographs_are_there():
     assert set(textures.PHOTOS) == set(SPLIT_CODES)
     names = [name for split in textures.PHOTOS.values() for name in split]
     assert len(names) == len(set(names))
-    pixels = [photo.tobytes() for split in SPLIT_CODES for photo in textures.photographs(split)]
+    pixels = [picture.rgb.tobytes() for split in SPLIT_CODES for picture in textures.pictures(split)]
     assert len(pixels) == len(names) == len(set(pixels))
 
 
@@ -193,12 +193,12 @@ def test_rejects_what_it_cannot_draw(bad, message):
 
 def test_photographs_of_an_unknown_split_are_refused():
     with pytest.raises(RDSInputError, match="split 'test'"):
-        textures.photographs("test")
+        textures.pictures("test")
 
 
 def test_a_missing_bsds_folder_is_named(tmp_path):
     with pytest.raises(RDSInputError, match=str(tmp_path)):
-        textures.bsds_photographs(str(tmp_path), "train")
+        textures.more_pictures("train", str(tmp_path))
 
 
 @pytest.fixture(scope="module")

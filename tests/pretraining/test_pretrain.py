@@ -4,7 +4,6 @@ import csv
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,23 +11,37 @@ from safetensors.torch import load_file
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import ROOT
-from rds_lib.data.batches import GeneratedBatches, SequenceBatches
-from rds_lib.data.clips import generate_clip
-from rds_lib.data.datasets import read_dataset
-from rds_lib.data.writers import write_dataset
+from rds_lib.data.batches import GeneratedBatches
+from rds_lib.data.sources import HELD_OUT_EVERY, split_held_out
 from rds_lib.model.backbone import backbone_of
+from rds_lib.model.clip_tracking import frame_by_frame
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pipeline import pretrain as stage
 from rds_lib.pipeline.params import load_params
-from rds_lib.pretraining import pretrain as module
-from rds_lib.pretraining.batches import REAL_SHARE, PretrainBatches
-from rds_lib.pretraining.pretrain import draw_route, export_weights, held_out_iou, pretrain
+from rds_lib.pretraining import held_out, pretrain as module
+from rds_lib.pretraining.held_out import Choice, held_out_iou, held_out_videos_iou
+from rds_lib.pretraining.pretrain import draw_route, export_weights, pretrain
+from rds_lib.training.run import Averaged
 
 PHASES = [(64, 2, 1, 2), (96, 2, 2, 1)]
 
 
-def train(folder):
-    return pretrain(workdir=folder, seed=1, phases=PHASES, lr=1e-3, drop_path=0.1, save_every=1, device="cpu")
+@pytest.fixture(scope="module")
+def train(cache, real_root):
+    """Return a function that trains in a folder: made and real clips, two objects a pass, checked every two steps."""
+
+    def run(folder, **options):
+        own = {
+            "davis_root": real_root,
+            "objects": 2,
+            "check_every": 2,
+            "save_every": 1,
+            "drop_path": 0.1,
+            "cache": cache,
+        }
+        return pretrain(workdir=folder, seed=1, phases=PHASES, lr=1e-3, device="cpu", **own | options)
+
+    return run
 
 
 def rows_of(folder):
@@ -37,14 +50,14 @@ def rows_of(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, train):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     train(folder)
     return folder
 
 
-def test_a_stopped_run_ends_at_the_same_weights(whole, tmp_path, stopped_at):
+def test_a_stopped_run_ends_at_the_same_weights(whole, tmp_path, stopped_at, train):
     """Killed in the third step, in its second phase, which draws other clips and other noise than the first."""
     with stopped_at(module, "prompted_loss", 3):
         train(tmp_path)
@@ -60,10 +73,11 @@ def test_the_log_tells_size_loss_and_iou_of_every_step(whole):
     rows = rows_of(whole)
     assert [int(row["step"]) for row in rows] == [0, 1, 2]
     assert [int(row["image_size"]) for row in rows] == [64, 64, 96]
-    assert all(float(row["loss"]) > 0 and 0 <= float(row["iou"]) <= 1 for row in rows)
+    assert all(float(row["loss"]) > 0 and 0 <= float(row["iou"]) <= 1 and int(row["objects"]) > 0 for row in rows)
+    assert [bool(row["held_out"]) for row in rows] == [False, True, True], "every second step, and the last"
 
 
-def test_a_finished_run_is_not_trained_again(whole, monkeypatch):
+def test_a_finished_run_is_not_trained_again(whole, monkeypatch, train):
     monkeypatch.setattr(module, "prompted_loss", None)
     before = (whole / "weights.safetensors").read_bytes()
     assert train(whole).read_bytes() == before
@@ -87,14 +101,14 @@ def test_training_moves_the_weights(whole):
     assert any("trunk.blocks.30" in name for name in moved) and any("memory_attention" in name for name in moved)
 
 
-def test_a_run_may_go_on_from_weights(whole, tmp_path):
-    start = whole / "weights.safetensors"
-    path = pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-12, start_from=start, device="cpu")
+def test_a_run_may_go_on_from_weights(whole, tmp_path, cache):
+    start, phases = whole / "weights.safetensors", [(64, 2, 1, 1)]
+    path = pretrain(workdir=tmp_path, seed=1, phases=phases, lr=1e-12, start_from=start, device="cpu", cache=cache)
     name = "image_encoder.trunk.blocks.5.mlp.layers.0.weight"
     assert load_file(path)[name].equal(load_file(start)[name])
 
 
-def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path):
+def test_two_processes_draw_their_own_clips_and_end_at_one_model(tmp_path, cache):
     """Each process writes what it ended with; the first alone writes the log."""
     script = tmp_path / "both.py"
     script.write_text(
@@ -109,7 +123,7 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(whole, tmp_path
         "    return step(optimizer, parameters, **options)\n"
         "loop.optimizer_step = seen\n"
         f"module.pretrain(workdir=folder / 'run', seed=1, phases={PHASES}, lr=1e-3, drop_path=0.1, save_every=1,\n"
-        "                device='cpu')\n"
+        f"                device='cpu', cache={str(cache)!r})\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
     subprocess.run(
@@ -140,37 +154,103 @@ def test_the_model_of_half_the_depth_goes_on_from_its_own_weights(monkeypatch, t
     assert called == {"mini": None, "mini_half": None}
 
 
-@pytest.fixture
-def real_root(tmp_path):
-    """A training list of one clip, in DAVIS's layout."""
-    clips = [generate_clip(3, 0, split="val", frames=6, height=64, width=96, difficulty="plain", n_objects=1)]
-    write_dataset(tmp_path / "davis", clips, layout="davis2017", split="train")
-    return str(tmp_path / "davis")
+def test_several_objects_of_a_clip_are_followed_as_if_each_were_alone(mini_model):
+    """The features of a clip are made once; loss and IoU are the means over the objects."""
+    set_image_size(mini_model, 64)
+    images = torch.randn(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros(3, 2, 64, 64)
+    for n, where in enumerate((slice(5, 20), slice(30, 60), slice(10, 40))):
+        targets[n, :, where, where] = 1
+    owner = torch.tensor([0, 0, 1])
+
+    def iou_of(images, targets, owner=None):
+        generator = torch.Generator().manual_seed(1)
+        return module.prompted_loss(mini_model, images, targets, generator, owner=owner, shares={"mask": 1.0})[1]
+
+    apart = [iou_of(images[owner[n]][None], targets[n][None]) for n in range(3)]
+    assert iou_of(images, targets, owner) == pytest.approx(sum(apart) / 3, abs=1e-5) and max(apart) > 0
+    features = backbone_of(mini_model).run(backbone_of(mini_model).embed(images.transpose(0, 1).flatten(0, 1)))
+    second = frame_by_frame(features, 2, owner)(1, None)["backbone_fpn"][0]
+    assert second.equal(features["backbone_fpn"][0][[2, 2, 3]])
 
 
-def test_real_videos_take_their_share_of_the_batches(real_root):
-    options = {"seed": 4, "batch": 1, "frames": 2, "size": 64}
-    mixed = PretrainBatches(davis_root=real_root, first_step=0, steps=400, **options)
-    kinds = [mixed.is_real(i) for i in range(400)]
-    assert sum(kinds) / 400 == pytest.approx(REAL_SHARE, abs=0.07)
-    videos = read_dataset(Path(real_root), layout="davis2017", split="train")
-    video = SequenceBatches(videos, first_step=0, steps=400, vary=True, **options)
-    generated = GeneratedBatches(split="train", first_step=0, steps=400, **options)
-    for item in (kinds.index(True), kinds.index(False)):
-        source = video if kinds[item] else generated
-        assert all(a.equal(b) for a, b in zip(mixed[item], source[item]))
-    step = kinds.index(True)
-    resumed = PretrainBatches(davis_root=real_root, first_step=step, steps=1, **options)
-    assert all(a.equal(b) for a, b in zip(resumed[0], mixed[step]))
+def test_every_tenth_video_of_the_list_is_held_out_and_never_trained_on(
+    videos, cache, real_root, monkeypatch, tmp_path
+):
+    seen, opened = [], module.open_footage
+    monkeypatch.setattr(module, "open_footage", lambda folder, videos: seen.extend(videos) or opened(folder, videos))
+    chosen = []
+    monkeypatch.setattr(held_out, "held_out_videos_iou", lambda model, videos: chosen.extend(videos) or 0.5)
+    options = {"davis_root": real_root, "check_every": 1, "cache": cache, "device": "cpu"}
+    pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-3, **options)
+    assert [video.name for video in chosen] == [video.name for video in videos[::HELD_OUT_EVERY]] and len(chosen) == 2
+    assert {video.name for video in seen} == {video.name for video in videos} - {video.name for video in chosen}
+    assert [len(part) for part in split_held_out(videos)] == [10, 2]
 
 
-def test_without_real_videos_all_batches_are_generated(real_root):
-    """Steps that would show a real video show a generated clip."""
-    options = {"seed": 4, "batch": 1, "frames": 2, "size": 64, "first_step": 0, "steps": 50}
-    mixed, alone = PretrainBatches(davis_root=real_root, **options), PretrainBatches(**options)
-    step = next(i for i in range(50) if mixed.is_real(i))
-    generated = GeneratedBatches(split="train", **options)
-    assert len(alone) == 50 and all(a.equal(b) for a, b in zip(alone[step], generated[step]))
+def test_the_best_average_is_exported_not_the_last(train, tmp_path, monkeypatch):
+    scores, kept = iter([0.5, 0.3]), []
+
+    def score(model, videos):
+        kept.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        assert not model.training
+        return next(scores)
+
+    monkeypatch.setattr(held_out, "held_out_videos_iou", score)
+    state = load_file(train(tmp_path, save_every=100))
+    best, last = ({name: tensor.half() for name, tensor in each.items()} for each in kept)
+    assert all(state[name].equal(best[name]) for name in best) and any(
+        not state[name].equal(last[name]) for name in last
+    )
+    assert [row["held_out"] for row in rows_of(tmp_path)] == ["", "0.5", "0.3"]
+
+
+def test_looking_at_what_is_held_out_leaves_the_training_as_it_was(mini_model, videos):
+    average = Averaged(mini_model, 0.9)
+    for tensor in average.tensors.values():
+        if tensor.is_floating_point():
+            tensor.mul_(0.5)
+    set_image_size(mini_model.train(), 64)
+    before = {name: tensor.clone() for name, tensor in mini_model.state_dict().items()}
+    torch.manual_seed(3)
+    draw = torch.rand(2)
+    torch.manual_seed(3)
+    choice = Choice(mini_model, average, 5, 12, videos[:1], "")
+    assert [choice.look(step) is not None for step in (4, 5, 11, 12)] == [False, True, False, True]
+    assert mini_model.training and torch.rand(2).equal(draw)
+    assert all(tensor.equal(before[name]) for name, tensor in mini_model.state_dict().items())
+    again = Choice(mini_model, average, 5, 12, videos[:1], "")
+    again.load_state_dict(choice.state_dict())
+    assert again.score == choice.score and again.tensors.keys() == average.tensors.keys()
+
+
+def test_a_video_is_scored_from_its_start_and_its_middle_object_by_object(mini_model, videos, monkeypatch):
+    set_image_size(mini_model, 64)
+    monkeypatch.setattr(held_out, "_follow", lambda model, video, times: [len(times)] * len(video.obj_ids))
+    assert held_out_videos_iou(mini_model, videos[:1], frames=4) == 4
+    calls = []
+    monkeypatch.setattr(held_out, "_follow", lambda model, video, times: calls.append(times) or [1.0])
+    held_out_videos_iou(mini_model, videos[:2], frames=4)
+    assert calls == 2 * [(0, 1, 2, 3), (4, 5, 6, 7)]
+    calls.clear()
+    held_out_videos_iou(mini_model, videos[:2], frames=5)
+    assert calls == 2 * [(0, 1, 2, 3, 4)], "too short to count twice"
+
+
+def test_following_held_out_objects_together_or_alone_is_the_same(mini_model, videos):
+    set_image_size(mini_model, 64)
+    together = held_out._follow(mini_model, videos[0], (0, 1, 2))
+    assert len(together) == 2 and all(0 <= value <= 1 for value in together)
+    label_map = held_out.label_map
+    for number in (1, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                held_out, "label_map", lambda video, t, n=number: label_map(video, t) * (label_map(video, t) == n)
+            )
+            with torch.inference_mode():
+                assert held_out._follow(mini_model, videos[0], (0, 1, 2)) == pytest.approx(
+                    [together[number - 1]], abs=1e-5
+                )
 
 
 def test_a_folder_without_real_videos_is_refused_before_training(tmp_path):

@@ -11,11 +11,11 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.training.run import Averaged, TrainingRun, learning_rate, optimizer_step
 
 
-def start(folder, total=5, save_every=2):
+def start(folder, total=5, save_every=2, **options):
     """A run over one number that grows by the step's number."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(layer.weight)
-    return TrainingRun(folder, {"layer": layer}, total=total, save_every=save_every), layer
+    return TrainingRun(folder, {"layer": layer}, total=total, save_every=save_every, **options), layer
 
 
 def go_on(run, layer, stop):
@@ -118,3 +118,22 @@ def test_the_average_follows_the_module_faster_at_the_start_and_resumes():
     nn.init.ones_(layer.weight)
     other.update(layer)
     assert other.tensors["weight"].item() == pytest.approx(0.5 * before + 0.5)
+
+
+def test_a_state_is_saved_when_minutes_have_passed_too(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("rds_lib.training.run.time.monotonic", lambda: now[0])
+    run, _ = start(tmp_path, total=9, save_every=100, save_minutes=2)
+    for seconds, saved in ((119, False), (1, True), (119, False), (1, True)):
+        (tmp_path / "state.pt").unlink(missing_ok=True)
+        now[0] += seconds
+        run.finish_step(loss=1.0)
+        assert (tmp_path / "state.pt").exists() == saved
+
+
+def test_an_average_is_resumed_in_place():
+    """So that it stays on the device it was made on."""
+    average = Averaged(torch.nn.Linear(2, 2), 0.9)
+    held = dict(average.tensors)
+    average.load_state_dict({"tensors": {name: tensor + 1 for name, tensor in held.items()}, "updates": 4})
+    assert average.updates == 4 and all(average.tensors[name] is tensor for name, tensor in held.items())
