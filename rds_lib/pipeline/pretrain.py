@@ -9,8 +9,8 @@ import pandas as pd
 from rds_lib.core.artifacts import copy_file, read_table, write_table
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.model.sam2 import SHIPPED, build_model
-from rds_lib.pretraining.held_out import held_out_iou
-from rds_lib.pretraining.pretrain import PROMPT_SHARES, pretrain
+from rds_lib.pretraining.held_out import held_out_iou, held_out_videos_iou
+from rds_lib.pretraining.pretrain import PROMPT_SHARES, pretrain, real_videos
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -23,11 +23,8 @@ def run(params, workdir: Path, out: Path) -> None:
     for name, shipped in SHIPPED.items():
         weights = train_model(params, name)
         logs.append(read_table(weights.with_name("log.csv")))
-        scores.append(
-            score_held_out(
-                build_model(name, weights), seed=section.seed + 1, clips=section.held_out, bsds_root=section.bsds_root
-            )
-        )
+        options = {"seed": section.seed + 1, "clips": section.held_out, **_roots(section)}
+        scores.append(score_held_out(build_model(name, weights), **options))
         for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
             copy_file(weights, target)
     for file, tables in (("log.csv", logs), ("scores.csv", scores)):
@@ -48,8 +45,7 @@ def train_model(params, name: str) -> Path:
         phases=section.phases,
         lr=section.lr,
         drop_path=section.drop_path,
-        bsds_root=section.bsds_root,
-        davis_root=section.davis_root,
+        **_roots(section),
         real_share=section.real_share,
         objects=section.objects,
         check_every=section.check_every,
@@ -59,8 +55,18 @@ def train_model(params, name: str) -> Path:
     )
 
 
-def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "") -> pd.DataFrame:
-    """Mean IoU on unseen clips, a row per kind of clip and of prompt; objects of BSDS500 where its folder is given."""
+def _roots(section) -> dict[str, str]:
+    """The folders of BSDS500 and of real videos as full paths, "" for none."""
+    return {key: str(resolve_or_none(getattr(section, key)) or "") for key in ("bsds_root", "davis_root")}
+
+
+def score_held_out(
+    model, *, seed: int, clips: int, frames: int = 8, bsds_root: str = "", davis_root: str = ""
+) -> pd.DataFrame:
+    """Mean IoU on unseen clips, a row per kind of clip and of prompt; BSDS500 and real videos where they are given.
+
+    Real videos are those that are held out of the training list; they are followed from a mask.
+    """
     roots = {"generated": ""} | ({"BSDS500 objects": bsds_root} if bsds_root else {})
     score = partial(held_out_iou, model, seed=seed, clips=clips, frames=frames)
     rows = [
@@ -68,4 +74,7 @@ def score_held_out(model, *, seed: int, clips: int, frames: int = 8, bsds_root: 
         for name, root in roots.items()
         for kind in PROMPT_SHARES
     ]
+    if davis_root:
+        _, videos = real_videos(davis_root)
+        rows.append({"clips": "held-out videos", "prompt": "mask", "iou": held_out_videos_iou(model, videos)})
     return pd.DataFrame(rows).round(4)

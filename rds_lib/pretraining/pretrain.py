@@ -86,7 +86,7 @@ def pretrain(
     torch.set_flush_denormal(True)
     model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, lr, weight_decay))
-    videos, held_out = _videos(davis_root)
+    videos, held_out = real_videos(davis_root)
     average, total = Averaged(model, EMA_DECAY), sum(phase[3] for phase in phases)
     choice = Choice(model, average, check_every, total, held_out, bsds_root)
     parts = {"model": model, "optimizer": optimizer, "average": average, "choice": choice}
@@ -109,8 +109,8 @@ def pretrain(
     return export_weights(choice.tensors or average.tensors, weights) if rank == 0 else weights
 
 
-def _videos(davis_root):
-    """The real videos to train on, and those that are held out of the same list to choose by."""
+def real_videos(davis_root: str) -> tuple[list, list]:
+    """The real videos to train on, and those that are held out of the same list to choose by; none without a root."""
     if not davis_root:
         return [], []
     return split_held_out(read_dataset(Path(davis_root), layout="davis2017", split="train"))

@@ -22,6 +22,8 @@ from rds_lib.data.batches import (
 )
 from rds_lib.data.clips import DIFFICULTIES, SPLIT_CODES, generate_clip
 from rds_lib.data.scene import Scene
+from rds_lib.data.scenes import scene
+from rds_lib.data.shapes import UNSEEN
 from rds_lib.data.video import load_video
 
 SEEDS = range(6)
@@ -194,6 +196,30 @@ def test_rejects_what_it_cannot_draw(bad, message):
 def test_photographs_of_an_unknown_split_are_refused():
     with pytest.raises(RDSInputError, match="split 'test'"):
         textures.pictures("test")
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_outlines_of_unseen_categories_vary_and_stay_on_their_patch(name):
+    masks = [UNSEEN[name](np.random.default_rng(seed), 64) for seed in range(6)]
+    assert all(
+        set(np.unique(mask)) == {0, 255} and not mask[[0, -1]].any() and not mask[:, [0, -1]].any() for mask in masks
+    )
+    assert all(0.04 < (mask > 0).mean() < 0.6 for mask in masks) and len({mask.tobytes() for mask in masks}) == 6
+    holes = [cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[1][0, :, 2].max() >= 0 for mask in masks]
+    assert all(holes) if name == "ring" else not any(holes)
+
+
+def test_objects_of_unseen_categories_are_half_of_those_asked_for():
+    options = {"split": "val", "frames": 1, "height": 32, "width": 48, "shapes": tuple(UNSEEN)}
+    found = [name for i in range(40) for name in generate_clip(2, i, **options).categories]
+    assert 0.35 < np.mean([name in UNSEEN for name in found]) < 0.65 and set(found) == {"blob", "spider", *UNSEEN}
+
+
+def test_drawn_scenes_are_the_same_each_time_and_all_different():
+    drawn = [scene(split, number) for split, number in (("train", 0), ("train", 4), ("val", 0), ("val", 1))]
+    assert all(picture.shape == (480, 640, 3) and picture.std() > 15 for picture in drawn)
+    assert len({picture.tobytes() for picture in drawn}) == 4
+    assert np.array_equal(scene.__wrapped__("val", 1), drawn[3])
 
 
 def test_a_missing_bsds_folder_is_named(tmp_path):

@@ -9,7 +9,7 @@ from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline.params import load_params
 
-PROFILES = ["smoke", "mini", "mini_all", "paper"]
+PROFILES = ["smoke", "mini", "mini_all", "evidence", "paper"]
 
 
 @pytest.fixture
@@ -55,9 +55,18 @@ def test_the_profile_with_all_levels_is_mini_but_for_its_levels():
 
 def test_the_paper_profile_has_the_papers_line_5_and_the_others_ours():
     routers = {profile: load_params(profile).router.model_dump() for profile in PROFILES}
-    assert routers["smoke"] == routers["mini"] == routers["mini_all"]
+    assert routers["smoke"] == routers["mini"] == routers["mini_all"] == routers["evidence"]
     ours = {"normalise": True, "logit_spread": 1.0, "learn_spread": False, "preference_rate": 30.0, "calibrate": True}
     assert routers["mini"] == ours and routers["paper"] == ours | {"normalise": False, "preference_rate": 1.0}
+
+
+def test_the_profile_with_more_evidence_holds_the_clips_of_mini_and_enough_others():
+    mini, evidence = load_params("mini").clips, load_params("evidence").clips
+    own = {"wide", "wide_ytvos", "changing_train", "changing_calibration", "changing", "photographs"}
+    assert evidence.model_dump(exclude=own) == mini.model_dump(exclude=own)
+    assert evidence.val + evidence.wide >= 60 and all(getattr(evidence, name) for name in own)
+    assert not any(getattr(mini, name) for name in own)
+    assert "changing" in load_params("evidence").evaluation.datasets
 
 
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
@@ -90,7 +99,12 @@ def test_params_are_frozen():
         ("importance", "", "importances:\n", ["importances is unknown", "did you mean importance?"]),
         ("train", "lora_rank", "", ["train.lora_rank is missing"]),
         ("evaluation", "fixed_routes", "  fixed_routes: true\n", ["evaluation.fixed_routes = True", "integer"]),
-        ("evaluation", "datasets", "  datasets: [lvos]\n", ["datasets.0 = 'lvos'", "'davis', 'sav' or 'ytvos'"]),
+        (
+            "evaluation",
+            "datasets",
+            "  datasets: [lvos]\n",
+            ["datasets.0 = 'lvos'", "'davis', 'sav', 'ytvos' or 'changing'"],
+        ),
         ("evaluation", "datasets", "  datasets: []\n", ["evaluation.datasets", "must have at least 1 item"]),
         ("your_video", "box", "  box: [1, 2, 3]\n", ["your_video.box", "x0, y0, x1, y1", "got 3"]),
         ("pretrain", "drop_path", "  drop_path: .nan\n", ["pretrain.drop_path = nan: must be a finite number"]),
@@ -126,7 +140,7 @@ def test_exponents_without_a_point_are_numbers(edited):
 
 
 def test_unknown_profile_lists_the_known_ones():
-    with pytest.raises(RDSInputError, match="'papr'.*mini, mini_all, paper, smoke"):
+    with pytest.raises(RDSInputError, match="'papr'.*evidence, mini, mini_all, paper, smoke"):
         load_params("papr")
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from rds_lib.data.batches import IMAGE_MEAN, IMAGE_STD, loader
 from rds_lib.pretraining import recipes as recipes_module, stories
 from rds_lib.pretraining.batches import RecipeBatches
-from rds_lib.pretraining.effects import blurred, compressed
+from rds_lib.pretraining.effects import blurred, compressed, finish
 from rds_lib.pretraining.maker import ClipMaker
 from rds_lib.pretraining.recipes import SLOTS, draw_made, draw_real, stack
 
@@ -195,6 +195,16 @@ def test_windows_of_real_videos_keep_frames_and_labels_together(flat_stock, foot
             assert ((crop == int(real.wanted[0])) == targets[0, t].numpy().astype(bool)).mean() > 0.99
             picture = footage.frames[int(real.frame[t])][y][:, x].astype(float)
             assert np.abs(picture - rgb(images)[0, t].movedim(0, -1).numpy() * 255).mean() < 9
+
+
+def test_pixels_are_made_on_the_device_alone(stock, footage):
+    """The device here holds no numbers, so an operation that mixes it with the CPU, or waits for it, is an error."""
+    maker = ClipMaker(stock, footage, device="meta")
+    batch = RecipeBatches(stock, footage, real_share=0.5, **OPTIONS | {"batch": 8})[0]
+    for make, recipe in ((maker._made, batch.made), (maker._real, batch.real)):
+        images, labels = make(recipe, SIZE)
+        images = finish(images, recipe.look, maker.noise)
+        assert images.device.type == labels.device.type == "meta" and images.shape[-3:] == (3, SIZE, SIZE)
 
 
 def test_real_clips_take_their_share(stock, footage):
