@@ -184,14 +184,16 @@ class Benchmark(Section):
 class Pretrain(Section):
     """Training of the mini base model.
 
-    Optional: a folder of weights to ``start_from``, BSDS500 photographs to cut objects from, DAVIS-shaped videos, then
-    the ``real_share`` of the clips. Up to ``objects`` of a clip are followed in one pass. Every ``check_every`` steps
-    the average is scored on held-out videos, and the best is shipped; 0: the last is.
+    The rate holds its peak for the share ``hold`` of the steps. Optional: a folder of weights to ``start_from``,
+    BSDS500 photographs to cut objects from, DAVIS-shaped videos, then the ``real_share`` of the clips. Up to
+    ``objects`` of a clip are followed in one pass. Every ``check_every`` steps the average is scored on held-out
+    videos, and the best is shipped; 0: the last is.
     """
 
     seed: Seed
     phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
     lr: Rate
+    hold: Annotated[float, Field(ge=0, lt=1)]
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     start_from: str
     bsds_root: str

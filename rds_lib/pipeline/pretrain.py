@@ -44,6 +44,7 @@ def train_model(params, name: str) -> Path:
         seed=section.seed,
         phases=section.phases,
         lr=section.lr,
+        hold=section.hold,
         drop_path=section.drop_path,
         **_roots(section),
         real_share=section.real_share,

@@ -46,6 +46,7 @@ def pretrain(
     seed: int,
     phases,
     lr: float,
+    hold: float = 0.0,
     drop_path: float = 0.3,
     weight_decay: float = 0.05,
     bsds_root: str = "",
@@ -68,6 +69,8 @@ def pretrain(
         Receives ``state.pt`` (resume), ``log.csv`` and ``weights.safetensors`` (half precision).
     phases : sequence of (image_size, frames, batch, steps)
         The curriculum; px, frames a clip, clips a step and process, steps. Every process draws its own clips.
+    lr, hold : float
+        Peak rate, and the share of all steps that it holds before it falls.
     bsds_root, davis_root : str
         Folders of BSDS500 and of a set in DAVIS's layout, whose train list is used; "" for none.
     real_share : float
@@ -95,7 +98,7 @@ def pretrain(
     maker = ClipMaker(stock, footage, objects=objects, device=device)
     own_seed, parameters, end = seed * world + rank, list(model.parameters()), 0
     learning = _Learning(model, maker, average, choice, run, own_seed, drop_path)
-    learn = partial(fit, run=run, optimizer=optimizer, parameters=parameters, warm_up=WARM_UP, world=world)
+    learn = partial(fit, run=run, optimizer=optimizer, parameters=parameters, warm_up=WARM_UP, hold=hold, world=world)
     for size, frames, batch, steps in phases:
         end += steps
         todo = min(end - run.step, steps)

@@ -35,6 +35,7 @@ def fit(
     *,
     label: str = "",
     warm_up: int = WARM_UP,
+    hold: float = 0.0,
     clip_norm: float = CLIP_NORM,
     world: int = 1,
     after_step: Callable[[dict], None] | None = None,
@@ -53,12 +54,14 @@ def fit(
         Each group has its peak learning rate under ``peak``.
     parameters : list of Parameter
         What is trained; gradients are averaged over ``world`` processes and clipped together to ``clip_norm``.
+    warm_up, hold : int, float
+        Steps to the peak rate, and the share of all steps that it holds; see `learning_rate`.
     after_step : callable, optional
         Gets the row before it is logged.
     """
     for batch in tqdm(batches, desc=label, disable=None if run.writes else True):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(run.step, run.total, group["peak"], warm_up=warm_up)
+            group["lr"] = learning_rate(run.step, run.total, group["peak"], warm_up=warm_up, hold=hold)
         loss, row = step_loss(batch, run.step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

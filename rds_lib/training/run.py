@@ -84,9 +84,13 @@ class TrainingRun:
         log.info("resumed at step %d of %d from %s", self.step, self.total, path)
 
 
-def learning_rate(step: int, total: int, peak: float, *, warm_up: int, floor: float = 0.05) -> float:
-    """Linear warm-up to ``peak``, then a cosine down to ``floor * peak`` at the last step."""
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(total, 1))))
+def learning_rate(step: int, total: int, peak: float, *, warm_up: int, hold: float = 0.0, floor: float = 0.05) -> float:
+    """Linear warm-up to ``peak``, which holds for a share of the steps, then a cosine to ``floor * peak`` at the last.
+
+    A training that holds its rate can be made longer from a state of that time, whose steps do not depend on the end.
+    """
+    past = (step / max(total, 1) - hold) / (1 - hold)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, past))))
     return peak * min(1.0, (step + 1) / max(warm_up, 1)) * (floor + (1 - floor) * cosine)
 
 

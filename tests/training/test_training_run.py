@@ -75,6 +75,13 @@ def test_a_state_that_carries_code_is_refused(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_held_rate_does_not_depend_on_the_end_and_then_falls_to_the_floor():
+    short, long = ([learning_rate(step, total, 2.0, warm_up=10, hold=0.5) for step in range(40)] for total in (80, 200))
+    assert short == long and short[10] == short[39] == 2.0
+    rates = [learning_rate(step, 80, 2.0, warm_up=10, hold=0.5) for step in range(40, 81)]
+    assert all(after < before for before, after in zip(rates, rates[1:])) and rates[-1] == pytest.approx(0.1)
+
+
 def test_learning_rate_warms_up_then_falls_to_its_floor():
     rates = [learning_rate(step, 100, 2.0, warm_up=10) for step in range(101)]
     assert rates[0] == pytest.approx(0.2) and rates[9] == pytest.approx(2.0, rel=0.03)
