@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from rds_lib.core.artifacts import read_npz, write_npz
 from rds_lib.core.errors import RDSInputError
@@ -21,7 +21,7 @@ from rds_lib.evaluation.headroom_clips import Clip
 from rds_lib.methods.static import random_plan
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker
-from rds_lib.model.losses import mask_iou
+from rds_lib.model.losses import mask_iou, squared_damage
 
 CHUNK = 8  # frames that run under one route at a time
 
@@ -168,7 +168,7 @@ def _measure_copy(model, clip, routes):
     ious = [iou] if iou else []
     for route in routes.tolist():
         features, iou = copy.run(route)
-        damage.append([relative_distance(features[t], whole[t]) for t in clip.measured])
+        damage.append([squared_damage(features[t], whole[t]).sqrt().item() for t in clip.measured])
         ious += [iou] if iou else []
     return np.array(damage), np.array(ious).reshape(-1, len(clip.measured)), copy.seen()
 
@@ -176,18 +176,6 @@ def _measure_copy(model, clip, routes):
 def _rows(features, row: int, times: int):
     """One image's features from those of a batch, repeated for that many objects."""
     return tree_map(lambda x: x[row : row + 1].expand(times, *x.shape[1:]), features)
-
-
-def feature_maps(features) -> list[Tensor]:
-    """The maps that a tracker reads: SAM2's ``backbone_fpn``, all tensors of any other backbone's features."""
-    is_sam2 = isinstance(features, dict) and "backbone_fpn" in features
-    return tree_leaves(features["backbone_fpn"] if is_sam2 else features)
-
-
-def relative_distance(features, whole) -> float:
-    """Damage: the root of the maps' summed ``|x - y|^2 / |y|^2``, with y the full encoder's map."""
-    pairs = zip(feature_maps(features), feature_maps(whole), strict=True)
-    return float(sum(((x - y) ** 2).sum() / (y**2).sum() for x, y in pairs).sqrt())
 
 
 def pooled_tokens(tokens: Tensor, mask: Tensor) -> np.ndarray:

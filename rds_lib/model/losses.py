@@ -1,8 +1,9 @@
-"""SAM2's training loss: 20 focal + dice + IoU + object score, per frame and object."""
+"""SAM2's training loss: 20 focal + dice + IoU + object score, per frame and object; damage to features; IoU."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 WEIGHTS = {"mask": 20.0, "dice": 1.0, "iou": 1.0, "score": 1.0}
 
@@ -29,6 +30,21 @@ def sam2_loss(outputs, targets: Tensor) -> Tensor:
     iou_term = WEIGHTS["iou"] * (outputs.ious - mask_iou(logits, truth)).abs().mean(1)
     score_term = WEIGHTS["score"] * F.binary_cross_entropy_with_logits(outputs.score_logits[:, 0], present)
     return ((mask_terms[:, 0] + iou_term) * present).mean() + score_term
+
+
+def squared_damage(features, whole) -> Tensor:
+    """What a route did to an encoder's features, (B,): the maps' summed ``|x - y|^2 / |y|^2``, y the full encoder's.
+
+    Both are what ``Backbone.run`` gives; the maps are those that a tracker reads: SAM2's ``backbone_fpn``, all tensors
+    of any other backbone's features.
+    """
+    pairs = zip(_maps(features), _maps(whole), strict=True)
+    return sum(((x - y) ** 2).flatten(1).sum(1) / (y**2).flatten(1).sum(1) for x, y in pairs)
+
+
+def _maps(features):
+    is_sam2 = isinstance(features, dict) and "backbone_fpn" in features
+    return tree_leaves(features["backbone_fpn"] if is_sam2 else features)
 
 
 def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:

@@ -14,11 +14,31 @@ from rds_lib.data.batches import SequenceBatches, loader
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker
+from rds_lib.model.losses import squared_damage
+from rds_lib.routing.algorithm1 import target_active, top_n_route
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
 from rds_lib.training.tasks import tracking_loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the router is taught beside the loss of tracking. The defaults are Algorithm 1 and nothing else."""
+
+    prior: tuple[float, ...] = ()  # what the logits of the blocks start with
+    final_spread: float | None = None  # the logits' factor grows or falls to this by the last step
+    deployed_share: float = 0.0  # the last share of the steps runs the most probable blocks, as "top_n" does
+    damage: float = 0.0  # weight of what the routes did to the features; see `losses.squared_damage`
+
+    def is_deployed(self, step: int, total: int) -> bool:
+        """Whether a step runs the routes that tracking would run."""
+        return step >= (1 - self.deployed_share) * total
+
+    def spread(self, first: float, step: int, total: int) -> float:
+        """The factor on the logits, from ``first`` at step 0 to ``final_spread`` at step ``total``."""
+        return first if self.final_spread is None else first + (self.final_spread - first) * step / total
 
 
 @dataclass
@@ -30,8 +50,11 @@ class RoutedClip:
     images: torch.Tensor  # (B, T, 3, S, S)
     budget: torch.Tensor | None  # (B,)
     generator: torch.Generator
+    deployed: bool = False  # the most probable blocks, as many as the budget asks for, in place of drawn ones
+    measures_damage: bool = False
     probabilities: list = field(default_factory=list)  # p of every routed frame, (at most B, L)
     routes: list = field(default_factory=list)
+    damages: list = field(default_factory=list)  # of every routed frame, (at most B,)
 
     def encode(self, t, previous):
         """Encode frame t for ``ClipTracker.track``: routed, but in full without a router, or a mask to route by.
@@ -43,11 +66,29 @@ class RoutedClip:
         if previous is None or self.router is None:
             return self.backbone.run(tokens)
         mask = previous.low_res_logits.detach()
-        p, _, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
+        p, w, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
+        route = self._most_probable(w) if self.deployed else route
         shown = (mask > 0).flatten(1).any(1)  # (B,)
         self.probabilities.append(p.detach()[shown])
         self.routes.append(route.detach()[shown])
-        return self.backbone.run(tokens, torch.where(shown[:, None], route, 1.0))
+        features = self.backbone.run(tokens, torch.where(shown[:, None], route, 1.0))
+        if self.measures_damage:
+            with torch.no_grad():
+                whole = self.backbone.run(tokens)
+            self.damages.append(squared_damage(features, whole)[shown])
+        return features
+
+    def _most_probable(self, w):
+        """Routes (B, L) of the wanted number of blocks, with the straight-through gradient of drawn ones."""
+        always_on, free = self.router.always_on, torch.ones_like(w)
+        free[:, list(always_on)] = 0
+        counts = [round(target_active(budget, self.backbone.depth, always_on)) for budget in self.budget.tolist()]
+        hard = torch.stack([top_n_route(row, always_on, n) for row, n in zip(w, counts)])
+        return hard + free * (w - w.detach())
+
+    def damage(self) -> torch.Tensor | float:
+        """Mean damage of the routed frames; 0 without any, or where it is not measured."""
+        return torch.cat(self.damages).mean() if any(map(len, self.damages)) else 0.0
 
     def statistics(self) -> dict[str, float]:
         """Mean active blocks of routed frames, and the deviation of their p, averaged over the blocks outside K."""
@@ -74,6 +115,7 @@ def train_rds(
     lora_rank: int,
     preference_rate: float,
     router_options: Mapping | None = None,
+    recipe: Recipe = Recipe(),
     config_file: str = "mini",
 ) -> Path:
     """Train one router with its I-LoRA, resuming from ``workdir``, and write both to ``out``.
@@ -95,6 +137,8 @@ def train_rds(
         Times ``lr_router``: the rate of what all frames share, the bias of the router's last layer and a learnt spread.
     router_options : mapping, optional
         ``hidden``, ``normalise``, ``logit_spread`` and ``learn_spread`` of ``PredictionAwareRouter``.
+    recipe : Recipe
+        How the router is taught beside the loss of tracking.
     config_file : str
         The model's config, noted in the file.
     """
@@ -106,6 +150,8 @@ def train_rds(
         add_lora(tracker, blocks, rank=lora_rank)
     options = router_options or {}
     router = PredictionAwareRouter.for_backbone(backbone, **options).to(device).train() if budgets else None
+    if recipe.prior and router is not None:
+        router.mlp[-1].bias.data.copy_(torch.tensor(recipe.prior))
     groups = _groups(backbone, router, lr_lora, lr_router, preference_rate)
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
     parts = _parts(backbone, router, optimizer)
@@ -113,16 +159,24 @@ def train_rds(
     clips = {"batch": schedule.batch, "frames": schedule.frames, "size": backbone.image_size}
     todo = {"first_step": run.step, "steps": schedule.steps - run.step}
     data = SequenceBatches(sequences, seed=seed * world + rank, **clips, **todo)
+    first_spread = router.logit_spread if router is not None else 1.0
     label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])
 
     def step_loss(batch, step):
         images, targets = (tensor.to(device) for tensor in batch)
         generator = torch.Generator(device).manual_seed((seed << 24) + step * world + rank)
-        clip = RoutedClip(backbone, router, images, _draw_budgets(budgets, len(images), generator), generator)
+        deployed = recipe.is_deployed(step, schedule.steps)
+        budget = _draw_budgets(budgets, len(images), generator)
+        clip = RoutedClip(backbone, router, images, budget, generator, deployed, recipe.damage > 0)
+        if router is not None:
+            router.logit_spread = recipe.spread(first_spread, step, schedule.steps)
         loss, iou = tracking_loss(tracker, clip.encode, targets)
+        loss = loss + recipe.damage * clip.damage()
         return loss, {"loss": round(loss.item(), 4), "iou": round(iou, 4), "budget": label, **clip.statistics()}
 
     fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"RDS, budget {label}", world=world)
+    if router is not None:
+        router.logit_spread = recipe.spread(first_spread, schedule.steps, schedule.steps)
     if rank == 0:
         lora_rank = lora_rank if blocks else 0
         save_rds(out, router, tracker, budgets=budgets, blocks=blocks, rank=lora_rank, config_file=config_file)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.evaluation.headroom import Measured, measure, pooled_tokens, random_plans, relative_distance
+from rds_lib.evaluation.headroom import Measured, measure, pooled_tokens, random_plans
 from rds_lib.evaluation.headroom_clips import frames_of, load_clip
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.losses import mask_iou
@@ -93,12 +93,6 @@ def test_pooled_tokens_by_hand():
     seen = pooled_tokens(tokens, mask)
     assert seen == pytest.approx([3, 4, (20 / 3) ** 0.5, (20 / 3) ** 0.5, 6, 7, 0.25, 0.5, 1, 1])
     assert pooled_tokens(tokens, torch.zeros(4, 4))[4:] == pytest.approx([0] * 6)
-
-
-def test_relative_distance_adds_up_the_maps():
-    one, two = torch.full((1, 4), 2.0), torch.full((1, 9), 5.0)
-    assert relative_distance([one + 2, two], [one, two]) == pytest.approx(1)
-    assert relative_distance([2 * one, 2 * two], [one, two]) == pytest.approx(2**0.5)
 
 
 def test_plans_differ_and_hold_k(tracker):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rds_lib.model.clip_tracking import FrameOutput
-from rds_lib.model.losses import mask_iou, sam2_loss
+from rds_lib.model.losses import mask_iou, sam2_loss, squared_damage
 
 B, M, S = 3, 3, 8
 
@@ -111,3 +111,12 @@ def test_mask_iou(mask, truth, expected):
 
 def test_a_logit_of_zero_is_background():
     assert mask_iou(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)).item() == 0
+
+
+def test_damage_adds_up_the_maps_of_every_image():
+    one, two = torch.full((2, 4), 2.0), torch.full((2, 9), 5.0)
+    changed = [one + torch.tensor([[2.0], [0.0]]), two]
+    assert squared_damage(changed, [one, two]).tolist() == pytest.approx([1.0, 0.0])
+    assert squared_damage([2 * one, 2 * two], [one, two]).tolist() == pytest.approx([2.0, 2.0])
+    sam2 = {"vision_features": one, "backbone_fpn": [one, two], "vision_pos_enc": [two]}
+    assert squared_damage(sam2 | {"backbone_fpn": changed}, sam2).tolist() == pytest.approx([1.0, 0.0])

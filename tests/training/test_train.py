@@ -9,11 +9,12 @@ import torch
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model, set_image_size
+from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds
 from rds_lib.training import rds as module
 from rds_lib.training.loop import Schedule
-from rds_lib.training.rds import RoutedClip, train_rds
+from rds_lib.training.rds import Recipe, RoutedClip, train_rds
 from rds_lib.training.tasks import tracking_loss
 
 BLOCKS = [0, 5, 12, 44]
@@ -23,8 +24,8 @@ class Killed(Exception):
     """Stands for a process that ends in the middle."""
 
 
-def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model=None, **options):
-    """Train at 64 px and return the file."""
+def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model=None, recipe=None, **options):
+    """Train at 64 px and return the file; other options are the router's."""
     model = model or small(weights)
     schedule = Schedule(steps=steps, batch=batch, frames=3, seed=1, save_every=1)
     return train_rds(
@@ -36,7 +37,8 @@ def train(folder, sequences, weights, *, budgets=(0.5,), steps=2, batch=1, model
         lora_rank=2,
         lr_router=1e-2,
         lr_lora=1e-2,
-        preference_rate=30.0,
+        preference_rate=options.pop("preference_rate", 30.0),
+        recipe=recipe or Recipe(),
         router_options=options,
         out=folder / "rds.safetensors",
         workdir=folder / "run",
@@ -209,3 +211,34 @@ def test_what_frames_share_is_learnt_faster_and_every_parameter_once(routed_clip
     shared = [router.mlp[-1].bias, *([router.log_spread] if learn_spread else [])]
     assert [rates.pop(id(p)) for p in shared] == pytest.approx([3e-2] * len(shared))
     assert set(rates.values()) == {1e-3}
+
+
+def test_deployed_routes_run_the_wanted_count_of_each_clip_and_still_teach_the_router(routed_clip, mini_model):
+    routed_clip.deployed, routes, run = True, [], routed_clip.backbone.run
+    routed_clip.backbone.run = lambda tokens, route=None: routes.append(route) or run(tokens, route)
+    loss, _ = tracking_loss(SAM2Clips(mini_model), routed_clip.encode, square())
+    wanted = [round(target_active(budget, 48, routed_clip.router.always_on)) for budget in (0.1, 0.9)]
+    assert all(route.sum(1).tolist() == wanted for route in routes[1:])
+    loss.backward()
+    assert routed_clip.router.mlp[-1].weight.grad.abs().max() > 0
+
+
+def test_damage_is_that_of_the_routed_frames_and_moves_the_router(routed_clip, mini_model):
+    assert routed_clip.damage() == 0
+    routed_clip.measures_damage = True
+    tracking_loss(SAM2Clips(mini_model), routed_clip.encode, square())
+    assert [len(each) for each in routed_clip.damages] == [2, 2]
+    assert routed_clip.damages[0][0] > routed_clip.damages[0][1] > 0, "of a tenth of the blocks, of nine tenths"
+    routed_clip.damage().backward()
+    assert routed_clip.router.mlp[-1].weight.grad.abs().max() > 0
+
+
+def test_a_recipe_starts_from_its_prior_and_ends_at_its_spread(sequences, mini_weights, tmp_path):
+    prior = tuple(range(48))
+    recipe = Recipe(prior=prior, final_spread=3.0)
+    options = {"preference_rate": 1e-6, "recipe": recipe, "logit_spread": 2.0}
+    router = load_rds(train(tmp_path, sequences, mini_weights, **options)).router
+    assert router.mlp[-1].bias.tolist() == pytest.approx(prior, abs=1e-3) and router.logit_spread == 3.0
+    assert [recipe.spread(2.0, step, 2) for step in (0, 1, 2)] == [2.0, 2.5, 3.0]
+    assert [Recipe(deployed_share=0.25).is_deployed(step, 8) for step in (5, 6)] == [False, True]
+    assert not Recipe().is_deployed(7, 8) and Recipe().spread(2.0, 1, 2) == 2.0

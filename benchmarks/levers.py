@@ -1,0 +1,184 @@
+"""Ways of teaching the router, one by one and with several seeds, on calibration data: which of them help.
+
+    python benchmarks/levers.py CLIPS OUT [--only plain prior] [--seeds 3] [--budget 0.4] [--steps 80] [--checkpoint F]
+
+CLIPS is a folder that `python -m rds_lib data generate` wrote; its validation sets are not looked at. Every trial
+trains a router with its adapters on the clips of ``train``, calibrates its threshold, and tracks those of
+``calibration`` by its own routes, by the one plan of its mean keep probabilities, and by the most important blocks, all
+under its own adapters. OUT gets ``objects.csv``, ``routes.csv`` and, of all trials so far, ``levers.md``; a trial that
+is in them is not done again.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rds_lib.core import paths
+from rds_lib.core.artifacts import read_table, write_table, write_text
+from rds_lib.data.batches import SequenceBatches
+from rds_lib.data.datasets import read_dataset
+from rds_lib.data.sources import Source
+from rds_lib.evaluation.arm import Arm
+from rds_lib.evaluation.controls import CONTROLS
+from rds_lib.evaluation.evaluate import evaluate_arms
+from rds_lib.evaluation.names import OWN_MEAN, RDS, SAM2, TOP_N
+from rds_lib.metrics.statistics import difference
+from rds_lib.model.backbone import backbone_of
+from rds_lib.model.clip_tracking import SAM2Clips
+from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.fingerprint import code_digest, file_digest
+from rds_lib.report.markdown import table
+from rds_lib.routing.algorithm1 import target_active
+from rds_lib.routing.calibration import calibrate
+from rds_lib.routing.importance import measure_importance, rank_blocks
+from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.route_table import keep_prob_matrix, routed_frames
+from rds_lib.training.loop import Schedule
+from rds_lib.training.rds import Recipe, train_rds
+
+CALIBRATED_ON = 6  # frames of every clip
+CONTROLS_HERE = (OWN_MEAN, TOP_N)
+
+
+def variants(prior: tuple[float, ...]) -> dict[str, tuple[Recipe, dict]]:
+    """Recipes and options of the router, by name; ``prior`` rises with a block's importance, mean 0, deviation 1."""
+    return {
+        "plain": (Recipe(), {}),
+        "prior": (Recipe(prior=prior), {}),
+        "sharper": (Recipe(final_spread=4.0), {}),
+        "deployed": (Recipe(deployed_share=0.34), {}),
+        "damage": (Recipe(damage=0.3), {}),
+        "prior, sharper, deployed": (Recipe(prior, 4.0, 0.34), {}),
+        "all": (Recipe(prior, 4.0, 0.34, 0.3), {}),
+        "paper's sigmoid": (Recipe(), {"normalise": False}),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", help="names of variants; by default all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", type=float, default=0.4)
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--checkpoint", type=Path, help="of a mini SAM2; by default the shipped one")
+    options = parser.parse_args()
+    train = read_dataset(options.clips / "train", layout="davis2017", split="train")
+    ranking = importance(train, options.checkpoint)
+    rank = -ranking[["global_score", "local_score"]].rank(ascending=False).sum(axis=1)
+    rank[ranking["always_on"]] = rank[~ranking["always_on"]].mean()
+    every = variants(tuple(((rank - rank.mean()) / rank.std(ddof=0)).tolist()))
+    for seed in range(options.seeds):  # so that a run that is cut short compares all variants on few seeds
+        for name in options.only or every:
+            trial(name, seed, every[name], options, train, ranking)
+            write_text(options.out / "levers.md", summary(options.out))
+
+
+def importance(train, checkpoint) -> pd.DataFrame:
+    """The importance of every block on training clips, measured once for a checkpoint and set of clips."""
+    digest = file_digest(checkpoint or paths.MINI_SAM2 / "mini_sam2.safetensors")[-4:].hex() + f"-{len(train)}"
+    file = paths.CACHE / "levers" / f"importance-{digest}.csv"
+    if not file.is_file():
+        model = build_model("mini", checkpoint)
+        options = {"seed": 0, "batch": 8, "frames": 8, "first_step": 0, "steps": 1}
+        batches = SequenceBatches(train, size=model.image_size, **options)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_table(file, measure_importance(SAM2Clips(model), [batches[0]]))
+    return read_table(file)
+
+
+def trial(name, seed, variant, options, train, ranking):
+    """Train, calibrate and score one variant with one seed, and add its rows to both tables."""
+    key = {"variant": name, "budget": options.budget, "seed": seed, "steps": options.steps}
+    objects, routes = options.out / "objects.csv", options.out / "routes.csv"
+    known = read_table(routes) if routes.is_file() else pd.DataFrame(columns=[*key])
+    if len(known.merge(pd.DataFrame([key]), on=[*key])):
+        return
+    build = partial(trained, name, seed, variant, options, train, ranking)
+    arms = [Arm(SAM2, 1.0, partial(build_rds_video_predictor, "mini", options.checkpoint, apply_postprocessing=False))]
+    arms = arms if seed == 0 and not len(known) else []
+    arms += [Arm(RDS, options.budget, build, kind="learned")]
+    arms += [Arm(one, options.budget, build, kind="forced", route=CONTROLS[one]) for one in CONTROLS_HERE]
+    source = Source("calibration", options.clips / "calibration", "davis2017", "calibration")
+    found = evaluate_arms(arms, [source], keep=options.out / ".kept", ranking=ranking)["calibration"]
+    rows = [scores.objects.assign(method=method, level=level, **key) for (method, level), scores in found.items()]
+    add(objects, pd.concat(rows)[[*key, "method", "level", "sequence", "object", "JF"]].round(6))
+    add(routes, pd.DataFrame([key | spreads(found[RDS, options.budget])]).round(5))
+
+
+def trained(name, seed, variant, options, train, ranking):
+    """The predictor of one trial, calibrated."""
+    recipe, router_options = variant
+    model = build_model("mini", options.checkpoint)
+    always_on = backbone_of(model).always_on
+    blocks = rank_blocks(ranking["global_score"], ranking["local_score"], always_on, 24)
+    mark = f"{name}-{seed}-{options.budget}-{options.steps}-{code_digest(paths.ROOT / 'rds_lib/training')[:4].hex()}"
+    folder = paths.CACHE / "levers" / mark.replace(" ", "_")
+    weights = train_rds(
+        SAM2Clips(model.requires_grad_(False)),
+        sequences=train,
+        blocks=blocks,
+        budgets=(options.budget,),
+        schedule=Schedule(options.steps, 2, 6, seed),
+        out=folder / "rds.safetensors",
+        workdir=folder,
+        lr_router=1e-3,
+        lr_lora=1e-3,
+        lora_rank=8,
+        preference_rate=30.0,
+        router_options={"hidden": 64} | router_options,
+        recipe=recipe,
+    )
+    predictor = build_rds_video_predictor(
+        "mini", options.checkpoint, weights, options.budget, tau=0.5, apply_postprocessing=False
+    )
+    goal = target_active(options.budget, predictor.depth, always_on)
+    clips = read_dataset(options.clips / "calibration", layout="davis2017", split="calibration")
+    calibrate(predictor, clips, target_active=goal, frames=CALIBRATED_ON)
+    return predictor
+
+
+def spreads(scores) -> dict[str, float]:
+    """Blocks on routed frames, and the deviation of keep probabilities within and between clips, mean over blocks."""
+    routed = routed_frames(scores.routes)
+    clips = [keep_prob_matrix(clip) for _, clip in routed.groupby("sequence")]
+    within, between = (
+        np.mean([clip.std(0).mean() for clip in clips]),
+        np.std([clip.mean(0) for clip in clips], 0).mean(),
+    )
+    return {"active": scores.active_routed, "within": float(within), "between": float(between)}
+
+
+def add(file: Path, rows: pd.DataFrame) -> None:
+    """Add rows to a table, which is written whole."""
+    write_table(file, pd.concat([read_table(file), rows]) if file.is_file() else rows)
+
+
+def summary(out: Path) -> str:
+    """Every variant's J&F, and RDS minus SAM2, its own mean route and the most important blocks, as Markdown."""
+    objects, routes, lines = read_table(out / "objects.csv"), read_table(out / "routes.csv"), []
+    whole = objects[objects["method"] == SAM2].drop(columns="seed")
+    for (name, budget, steps), rows in objects[objects["method"] != SAM2].groupby(["variant", "budget", "steps"]):
+        both, own = pd.concat([rows, whole]), routes[(routes["variant"] == name) & (routes["budget"] == budget)]
+        own = own[own["steps"] == steps][["active", "within", "between"]].mean()
+        gaps = [difference(both, (RDS, budget), other, seed=0) for other in against(budget)]
+        score = 100 * rows.loc[rows["method"] == RDS, "JF"].mean()
+        cells = [f"{gap.effect:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})" for gap in gaps]
+        numbers = [f"{own['active']:.1f}", f"{own['within']:.3f}", f"{own['between']:.3f}"]
+        lines.append([name, f"{budget:g}", steps, rows["seed"].nunique(), f"{score:.2f}", *cells, *numbers])
+    heads = ["variant", "budget", "steps", "seeds", "J&F", "minus SAM2", "minus own mean route"]
+    heads += ["minus most important blocks", "blocks", "w within clips", "between"]
+    return table(heads, lines) + "\n"
+
+
+def against(budget: float) -> list[tuple[str, float]]:
+    """What RDS is compared with."""
+    return [(SAM2, 1.0), *((one, budget) for one in CONTROLS_HERE)]
+
+
+if __name__ == "__main__":
+    main()
