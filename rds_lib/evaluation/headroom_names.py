@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from rds_lib.metrics.statistics import Interval
 
-FILE = "headroom.json"
+FILE, TABLE, MEASURED = "headroom.json", "headroom.csv", "measured.npz"
 UNITS = {"damage": "of the features' norm", "iou": "IoU points"}
 
 FULL = "full encoder"

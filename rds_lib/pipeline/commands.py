@@ -85,7 +85,7 @@ def benchmark(
 def headroom(
     data: Annotated[Path | None, typer.Option(help="Root of a data set; by default the profile's own clips.")] = None,
     layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
-    split: Annotated[str | None, typer.Option(help="By default val with --data, else calibration (or train).")] = None,
+    split: Annotated[str, typer.Option(help="Of the data set.")] = "val",
     config: Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")] = "mini",
     checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")] = None,
     routes: Annotated[int, typer.Option(help="Random routes to compare, at least 2.")] = 24,
@@ -100,23 +100,28 @@ def headroom(
     out: Annotated[Path | None, typer.Option(help="Folder to write; by default headroom below runs/<profile>.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
 ):
-    """Measure what a dynamic router could win over the best static plan: damage and IoU under random routes."""
+    """Measure what a dynamic router could win over the best static plan: damage and IoU under random routes.
+
+    Without --data a profile's own model and clips, as its section headroom says; the other options are for --data.
+    """
     params, folder = _begin(profile)
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.datasets import read_dataset
     from rds_lib.evaluation.headroom_names import FILE
-    from rds_lib.pipeline.headroom import blocks_to_run, open_tracker, profile_sequences, run_headroom
+    from rds_lib.pipeline.headroom import blocks_to_run, open_tracker, run_headroom
     from rds_lib.report.headroom import as_page
 
     out = check_output(out or folder / "headroom", overwrite=overwrite, marker=FILE)
-    split = split or ("val" if data else "calibration")
-    named = f"{data.resolve().name} {split}" if data else f"profile {params.profile}, {split}"
-    videos = read_dataset(data, layout=layout, split=split) if data else profile_sequences(params, folder, split)
-    model = open_tracker(config, checkpoint, device)
-    about = {"model": f"{config}, {checkpoint.name}" if checkpoint else config, "data": named}
-    options = {"routes": routes, "frames": frames, "length": length, "mirror": mirror, "seed": seed}
-    n_active = blocks_to_run(model.backbone, blocks, budget)
-    summary = run_headroom(model, videos, out, n_active=n_active, overwrite=overwrite, **options, **about)
+    if data is None:
+        summary = STAGES["headroom"].build(params, folder, out)
+    else:
+        videos = read_dataset(data, layout=layout, split=split)
+        model = open_tracker(config, checkpoint, device)
+        about = {"model": f"{config}, {checkpoint.name}" if checkpoint else config}
+        about["data"] = f"{data.resolve().name} {split}"
+        options = {"routes": routes, "frames": frames, "length": length, "mirror": mirror, "seed": seed}
+        n_active = blocks_to_run(model.backbone, blocks, budget)
+        summary = run_headroom(model, videos, out, n_active=n_active, overwrite=overwrite, **options, **about)
     typer.echo(f"{as_page(summary)}\n{out}: headroom.md, headroom.png, headroom.csv, headroom.json, measured.npz")
 
 

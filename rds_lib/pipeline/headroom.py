@@ -1,4 +1,4 @@
-"""Command `headroom`: what a dynamic router could win over the best static plan, for a model and some videos.
+"""Stage and command `headroom`: what a dynamic router could win over the best static plan, for a model and some videos.
 
 Writes ``measured.npz`` (all that was measured), ``headroom.csv`` (the table), ``headroom.json`` (the summary, see
 `evaluation.headroom_names`), ``headroom.md`` and ``headroom.png``.
@@ -8,25 +8,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import torch
 
-from rds_lib.core.artifacts import (
-    check_output,
-    output_folder,
-    read_json,
-    write_bytes,
-    write_json,
-    write_table,
-    write_text,
-)
+from rds_lib.core.artifacts import check_output, output_folder, write_bytes, write_json, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers
+from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.sources import training_sequences
-from rds_lib.evaluation.headroom import Measured, measure, random_plans
+from rds_lib.evaluation.headroom import measure, random_plans
 from rds_lib.evaluation.headroom_clips import frames_of, load_clip
-from rds_lib.evaluation.headroom_names import FILE
+from rds_lib.evaluation.headroom_names import FILE, MEASURED, TABLE
 from rds_lib.evaluation.headroom_table import as_table, summarise
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
@@ -36,10 +29,26 @@ from rds_lib.report.headroom import as_page
 from rds_lib.report.table9 import commit
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.show.headroom_figure import headroom_figure
-from rds_lib.show.picture import Picture
 
-MEASURED = "measured.npz"
 BUDGET = 0.4  # where neither blocks nor a budget are given
+
+
+def run(params, workdir: Path, out: Path) -> dict:
+    """Measure the profile's own model and clips, and return the summary; writes what `run_headroom` writes."""
+    section = params.headroom
+    clips = profile_sequences(params, workdir, section.split)
+    spread = np.linspace(0, len(clips) - 1, min(section.clips, len(clips))).round().astype(int)
+    model = open_tracker(params.model.config, resolve_or_none(params.model.checkpoint))
+    return run_headroom(
+        model,
+        [clips[n] for n in spread],
+        out,
+        n_active=blocks_to_run(model.backbone, None, section.budget),
+        overwrite=True,
+        **section.model_dump(include={"routes", "frames", "length", "seed"}),
+        model=params.model.config,
+        data=f"profile {params.profile}, {section.split}",
+    )
 
 
 def profile_sequences(params, workdir: Path, split: str) -> list[VideoSequence]:
@@ -103,13 +112,8 @@ def run_headroom(
     summary = summarise(measured, seed=seed, **about, commit=commit())
     with output_folder(out, overwrite=overwrite, marker=FILE) as stage:
         measured.write(stage / MEASURED)
-        write_table(stage / "headroom.csv", as_table(summary))
+        write_table(stage / TABLE, as_table(summary))
         write_json(stage / FILE, summary)
         write_text(stage / "headroom.md", as_page(summary))
         write_bytes(stage / "headroom.png", headroom_figure(measured).image(dpi=120))
     return summary
-
-
-def show_headroom(folder: Path) -> tuple[Picture, pd.DataFrame]:
-    """The figure and the table of a folder that `run_headroom` wrote, for a notebook."""
-    return headroom_figure(Measured.read(folder / MEASURED)), as_table(read_json(folder / FILE))

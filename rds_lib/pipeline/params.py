@@ -104,6 +104,21 @@ class Importance(Section):
     k_sel: Annotated[int, Field(ge=5, le=48)]
 
 
+class Headroom(Section):
+    """What a router could win, before one is trained: ``routes`` random routes of one ``budget`` over ``clips`` clips.
+
+    They are spread over the profile's ``split``, tracked for ``length`` frames and measured on ``frames`` of these.
+    """
+
+    split: Literal["train", "calibration"]
+    clips: Frames
+    routes: Frames
+    frames: Frames
+    length: Frames
+    budget: Budget
+    seed: Seed
+
+
 class Train(Section):
     """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video."""
 
@@ -245,6 +260,7 @@ class Params(BaseModel):
     clips: Clips
     data: Data
     importance: Importance
+    headroom: Headroom
     train: Train
     router: Router
     baselines: Baselines

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rds_lib.core.artifacts import read_table, write_table, write_text
+from rds_lib.core.artifacts import read_json, read_table, write_table, write_text
 from rds_lib.pipeline.stages import require
 from rds_lib.report import table9, verdicts
 from rds_lib.report.claims import the_claims
@@ -27,9 +27,10 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
         name: read_table(require(product, params, workdir), columns=NEEDED.get(name, ()))
         for name, product in TABLES.items()
     }
+    headroom = read_json(require("headroom/headroom.json", params, workdir))
     boxes = read_table(require("evaluation/boxes.csv", params, workdir))
     dataset = tables["objects"]["dataset"].iloc[0]
-    ledger = verdicts.judge(the_claims(), Evidence.of_dataset(dataset, params.evaluation, **tables))
+    ledger = verdicts.judge(the_claims(), Evidence.of_dataset(dataset, params.evaluation, **tables, headroom=headroom))
     ours = table9.measured_rows(tables["scores"], tables["speed"], profile=params.profile)
     table = pd.concat([ours, table9.paper_rows()], ignore_index=True)
     write_table(out / "claims.csv", ledger)

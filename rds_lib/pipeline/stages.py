@@ -31,6 +31,7 @@ STAGES = {
     "pretrain": Stage("rds_lib.pipeline.pretrain:run", "00_pretrain"),
     "data": Stage(notebook="01_data"),
     "importance": Stage("rds_lib.pipeline.importance:run", "02_importance"),
+    "headroom": Stage("rds_lib.pipeline.headroom:run"),
     "train": Stage("rds_lib.pipeline.train:run", "03_rds_training"),
     "baselines": Stage("rds_lib.pipeline.baselines:run", "04_baselines"),
     "evaluation": Stage("rds_lib.pipeline.evaluation:run", "05_evaluation"),

@@ -3,7 +3,7 @@
 Effects on speed are in `speeds`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,8 @@ class Evidence:
     ``objects`` has sequence, object, JF, method, level, and seed where arms were trained more than once; ``routes``
     RDS's sequence, frame_idx, block, active, reason and level; ``importance`` is the stage's table, ``speed`` the
     benchmark's and ``frames`` its times of every frame. By method and level, on these videos: ``active``, mean blocks
-    on routed frames, as the benchmark times them, and ``gmacs``, mean over all frames.
+    on routed frames, as the benchmark times them, and ``gmacs``, mean over all frames. ``headroom`` is the summary of
+    that stage, of videos of its own.
     """
 
     objects: pd.DataFrame
@@ -39,6 +40,7 @@ class Evidence:
     frames: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FRAMES))
     active: pd.Series = field(default_factory=_no_numbers)
     gmacs: pd.Series = field(default_factory=_no_numbers)
+    headroom: Mapping | None = None
     resamples: int = 1000
     seed: int = 0
 
@@ -54,6 +56,7 @@ class Evidence:
         importance: pd.DataFrame,
         speed: pd.DataFrame,
         frames: pd.DataFrame,
+        headroom: Mapping | None = None,
     ) -> "Evidence":
         """Evidence on one data set, from the stages' tables of all; ``section`` is a profile's ``evaluation``."""
         own = scores[scores["dataset"] == dataset].set_index(["method", "level"])
@@ -65,6 +68,7 @@ class Evidence:
             frames,
             own["active_blocks_routed"].dropna(),
             own["gmacs"].dropna(),
+            headroom,
             resamples=section.bootstrap,
             seed=section.seed,
         )

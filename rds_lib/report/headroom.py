@@ -25,7 +25,9 @@ from rds_lib.evaluation.headroom_names import (
     WORST,
     interval_of,
 )
+from rds_lib.metrics.statistics import Interval
 from rds_lib.metrics.variance import FRAME_NOISE, LASTING_NOISE, ROUTE, ROUTE_FRAME, ROUTE_VIDEO
+from rds_lib.report.evidence import Evidence
 from rds_lib.report.markdown import table
 
 LEVELS = {
@@ -85,42 +87,28 @@ and is scored on videos that it was not fitted to; the honest gains are its ceil
 """
 
 
-def ledger_row(summary: Mapping, measure: str = "iou") -> dict:
-    """A headroom measurement as a row of the ledger, without its verdict: the effect is what choosing by frame wins.
+def possible_gain(evidence: Evidence) -> Interval:
+    """What choosing a route by frame wins over the best fixed one, in IoU points; LookupError where none was measured.
 
-    The claim holds where the whole interval lies above 0. The note splits the effect into its part between and its part
-    within videos.
-
-    Parameters
-    ----------
-    summary : mapping
-        ``headroom.json``, as ``artifacts.read_json`` reads it; see ``evaluation.headroom_names``.
-    measure : {"iou", "damage"}
-
-    Returns
-    -------
-    dict
-        ``key, claim, source, test, effect, unit, ci_low, ci_high, note``.
-
-    Raises
-    ------
-    LookupError
-        If the measure, or the mirrored copy that the gain within videos needs, was not measured.
+    It takes a mirrored copy of every video.
     """
-    total, between, within = (interval_of(summary, measure, name) for name in (TOTAL, BETWEEN, WITHIN))
-    parts = [_written(part, measure, signed=True) for part in (between, within)]
-    return {
-        "key": f"headroom, {measure}",
-        "claim": "a router that follows the frame can beat the best static plan on this model",
-        "source": "ours",
-        "test": f"best of {summary['routes']} random routes of {summary['blocks']} blocks a frame minus the best fixed "
-        f"one, chosen on other data than scored; {summary['videos']} videos",
-        "effect": total.effect,
-        "unit": UNITS[measure],
-        "ci_low": total.low,
-        "ci_high": total.high,
-        "note": f"between videos {parts[0]}, within videos {parts[1]}",
-    }
+    return interval_of(_measured(evidence), "iou", TOTAL)
+
+
+def parts_of_gain(evidence: Evidence) -> str:
+    """What was measured, and how the gain is split into its part between and its part within videos."""
+    summary = _measured(evidence)
+    between, within = (_written(interval_of(summary, "iou", name), "iou", signed=True) for name in (BETWEEN, WITHIN))
+    return (
+        f"{summary['routes']} random routes of {summary['blocks']} blocks, {summary['videos']} videos, no adapters; "
+        f"between videos {between}, within videos {within}"
+    )
+
+
+def _measured(evidence):
+    if not evidence.headroom:
+        raise LookupError("headroom")
+    return evidence.headroom
 
 
 def as_page(summary: Mapping) -> str:

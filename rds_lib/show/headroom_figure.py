@@ -1,11 +1,13 @@
 """Routes by videos, interaction only: where a route does better or worse than it and the video do in general."""
 
 from os.path import commonprefix
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from rds_lib.evaluation.headroom import Measured
+from rds_lib.evaluation.headroom_names import MEASURED
 from rds_lib.show.picture import Picture, literal
 from rds_lib.show.style import INK, QUIET, plain
 
@@ -43,6 +45,11 @@ def headroom_figure(measured: Measured) -> Picture:
     return Picture(
         figure, f"{size} routes, videos and frames: {share:.0%} of damage's variance over routes is interaction"
     )
+
+
+def headroom_picture(folder: Path) -> Picture:
+    """The figure of a folder that stage or command `headroom` wrote."""
+    return headroom_figure(Measured.read(folder / MEASURED))
 
 
 def _short(names) -> list[str]:

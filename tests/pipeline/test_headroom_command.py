@@ -10,8 +10,9 @@ from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import read_frame
 from rds_lib.evaluation.headroom import Measured
 from rds_lib.evaluation.headroom_names import CHOICES
-from rds_lib.pipeline.headroom import profile_sequences, show_headroom
+from rds_lib.pipeline.headroom import profile_sequences
 from rds_lib.pipeline.params import load_params
+from rds_lib.show.headroom_figure import headroom_picture
 
 FILES = ["headroom.csv", "headroom.json", "headroom.md", "headroom.png", "measured.npz"]
 
@@ -53,8 +54,7 @@ def test_the_command_measures_and_writes(root, run, tmp_path):
     assert str(tmp_path) not in (out / FILES[1]).read_text() + (out / FILES[2]).read_text()
     assert read_frame(out / FILES[3]).std() > 0
 
-    picture, again = show_headroom(out)
-    assert again.equals(table) and picture.figure.axes
+    assert headroom_picture(out).figure.axes
     assert "--overwrite" in run("--data", root).output
     shorter = run("--data", root, "--routes", 2, "--frames", 2, "--blocks", 6, "--no-mirror", "--overwrite")
     assert shorter.exit_code == 0, shorter.output
@@ -98,16 +98,29 @@ def test_without_data_the_profiles_own_clips_are_measured(root, monkeypatch, tmp
         profile_sequences(params, tmp_path, "val")
 
 
-def test_the_defaults_are_the_studys(monkeypatch, run, tmp_path):
-    given = {}
+@pytest.fixture
+def given(monkeypatch):
+    """What `run_headroom` is called with; it ends the command."""
+    options = {}
 
-    def stand_in(tracker, videos, out, /, **options):
-        given.update(options, videos=videos, out=out)
+    def stand_in(tracker, videos, out, /, **named):
+        options.update(named, videos=videos, out=out)
         raise SystemExit(3)
 
-    monkeypatch.setattr("rds_lib.pipeline.headroom.profile_sequences", lambda params, folder, split: [split])
     monkeypatch.setattr("rds_lib.pipeline.headroom.run_headroom", stand_in)
-    assert run().exit_code == 3
+    return options
+
+
+def test_the_defaults_for_ones_own_data_are_the_studys(root, given, run, tmp_path):
+    assert run("--data", root).exit_code == 3
     assert (given["n_active"], given["routes"], given["frames"], given["mirror"]) == (22, 24, 6, True)
-    assert given["videos"] == ["calibration"] and given["out"] == tmp_path / "headroom"
-    assert given["data"] == "profile smoke, calibration" and given["model"] == "mini"
+    assert (given["length"], given["data"], given["model"]) == (None, "set val", "mini")
+    assert given["out"] == tmp_path / "headroom" and len(given["videos"]) == 2
+
+
+def test_the_stage_spreads_its_clips_over_the_profiles_split(monkeypatch, given, run):
+    monkeypatch.setattr("rds_lib.pipeline.headroom.profile_sequences", lambda params, folder, split: [split] * 2 + [1])
+    section = load_params("smoke").headroom
+    assert run().exit_code == 3
+    assert given["videos"] == [section.split, 1] and given["data"] == f"profile smoke, {section.split}"
+    assert [given[name] for name in ("routes", "frames", "length")] == [section.routes, section.frames, section.length]

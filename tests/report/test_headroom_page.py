@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rds_lib.core.artifacts import read_json, write_json
@@ -21,7 +22,10 @@ from rds_lib.evaluation.headroom_names import (
 )
 from rds_lib.evaluation.headroom_table import as_table, summarise
 from rds_lib.metrics.variance import COMPONENTS
-from rds_lib.report.headroom import as_page, ledger_row
+from rds_lib.report.claims import the_claims
+from rds_lib.report.evidence import Evidence
+from rds_lib.report.headroom import as_page
+from rds_lib.report.verdicts import UNTESTED, judge
 
 ROUTES, VIDEOS, FRAMES = 6, 20, 4
 
@@ -112,15 +116,16 @@ def test_the_table_holds_values_units_and_bounds(summary):
     assert table.loc[("iou", VARIANCE + COMPONENTS[0]), "unit"] == "(IoU points)^2"
 
 
-def test_the_ledger_row_has_the_whole_gain_and_its_two_parts(summary):
-    row = ledger_row(summary)
-    assert list(row) == "key claim source test effect unit ci_low ci_high note".split()
-    assert (row["effect"], row["ci_low"], row["ci_high"]) == interval_of(summary, "iou", TOTAL)
+def test_the_ledger_has_the_whole_gain_and_tells_its_two_parts(summary):
+    def evidence(measured):
+        return Evidence(*[pd.DataFrame()] * 4, headroom=measured)
+
+    (claim,) = [claim for claim in the_claims() if claim.key == "headroom"]
+    row = judge([claim], evidence(summary)).iloc[0]
+    assert tuple(row[["effect", "ci_low", "ci_high"]]) == pytest.approx(interval_of(summary, "iou", TOTAL), abs=1e-3)
     between, within = (interval_of(summary, "iou", name) for name in (BETWEEN, WITHIN))
-    assert (
-        f"between videos {between.effect:+.1f} (" in row["note"]
-        and f"within videos {within.effect:+.1f} (" in row["note"]
-    )
-    assert ledger_row(summary, "damage")["unit"] != row["unit"]
-    with pytest.raises(LookupError, match=TOTAL):
-        ledger_row(summarise(made_up(copies=1), n=20))
+    assert "6 random routes of 5 blocks, 20 videos" in row["rests_on"]
+    for name, part in {"between": between, "within": within}.items():
+        assert f"{name} videos {part.effect:+.1f} (" in row["rests_on"]
+    for absent in (None, summarise(made_up(copies=1), n=20)):
+        assert judge([claim], evidence(absent)).iloc[0]["verdict"] == UNTESTED
