@@ -25,7 +25,7 @@ def evaluate_arms(
     arms: Iterable[Arm],
     sources: Iterable[Source],
     *,
-    keep: Path,
+    keep: Path | None = None,
     ranking: pd.DataFrame | None = None,
     seed: int = 0,
     plans: int = 0,
@@ -36,7 +36,7 @@ def evaluate_arms(
     ----------
     arms : iterable of Arm
         A control comes after the arm ``RDS`` of its level and shares its ``build``.
-    keep : Path
+    keep : Path, optional
         Receives the masks of the arms that keep them, ``<data set>/<folder>/<sequence>``, and ``<data set>/runs.csv``.
     ranking : DataFrame, optional
         ``importance.csv``, for the control with the most important blocks.
@@ -55,7 +55,7 @@ def evaluate_arms(
         run = _Run(arms, sources, Path(temporary), keep, ranking, seed, plans, frames)
         for arm in arms:
             run(arm)
-    for source in sources:
+    for source in sources if keep is not None else ():
         kept = [(run_name(arm.method, arm.level, "_"), arm.method, arm.level) for arm in arms if arm.keep_masks]
         write_table(keep / source.name / RUNS, pd.DataFrame(kept, columns=["folder", "method", "level"]))
     return run.results

@@ -1,6 +1,7 @@
 """The tables that stage `evaluation` writes.
 
-``results`` is what `evaluate_arms` gives: data set -> (method, level) -> Scores.
+``results`` is what `evaluate_arms` gives: data set -> (method, level) -> Scores. ``repeated`` has the same by seed, for
+arms that were trained more than once.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,13 @@ import pandas as pd
 from rds_lib.evaluation.names import RDS
 from rds_lib.metrics.boxes import summarise_boxes
 from rds_lib.metrics.statistics import difference, interval_of
+
+WORK = {
+    "active_blocks": "active",
+    "active_blocks_routed": "active_routed",
+    "gmacs": "gmacs",
+    "gmacs_routed": "gmacs_routed",
+}
 
 
 def stack(results: dict, pick: Callable) -> pd.DataFrame:
@@ -25,44 +33,73 @@ def stack(results: dict, pick: Callable) -> pd.DataFrame:
     )
 
 
-def objects_table(results: dict) -> pd.DataFrame:
-    """Every object's score under every arm, rounded as ``objects.csv`` holds it: what comparisons are made from."""
-    return stack(results, lambda scores: scores.objects).round(5)
+def objects_table(results: dict, repeated: Mapping[int, dict] | None = None, *, first: int = 0) -> pd.DataFrame:
+    """Every object's score under every arm, rounded as ``objects.csv`` holds it: what comparisons are made from.
+
+    With ``repeated``, a column ``seed``: ``first`` for the arms of ``results`` that were repeated, empty for others.
+    """
+    own = stack(results, lambda scores: scores.objects).round(5)
+    if not repeated:
+        return own
+    others = {seed: stack(again, lambda scores: scores.objects).round(5) for seed, again in repeated.items()}
+    key = ["dataset", "method", "level"]
+    known = pd.concat(others.values())[key].drop_duplicates()
+    is_repeated = own[key].merge(known, on=key, how="left", indicator=True)["_merge"] == "both"
+    own["seed"] = pd.array(np.where(is_repeated, first, None), dtype="Int64")
+    return pd.concat([own, *(table.assign(seed=seed) for seed, table in others.items())], ignore_index=True)
 
 
 def score_table(
-    results: dict, *, seed: int, n: int, trained: Mapping[tuple[str, float], int] | None = None
+    results: dict,
+    repeated: Mapping[int, dict] | None = None,
+    *,
+    seed: int,
+    n: int,
+    trained: Mapping[tuple[str, float], int] | None = None,
 ) -> pd.DataFrame:
     """One row per data set, method and level: headline value in points with its interval, and the work it took.
 
     ``active_blocks`` and ``gmacs`` are means over all frames, ``active_blocks_routed`` and ``gmacs_routed`` over the
-    routed ones. ``params_trained`` is what ``trained`` has for a method and level.
+    routed ones. ``params_trained`` is what ``trained`` has for a method and level. All are means over ``trainings``.
     """
     rows = []
     for dataset, arms in results.items():
         for (method, level), scores in arms.items():
+            found = [scores, *(again[dataset][method, level] for again in _with(repeated, dataset, (method, level)))]
             objects = scores.objects
             metric = "G" if "G" in objects.attrs["summary"] else "JF"
-            _, low, high = interval_of(*_headline_parts(objects, metric), seed=seed, n=n)
+            _, low, high = _interval([each.objects for each in found], metric, seed, n)
             rows.append(
                 {
                     "dataset": dataset,
                     "method": method,
                     "level": level,
                     "metric": metric,
-                    "value": 100 * objects.attrs["summary"][metric],
+                    "value": 100 * np.mean([each.objects.attrs["summary"][metric] for each in found]),
                     "ci_low": low,
                     "ci_high": high,
-                    "active_blocks": scores.active,
-                    "active_blocks_routed": scores.active_routed,
-                    "gmacs": scores.gmacs,
-                    "gmacs_routed": scores.gmacs_routed,
+                    **{name: np.mean([getattr(each, own) for each in found]) for name, own in WORK.items()},
                     "sequences": objects["sequence"].nunique(),
                     "objects": len(objects),
+                    "trainings": len(found),
                     "params_trained": (trained or {}).get((method, level)),
                 }
             )
     return pd.DataFrame(rows).round(4).astype({"params_trained": "Int64"})
+
+
+def _with(repeated, dataset, arm):
+    """The repetitions that have an arm."""
+    return [again for again in (repeated or {}).values() if arm in again.get(dataset, {})]
+
+
+def _interval(tables, metric, seed, n):
+    """The interval of a headline, over sequences and, for J&F, over trainings."""
+    parts = [_headline_parts(table, metric) for table in tables]
+    if len(parts) == 1 or metric == "G":
+        return interval_of(*np.mean(parts, axis=0), seed=seed, n=n)
+    sums, counts = (np.concatenate(each, axis=1) for each in zip(*parts))
+    return interval_of(sums, counts, seed=seed, n=n, trainings=True)
 
 
 def _headline_parts(objects: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:

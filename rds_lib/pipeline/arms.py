@@ -19,7 +19,7 @@ from rds_lib.methods import METHODS
 from rds_lib.methods.activity import tracker
 from rds_lib.model.sam2 import MINI_WEIGHTS, build_model
 from rds_lib.model.track import copy_first_mask
-from rds_lib.pipeline.weights import ANY, CONTROL, predictor_for, weights_file
+from rds_lib.pipeline.weights import ANY, CONTROL, level_file, predictor_for, seeded, weights_file
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.compiled import COMPILED
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
@@ -57,6 +57,17 @@ def arms(params, workdir: Path) -> list[Arm]:
     for kind, label in ADAPTERS.items():
         build = _routed(params, weights_file(placed, kind), budget)
         found.append(Arm(label, budget, build, kind="learned", davis_only=True))
+    return found
+
+
+def repeated_arms(params, workdir: Path, seed: int) -> list[Arm]:
+    """The rows of the evaluation that are trained once more with another seed: baselines, RDS and its main controls."""
+    found = [*_methods(params, workdir, seed=seed)]
+    for budget in params.evaluation.budgets:
+        build = _routed(params, weights_file(Path(workdir) / "train", seeded(str(budget), seed)), budget)
+        control = partial(Arm, level=budget, build=build, kind="forced", davis_only=True)
+        found.append(Arm(RDS, budget, build, kind="learned"))
+        found += [control(name, route=make) for name, make in CONTROLS.items()]
     return found
 
 
@@ -100,10 +111,10 @@ def _smaller(params, **options) -> Iterator[Arm]:
         yield Arm(config, 1.0, build, kind="smaller")
 
 
-def _methods(params, workdir, *, only_present: bool = False, **options) -> Iterator[Arm]:
+def _methods(params, workdir, *, seed: int | None = None, only_present: bool = False, **options) -> Iterator[Arm]:
     for name, method in METHODS.items():
         for level in method.levels(params.baselines):
-            path = Path(workdir) / "baselines" / name / f"{level:g}.safetensors"
+            path = level_file(Path(workdir) / "baselines", name, level, seed)
             if path.is_file() or not only_present:
                 build = partial(_baseline, params, method, path, **options)
                 yield Arm(method.label, method.table_level(level), build, tracker, method.kind)

@@ -21,7 +21,7 @@ from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, train_blocks
-from rds_lib.pipeline.weights import moved_parameters, weights_file
+from rds_lib.pipeline.weights import level_file, moved_parameters, weights_file
 from rds_lib.routing.algorithm1 import threshold_route
 from rds_lib.routing.weights import load_rds
 from rds_lib.training.loop import Schedule
@@ -32,21 +32,25 @@ def run(params, workdir: Path, out: Path) -> None:
     """Train all methods at all levels and all placements, in one pool of processes where the CPU has the cores.
 
     Writes for each method ``<method>/<level>.safetensors``, ``log.csv`` (all steps of all levels), ``levels.csv`` and
-    ``blocks.csv`` (see `describe_level`); and ``placement/rds_<placement>.safetensors`` with ``placements.csv``.
+    ``blocks.csv`` (see `describe_level`); and ``placement/rds_<placement>.safetensors`` with ``placements.csv``. Of the
+    repetitions with other seeds the weights alone, under the names of `weights.seeded`.
     """
     train, budget = require("train", params, workdir), params.baselines.placement_budget
     placed = place(params, workdir, train)
     rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
-    jobs = [partial(train_level, params, workdir, *row) for row in rows]
+    repeated = [(*row, seed) for seed in params.train.more_seeds for row in rows]
+    jobs = [partial(train_level, params, workdir, *row) for row in (*rows, *repeated)]
     jobs += [partial(train_blocks, params, workdir, kind, (budget,), *placed[kind]) for kind in PLACEMENTS]
     done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines")
-    trained, placements = done[: len(rows)], dict(zip(PLACEMENTS, done[len(rows) :]))
+    trained, placements = done[: len(rows)], dict(zip(PLACEMENTS, done[len(rows) + len(repeated) :]))
     jobs = [partial(describe_level, params, workdir, *row, path) for row, path in zip(rows, trained)]
     described = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="what is left of the encoder")
+    for (name, level, seed), weights in zip(repeated, done[len(rows) :]):
+        copy_file(weights, level_file(out, name, level, seed))
     for name in METHODS:
         own = [i for i, row in enumerate(rows) if row[0] == name]
         for i in own:
-            copy_file(trained[i], out / name / f"{rows[i][1]:g}.safetensors")
+            copy_file(trained[i], level_file(out, *rows[i]))
         logs = [log.assign(level=rows[i][1], part=part) for i in own for part, log in _logs(trained[i])]
         write_table(out / name / "log.csv", pd.concat(logs, ignore_index=True))
         write_table(out / name / "levels.csv", pd.DataFrame([described[i][0] for i in own]))
@@ -54,11 +58,12 @@ def run(params, workdir: Path, out: Path) -> None:
     _write_placements(params, workdir, train, out / "placement", placements)
 
 
-def train_level(params, workdir: Path, name: str, level: float) -> Path:
+def train_level(params, workdir: Path, name: str, level: float, seed: int | None = None) -> Path:
     """Train one method at one level, or find it trained, and return its weights in ``.cache/train``.
 
-    Under ``torchrun`` every process takes part.
+    ``seed`` takes the place of ``train.seed``. Under ``torchrun`` every process takes part.
     """
+    params = params if seed is None else params.with_section("train", seed=seed)
     method, own, section = method_of(name), params.baselines, params.train
     if level not in method.levels(own):
         known = ", ".join(f"{known:g}" for known in method.levels(own))

@@ -10,7 +10,7 @@ from rds_lib.evaluation.recordings import SHAPE
 from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, score_table, stack
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
-from rds_lib.pipeline.arms import arms, trained_parameters
+from rds_lib.pipeline.arms import arms, repeated_arms, trained_parameters
 from rds_lib.pipeline.stages import require
 from rds_lib.routing.route_table import route_spread
 
@@ -21,22 +21,20 @@ def run(params, workdir: Path, out: Path) -> None:
     Writes ``table.csv`` (a row per method, level and data set), ``boxes.csv`` (the same for the masks' boxes),
     ``objects.csv`` (every object's score), ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and
     ``spread.csv`` (what RDS ran, per frame and block), ``encoder.json`` (the layout of the encoder's blocks),
-    ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``.
+    ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``. Routes and masks are of the first seed.
     """
     for stage in ("train", "baselines"):
         require(stage, params, workdir)
     section, ranking = params.evaluation, read_table(require("importance/importance.csv", params, workdir))
     trained = trained_parameters(params, workdir)
+    sources, options = validation_sources(params, workdir), {"ranking": ranking, "seed": section.seed}
     results = evaluate_arms(
-        arms(params, workdir),
-        validation_sources(params, workdir),
-        keep=out / "predictions",
-        ranking=ranking,
-        seed=section.seed,
-        plans=section.fixed_routes,
+        arms(params, workdir), sources, keep=out / "predictions", plans=section.fixed_routes, **options
     )
-    objects = objects_table(results)
-    table = score_table(results, seed=section.seed, n=section.bootstrap, trained=trained)
+    seeds = params.train.more_seeds
+    repeated = {seed: evaluate_arms(repeated_arms(params, workdir, seed), sources, **options) for seed in seeds}
+    objects = objects_table(results, repeated, first=params.train.seed)
+    table = score_table(results, repeated, seed=section.seed, n=section.bootstrap, trained=trained)
     write_table(out / "table.csv", table)
     write_table(out / "boxes.csv", box_scores(results))
     write_table(out / "comparisons.csv", compare_arms(objects, seed=section.seed, n=section.bootstrap))

@@ -32,6 +32,7 @@ _FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list
 _NotEmpty = Field(min_length=1)
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Seeds = Annotated[tuple[Seed, ...], _FromList]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 Frames = Annotated[int, Field(ge=2)]
@@ -120,9 +121,13 @@ class Headroom(Section):
 
 
 class Train(Section):
-    """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video."""
+    """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video.
+
+    With ``more_seeds`` RDS and the baselines are trained once more for each, and intervals hold what that changes.
+    """
 
     seed: Seed
+    more_seeds: Seeds
     budgets: Budgets
     steps: Count
     batch: Count

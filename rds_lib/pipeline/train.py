@@ -25,7 +25,7 @@ def run(params, workdir: Path, out: Path) -> None:
     adapted_blocks(params, workdir)  # before the processes start, so that not each of them measures them
     runs = training_runs(params)
     cached = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers())
-    for (name, budgets), weights in zip(runs.items(), cached, strict=True):
+    for (name, (budgets, _)), weights in zip(runs.items(), cached, strict=True):
         path = weights_file(out, name)
         copy_file(weights, path)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
@@ -52,4 +52,6 @@ def train_run(params, workdir: Path, name: str) -> Path:
     runs = training_runs(params)
     if name not in runs:
         raise RDSInputError(f"run {name!r} is unknown; profile {params.profile} has: {', '.join(runs)}")
-    return train_blocks(params, workdir, name, runs[name], adapted_blocks(params, workdir), params.train.lora_rank)
+    budgets, seed = runs[name]
+    params = params.with_section("train", seed=seed)
+    return train_blocks(params, workdir, name, budgets, adapted_blocks(params, workdir), params.train.lora_rank)

@@ -76,5 +76,6 @@ def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], d
 
 def fingerprint(params, *parts, rooms=ROOMS) -> str:
     """Short hash of all that a training depends on; see ``training_key``."""
-    own = params.train.model_dump(exclude={"budgets", "lora_rank", "calibration_frames"})  # a run names its own
+    own_of_a_run = {"budgets", "more_seeds", "lora_rank", "calibration_frames"}
+    own = params.train.model_dump(exclude=own_of_a_run)
     return training_key(params, (*rooms, "pipeline/training_runs.py"), own, *parts)

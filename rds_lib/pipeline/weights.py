@@ -1,6 +1,7 @@
 """Where a profile's weights of RDS lie, and the predictors made of them; baselines save and load in `Method`."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.routing.predictor import build_rds_video_predictor
@@ -9,15 +10,37 @@ from rds_lib.routing.weights import load_rds
 ANY, CONTROL = "any", "full"  # one router for all budgets; the full encoder with adapters and no router
 
 
-def training_runs(params) -> dict[str, tuple[float, ...]]:
-    """The trainings of a profile by name: one per budget, one for all budgets, and the full-depth control."""
-    budgets = params.train.budgets
-    return {str(budget): (budget,) for budget in budgets} | {ANY: budgets, CONTROL: ()}
+class Run(NamedTuple):
+    """A training of RDS."""
+
+    budgets: tuple[float, ...]
+    seed: int
+
+
+def training_runs(params) -> dict[str, Run]:
+    """The trainings of a profile by name: one per budget, one for all budgets, and the full-depth control.
+
+    With other seeds those per budget are repeated, under names of `seeded`.
+    """
+    section = params.train
+    budgets = {str(budget): (budget,) for budget in section.budgets}
+    runs = {name: Run(own, section.seed) for name, own in (budgets | {ANY: section.budgets, CONTROL: ()}).items()}
+    return runs | {seeded(name, seed): Run(own, seed) for seed in section.more_seeds for name, own in budgets.items()}
+
+
+def seeded(name: str, seed: int | None) -> str:
+    """The name of a training's repetition with another seed; its own where ``seed`` is None."""
+    return name if seed is None else f"{name}-seed{seed}"
 
 
 def weights_file(folder: Path, name: str) -> Path:
     """Where the weights of one training lie in the folder of stage ``train``, or of a placement in its own."""
     return folder / f"rds_{name}.safetensors"
+
+
+def level_file(folder: Path, method: str, level: float, seed: int | None = None) -> Path:
+    """Where a baseline's weights lie in the folder of stage ``baselines``; ``seed`` is a repetition's."""
+    return folder / method / f"{seeded(f'{level:g}', seed)}.safetensors"
 
 
 def moved_parameters(path: Path) -> int:

@@ -141,3 +141,21 @@ def test_data_sets_are_not_mixed():
 
 def test_arms_without_boxes_have_no_row_among_them():
     assert box_scores({"set": {("SAM2", 1.0): scores({("a", 1): 0.5})}}).empty
+
+
+def test_repeated_trainings_are_averaged_and_an_arm_without_a_seed_meets_all_of_them():
+    names = list(clips())
+    first, second = ({name: base + 0.01 * n for n, name in enumerate(names)} for base in (0.5, 0.6))
+    results = {"set": {("SAM2", 1.0): scores(dict.fromkeys(names, 0.5)), ("RDS", 0.5): scores(first, active=2)}}
+    repeated = {7: {"set": {("RDS", 0.5): scores(second, active=4)}}}
+    objects = objects_table(results, repeated, first=3)
+    assert objects[objects["method"] == "SAM2"]["seed"].isna().all()
+    assert objects[objects["method"] == "RDS"].groupby("seed")["JF"].first().to_dict() == {3: 0.5, 7: 0.6}
+    assert "seed" not in objects_table(results)
+    row = score_table(results, repeated, seed=0, n=200).set_index("method").loc["RDS"]
+    assert row["value"] == pytest.approx(100 * np.mean([*first.values(), *second.values()]), abs=1e-3)
+    assert (row["trainings"], row["active_blocks_routed"]) == (2, 3)
+    one = score_table(results, seed=0, n=200).set_index("method").loc["RDS"]
+    assert row["ci_high"] - row["ci_low"] > 5 + one["ci_high"] - one["ci_low"], "ten points lie between the trainings"
+    gap = compare_arms(objects, seed=0, n=200).set_index("against").loc["SAM2"]
+    assert gap["effect"] == pytest.approx(row["value"] - 50, abs=1e-3) and gap["ci_low"] < 0 < gap["effect"]

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from rds_lib.core.artifacts import read_json, read_table, write_table
+from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.controls import CONTROLS, OF_PLANS
 from rds_lib.evaluation.names import ADAPTERS
 from rds_lib.methods.placement import PLACEMENTS
 from rds_lib.methods.static import PLANS
 from rds_lib.pipeline import evaluation
-from rds_lib.pipeline.arms import arms
+from rds_lib.pipeline.arms import arms, repeated_arms
 from rds_lib.pipeline.params import load_params
 
 K = (0, 2, 8, 44, 47)
@@ -178,3 +179,16 @@ def test_what_is_missing_is_named_with_its_stage(params, workdir, tmp_path):
     other = params.model_copy(update={"profile": "mini"})
     with pytest.raises(ValueError, match="make it with: dvc repro baselines"):
         evaluation.run(other, tmp_path, tmp_path / "out")
+
+
+def test_another_seed_repeats_baselines_rds_and_its_main_controls(params, workdir):
+    again = repeated_arms(params, workdir, 3)
+    assert [(arm.method, arm.level) for arm in again] == [
+        *BASELINES.items(),
+        *((method, 0.5) for method in ("RDS", *CONTROLS)),
+    ]
+    assert not any(arm.keep_masks for arm in again)
+    with pytest.raises(RDSInputError, match=r"rds_0\.5-seed3\.safetensors"):
+        again[-1].build()
+    with pytest.raises(RDSInputError, match=r"pbd/0\.5-seed3\.safetensors"):
+        again[1].build()

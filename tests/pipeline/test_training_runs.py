@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from rds_lib import load_params
-from rds_lib.pipeline import training_runs
+from rds_lib.pipeline import train, training_runs
 from rds_lib.pipeline.training_runs import calibrate_run, train_blocks
+from rds_lib.pipeline.weights import training_runs as training_runs_of
 from rds_lib.routing.weights import load_rds
 
 
@@ -44,3 +45,22 @@ def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp
     assert out != train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2), "another training"
     uncalibrated = changed.with_section("router", calibrate=False)
     assert out == train_blocks(uncalibrated, tmp_path, "0.4", (0.4,), [0], 2), "the same, deployed otherwise"
+
+
+def test_more_seeds_repeat_the_trainings_per_budget_and_nothing_else(params, sequences, tmp_path, monkeypatch):
+    params = params.with_section("train", seed=5, budgets=[0.8, 0.4], more_seeds=[6])
+    runs = training_runs_of(params)
+    assert list(runs) == ["0.8", "0.4", "any", "full", "0.8-seed6", "0.4-seed6"]
+    assert runs["0.4-seed6"] == ((0.4,), 6) and {run.seed for name, run in runs.items() if "seed" not in name} == {5}
+    monkeypatch.setattr(training_runs, "CACHE", tmp_path)
+    monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
+    monkeypatch.setattr(train, "adapted_blocks", lambda *_: [0])
+    seeds, weights = [], {}
+    monkeypatch.setattr(
+        training_runs, "train_rds", lambda tracker, **given: seeds.append(given["schedule"].seed) or given["out"]
+    )
+    for name in ("0.4", "0.4-seed6"):
+        weights[name] = train.train_run(params, tmp_path, name)
+    assert seeds == [5, 6] and weights["0.4"] != weights["0.4-seed6"]
+    fewer = params.with_section("train", more_seeds=[])
+    assert train.train_run(fewer, tmp_path, "0.4") == weights["0.4"], "other seeds change no training"
