@@ -16,7 +16,7 @@ results: $(READY)
 	$(RUN) python -m rds_lib publish
 
 test: $(READY)
-	$(RUN) python -m pytest -rs
+	$(RUN) python -m pytest -rs -n auto --dist loadfile
 	$(RUN) python -m pytest --nbval notebooks/
 
 lint: $(READY)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from rds_lib.core import paths
-from rds_lib.core.artifacts import read_table, write_table
+from rds_lib.core.artifacts import read_table, write_json, write_table
 from rds_lib.core.errors import RDSInputError
+from rds_lib.evaluation.headroom_names import BETWEEN, TOTAL, WITHIN
 from rds_lib.pipeline import report
 from rds_lib.pipeline.params import load_params
 from rds_lib.report.table9 import COLUMNS
@@ -88,6 +89,9 @@ def workdir(tmp_path):
     write_table(
         folder / "benchmark" / "frames.csv", pd.DataFrame(frames, columns=["method", "level", "pass", "frame", "ms"])
     )
+    won = {name: [effect, effect - 1, effect + 1] for name, effect in ((TOTAL, 2.0), (BETWEEN, 1.5), (WITHIN, 0.5))}
+    headroom = {"routes": 12, "blocks": 3, "videos": 6, "measures": {"iou": won}}
+    write_json(folder / "headroom" / "headroom.json", headroom)
     return folder
 
 
@@ -99,6 +103,7 @@ def test_the_stage_writes_its_own_folder_and_nothing_else(workdir, tmp_path):
     claims = read_table(tmp_path / "out" / "claims.csv").set_index("key")
     assert claims.loc["random", "effect"] == pytest.approx(3) and list(ledger["key"]) == list(claims.index)
     assert claims.loc["speed 0.4", "ci_low"] == pytest.approx(1.6 / (46.5 / 29.8), abs=1e-3), "from the frames"
+    assert claims.loc["headroom", ["effect", "ci_low", "verdict"]].tolist() == [2, 1, "reproduced"]
     assert "data set `set`" in (tmp_path / "out" / "claims.md").read_text()
 
 
