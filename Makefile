@@ -1,8 +1,10 @@
 # make repro     the whole pipeline on this machine        make test    tests, and every notebook against its outputs
 # make results   a run's results into reports/ and README  make lint    style
 # make lab       JupyterLab with everything installed      make clean   remove the virtual environment
+# WORKERS=4 runs the tests in four processes; each takes up to 2 GB.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 RUN = PATH="$(BIN):$$PATH"
@@ -16,7 +18,7 @@ results: $(READY)
 	$(RUN) python -m rds_lib publish
 
 test: $(READY)
-	$(RUN) python -m pytest -rs -n auto --dist loadfile
+	$(RUN) python -m pytest -rs -n $(WORKERS) --dist loadfile
 	$(RUN) python -m pytest --nbval notebooks/
 
 lint: $(READY)
