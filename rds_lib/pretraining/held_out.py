@@ -1,6 +1,6 @@
 """Scores on what no training of the base saw: to choose between models, and between the states of one training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from rds_lib.model.clip_tracking import Prompt, frame_by_frame, make_prompt, tra
 from rds_lib.model.losses import clip_iou, mask_iou
 from rds_lib.training.run import Averaged
 
-CHECK_SEED, CHECK_CLIPS, CHECK_FRAMES = 4099, 24, 8  # the generated clips to choose by where there are no real videos
 VIDEO_FRAMES = 24  # frames that a held-out video is followed for, from its first frame and from its middle
 
 
@@ -23,24 +22,39 @@ def held_out_videos_iou(model, sequences: Sequence, *, frames: int = VIDEO_FRAME
     Every video counts twice where it is long enough: from its first annotated frame and from its middle. Frames are
     squeezed to the model's square, as where it tracks.
     """
-    scores = []
+    return float(np.mean([iou for one in windows(sequences, frames) for iou in _follow(model, *one)]))
+
+
+def windows(sequences: Sequence, frames: int) -> Iterator[tuple]:
+    """Every video with the times of its first frames, and of frames from its middle on where it is long enough."""
     for sequence in sequences:
         times = sequence.annotated
         for start in dict.fromkeys((0, len(times) // 2 if len(times) >= 2 * frames else 0)):
-            scores += _follow(model, sequence, times[start : start + frames])
-    return float(np.mean(scores))
+            yield sequence, times[start : start + frames]
+
+
+def fitted(sequence, times, size: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Frames (T, 3, S, S) and masks (O, T, S, S) of the objects of the first one, as a model takes them.
+
+    None where none is seen there.
+    """
+    labels = np.stack([label_map(sequence, t) for t in times])
+    ids = present_labels(labels[0])
+    if not ids:
+        return None
+    images = to_model_input(np.stack([squeeze(sequence.frame(t), size) for t in times]))
+    masks = np.stack([fit_masks(labels == obj_id, size) for obj_id in ids])
+    return images, torch.from_numpy(masks).float()
 
 
 def _follow(model, sequence, times):
     """The IoU of each object that is seen on the first of some frames, mean over the later ones."""
-    labels = np.stack([label_map(sequence, t) for t in times])
-    ids = present_labels(labels[0])
-    if not ids:
+    found = fitted(sequence, times, model.image_size)
+    if found is None:
         return []
-    images = to_model_input(np.stack([squeeze(sequence.frame(t), model.image_size) for t in times])).to(model.device)
-    masks = np.stack([fit_masks(labels == obj_id, model.image_size) for obj_id in ids])
-    targets, backbone = torch.from_numpy(masks).float().to(model.device), backbone_of(model)
-    encode = frame_by_frame(backbone.run(backbone.embed(images)), 1, torch.zeros(len(ids), dtype=torch.long))
+    images, targets = (part.to(model.device) for part in found)
+    backbone = backbone_of(model)
+    encode = frame_by_frame(backbone.run(backbone.embed(images)), 1, torch.zeros(len(targets), dtype=torch.long))
     outputs = track_clip(model, len(times), Prompt(masks=targets[:, :1]), encode)
     ious = [mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]) for t in range(1, len(times))]
     return torch.stack(ious).mean(0).tolist()
@@ -69,9 +83,9 @@ class Choice:
     split ``calibration`` are tracked. Nothing of a validation split is looked at.
     """
 
-    def __init__(self, model, average: Averaged, every: int, total: int, videos, bsds_root: str):
-        self.model, self.average, self.every, self.total = model, average, every, total
-        self.videos, self.bsds_root, self.score, self.step, self.tensors = videos, bsds_root, -1.0, 0, {}
+    def __init__(self, model, average: Averaged, every: int, total: int, score_of: Callable):
+        self.model, self.average, self.every, self.total, self.score_of = model, average, every, total, score_of
+        self.score, self.step, self.tensors = -1.0, 0, {}
 
     def look(self, step: int) -> float | None:
         """Score the average after ``step`` steps, if it is time to, and keep it if it is the best."""
@@ -80,7 +94,7 @@ class Choice:
         learnt = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         random_state, was_training = torch.get_rng_state(), self.model.training
         self.model.load_state_dict(self.average.tensors)
-        score = self._score(self.model.eval())
+        score = self.score_of(self.model.eval())
         self.model.load_state_dict(learnt)
         self.model.train(was_training)
         torch.set_rng_state(random_state)
@@ -88,11 +102,6 @@ class Choice:
             self.score, self.step = score, step
             self.tensors = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
         return round(score, 4)
-
-    def _score(self, model):
-        if self.videos:
-            return held_out_videos_iou(model, self.videos)
-        return held_out_iou(model, seed=CHECK_SEED, clips=CHECK_CLIPS, frames=CHECK_FRAMES, bsds_root=self.bsds_root)
 
     def state_dict(self):
         return {"score": self.score, "step": self.step, "tensors": self.tensors}

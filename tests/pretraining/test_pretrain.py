@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -180,7 +181,7 @@ def test_every_tenth_video_of_the_list_is_held_out_and_never_trained_on(
     seen, opened = [], module.open_footage
     monkeypatch.setattr(module, "open_footage", lambda folder, videos: seen.extend(videos) or opened(folder, videos))
     chosen = []
-    monkeypatch.setattr(held_out, "held_out_videos_iou", lambda model, videos: chosen.extend(videos) or 0.5)
+    monkeypatch.setattr(module, "held_out_videos_iou", lambda model, videos: chosen.extend(videos) or 0.5)
     options = {"davis_root": real_root, "check_every": 1, "cache": cache, "device": "cpu"}
     pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-3, **options)
     assert [video.name for video in chosen] == [video.name for video in videos[::HELD_OUT_EVERY]] and len(chosen) == 2
@@ -196,7 +197,7 @@ def test_the_best_average_is_exported_not_the_last(train, tmp_path, monkeypatch)
         assert not model.training
         return next(scores)
 
-    monkeypatch.setattr(held_out, "held_out_videos_iou", score)
+    monkeypatch.setattr(module, "held_out_videos_iou", score)
     state = load_file(train(tmp_path, save_every=100))
     best, last = ({name: tensor.half() for name, tensor in each.items()} for each in kept)
     assert all(state[name].equal(best[name]) for name in best) and any(
@@ -215,11 +216,11 @@ def test_looking_at_what_is_held_out_leaves_the_training_as_it_was(mini_model, v
     torch.manual_seed(3)
     draw = torch.rand(2)
     torch.manual_seed(3)
-    choice = Choice(mini_model, average, 5, 12, videos[:1], "")
+    choice = Choice(mini_model, average, 5, 12, partial(held_out_videos_iou, sequences=videos[:1]))
     assert [choice.look(step) is not None for step in (4, 5, 11, 12)] == [False, True, False, True]
     assert mini_model.training and torch.rand(2).equal(draw)
     assert all(tensor.equal(before[name]) for name, tensor in mini_model.state_dict().items())
-    again = Choice(mini_model, average, 5, 12, videos[:1], "")
+    again = Choice(mini_model, average, 5, 12, partial(held_out_videos_iou, sequences=videos[:1]))
     again.load_state_dict(choice.state_dict())
     assert again.score == choice.score and again.tensors.keys() == average.tensors.keys()
 
