@@ -29,7 +29,7 @@ from rds_lib.metrics.statistics import mean_interval
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.deployed import FoldedRouter
 from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.routing.route_table import keep_prob_matrix, routed_frames
+from rds_lib.routing.route_table import clip_deviations, keep_prob_matrix, routed_frames
 from rds_lib.routing.router import PredictionAwareRouter
 
 SHIFTS = 20  # by which conditions are moved along in time
@@ -84,7 +84,9 @@ def main():
     predictor.set_policy(replace(policy, router=FoldedRouter(fresh), mode="top_n"))
     untrained = scores("untrained", lambda _: None)
     for name, each in {"trained": own, "untrained": untrained}.items():
-        print("{}: deviation of w within clips {:.4f}, between clips {:.4f}".format(name, *deviations(each.routes)))
+        print(
+            "{}: deviation of w within clips {:.4f}, between clips {:.4f}".format(name, *clip_deviations(each.routes))
+        )
     rows = [information(s, own.routes, predictor.always_on) for s in sequences if s.conditions() is not None]
     if rows:
         bits = pd.DataFrame(rows, columns=["bits", "chance"])
@@ -118,12 +120,6 @@ def borrowing(router, predictor, donor, *, frames: bool = False, masks: bool = F
         always_on=router.always_on,
         _apply=lambda _: None,
     )
-
-
-def deviations(routes) -> tuple[float, float]:
-    """Deviation of keep probabilities within and between clips, mean over clips and blocks."""
-    clips = [keep_prob_matrix(clip) for _, clip in routed_frames(routes).groupby("sequence")]
-    return np.mean([clip.std(0).mean() for clip in clips]), np.std([clip.mean(0) for clip in clips], 0).mean()
 
 
 def information(sequence, routes, always_on) -> tuple[float, float]:

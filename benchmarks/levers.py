@@ -13,7 +13,6 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rds_lib.core import paths
@@ -35,7 +34,7 @@ from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate
 from rds_lib.routing.importance import measure_importance, rank_blocks
 from rds_lib.routing.predictor import build_rds_video_predictor
-from rds_lib.routing.route_table import keep_prob_matrix, routed_frames
+from rds_lib.routing.route_table import clip_deviations
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import Recipe, train_rds
 
@@ -107,7 +106,9 @@ def trial(name, seed, variant, options, train, ranking):
     found = evaluate_arms(arms, [source], keep=options.out / ".kept", ranking=ranking)["calibration"]
     rows = [scores.objects.assign(method=method, level=level, **key) for (method, level), scores in found.items()]
     add(objects, pd.concat(rows)[[*key, "method", "level", "sequence", "object", "JF"]].round(6))
-    add(routes, pd.DataFrame([key | spreads(found[RDS, options.budget])]).round(5))
+    own = found[RDS, options.budget]
+    within, between = clip_deviations(own.routes)
+    add(routes, pd.DataFrame([key | {"active": own.active_routed, "within": within, "between": between}]).round(5))
 
 
 def trained(name, seed, variant, options, train, ranking):
@@ -140,17 +141,6 @@ def trained(name, seed, variant, options, train, ranking):
     clips = read_dataset(options.clips / "calibration", layout="davis2017", split="calibration")
     calibrate(predictor, clips, target_active=goal, frames=CALIBRATED_ON)
     return predictor
-
-
-def spreads(scores) -> dict[str, float]:
-    """Blocks on routed frames, and the deviation of keep probabilities within and between clips, mean over blocks."""
-    routed = routed_frames(scores.routes)
-    clips = [keep_prob_matrix(clip) for _, clip in routed.groupby("sequence")]
-    within, between = (
-        np.mean([clip.std(0).mean() for clip in clips]),
-        np.std([clip.mean(0) for clip in clips], 0).mean(),
-    )
-    return {"active": scores.active_routed, "within": float(within), "between": float(between)}
 
 
 def add(file: Path, rows: pd.DataFrame) -> None:

@@ -41,12 +41,13 @@ def objects_table(results: dict, repeated: Mapping[int, dict] | None = None, *, 
     own = stack(results, lambda scores: scores.objects).round(5)
     if not repeated:
         return own
-    others = {seed: stack(again, lambda scores: scores.objects).round(5) for seed, again in repeated.items()}
     key = ["dataset", "method", "level"]
-    known = pd.concat(others.values())[key].drop_duplicates()
-    is_repeated = own[key].merge(known, on=key, how="left", indicator=True)["_merge"] == "both"
+    others = [
+        stack(again, lambda scores: scores.objects).round(5).assign(seed=seed) for seed, again in repeated.items()
+    ]
+    is_repeated = own.set_index(key).index.isin(pd.concat(others).set_index(key).index)
     own["seed"] = pd.array(np.where(is_repeated, first, None), dtype="Int64")
-    return pd.concat([own, *(table.assign(seed=seed) for seed, table in others.items())], ignore_index=True)
+    return pd.concat([own, *others], ignore_index=True)
 
 
 def score_table(
@@ -65,7 +66,8 @@ def score_table(
     rows = []
     for dataset, arms in results.items():
         for (method, level), scores in arms.items():
-            found = [scores, *(again[dataset][method, level] for again in _with(repeated, dataset, (method, level)))]
+            again = [own[dataset] for own in (repeated or {}).values() if dataset in own]
+            found = [scores, *(own[method, level] for own in again if (method, level) in own)]
             objects = scores.objects
             metric = "G" if "G" in objects.attrs["summary"] else "JF"
             _, low, high = _interval([each.objects for each in found], metric, seed, n)
@@ -86,11 +88,6 @@ def score_table(
                 }
             )
     return pd.DataFrame(rows).round(4).astype({"params_trained": "Int64"})
-
-
-def _with(repeated, dataset, arm):
-    """The repetitions that have an arm."""
-    return [again for again in (repeated or {}).values() if arm in again.get(dataset, {})]
 
 
 def _interval(tables, metric, seed, n):

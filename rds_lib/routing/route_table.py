@@ -57,6 +57,13 @@ def keep_prob_matrix(routes: pd.DataFrame) -> np.ndarray:
     return routed.pivot(index=["sequence", "frame_idx"], columns="block", values="keep_prob").to_numpy(copy=True)
 
 
+def clip_deviations(routes: pd.DataFrame) -> tuple[float, float]:
+    """Deviation of keep probabilities within and between clips over routed frames, mean over clips and blocks."""
+    clips = [keep_prob_matrix(clip) for _, clip in routed_frames(routes).groupby("sequence")]
+    within, between = [clip.std(0).mean() for clip in clips], np.std([clip.mean(0) for clip in clips], 0)
+    return float(np.mean(within)), float(between.mean())
+
+
 def route_spread(routes: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation of each block's keep probability over routed frames, and the share of them on which it ran."""
     routed = routed_frames(routes)
