@@ -85,16 +85,18 @@ def benchmark(
 def headroom(
     data: Annotated[Path | None, typer.Option(help="Root of a data set; by default the profile's own clips.")] = None,
     layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
-    split: Annotated[str, typer.Option(help="Of the data set.")] = "val",
-    config: Annotated[str, typer.Option(help="mini, or a config of the sam2 package.")] = "mini",
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")] = None,
-    routes: Annotated[int, typer.Option(help="Random routes to compare, at least 2.")] = 24,
+    split: Annotated[str | None, typer.Option(help="val with --data, else as the profile has it.")] = None,
+    config: Annotated[str, typer.Option(help="With --data: mini, or a config of the sam2 package.")] = "mini",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="With --data: weights of the model; mini ships its own.")
+    ] = None,
+    routes: Annotated[int | None, typer.Option(help="Random routes to compare, at least 2; 24 with --data.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Blocks of a route, those always on among them.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Instead of --blocks; 0.4 without either.")] = None,
-    frames: Annotated[int, typer.Option(help="Frames to measure of each video, evenly spread.")] = 6,
-    length: Annotated[int | None, typer.Option(help="Frames to track of each video; by default all.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Instead of --blocks; 0.4 with --data.")] = None,
+    frames: Annotated[int | None, typer.Option(help="To measure of each video, evenly spread; 6 with --data.")] = None,
+    length: Annotated[int | None, typer.Option(help="Frames to track of each video; all with --data.")] = None,
     mirror: Annotated[bool, typer.Option(help="Measure a mirrored copy too, which tells noise from the rest.")] = True,
-    seed: Annotated[int, typer.Option(help="Of routes, folds and bootstraps.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of routes, folds and bootstraps; 0 with --data.")] = None,
     profile: Profile = None,
     device: Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; by default headroom below runs/<profile>.")] = None,
@@ -102,26 +104,34 @@ def headroom(
 ):
     """Measure what a dynamic router could win over the best static plan: damage and IoU under random routes.
 
-    Without --data a profile's own model and clips, as its section headroom says; the other options are for --data.
+    Without --data the profile's own model and clips, by its section headroom, of which options change values.
     """
     params, folder = _begin(profile)
     from rds_lib.core.artifacts import check_output
     from rds_lib.data.datasets import read_dataset
     from rds_lib.evaluation.headroom_names import FILE
-    from rds_lib.pipeline.headroom import blocks_to_run, open_tracker, run_headroom
+    from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, measure_profile, open_tracker, run_headroom
     from rds_lib.report.headroom import as_page
 
     out = check_output(out or folder / "headroom", overwrite=overwrite, marker=FILE)
+    values = {"routes": routes, "frames": frames, "length": length, "seed": seed}
+    given = {name: value for name, value in values.items() if value is not None}
     if data is None:
-        summary = STAGES["headroom"].build(params, folder, out)
+        if config != "mini" or checkpoint:
+            raise RDSInputError("--config and --checkpoint: only with --data; a profile names its own model")
+        if blocks is not None and budget is not None:
+            raise RDSInputError(f"--blocks {blocks} and --budget {budget:g}: give one of the two")
+        given |= {name: value for name, value in (("split", split), ("budget", budget)) if value is not None}
+        own = params.with_section("headroom", **given)
+        summary = measure_profile(own, folder, out, blocks=blocks, mirror=mirror, device=device)
     else:
+        split = split or "val"
         videos = read_dataset(data, layout=layout, split=split)
         model = open_tracker(config, checkpoint, device)
         about = {"model": f"{config}, {checkpoint.name}" if checkpoint else config}
         about["data"] = f"{data.resolve().name} {split}"
-        options = {"routes": routes, "frames": frames, "length": length, "mirror": mirror, "seed": seed}
-        n_active = blocks_to_run(model.backbone, blocks, budget)
-        summary = run_headroom(model, videos, out, n_active=n_active, overwrite=overwrite, **options, **about)
+        options = {"n_active": blocks_to_run(model.backbone, blocks, budget), "mirror": mirror, **OF_DATA, **given}
+        summary = run_headroom(model, videos, out, overwrite=overwrite, **options, **about)
     typer.echo(f"{as_page(summary)}\n{out}: headroom.md, headroom.png, headroom.csv, headroom.json, measured.npz")
 
 

@@ -30,20 +30,29 @@ from rds_lib.report.table9 import commit
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.show.headroom_figure import headroom_figure
 
+OF_DATA = {"routes": 24, "frames": 6, "length": None, "seed": 0}  # where a data set is named and no other values are
 BUDGET = 0.4  # where neither blocks nor a budget are given
 
 
 def run(params, workdir: Path, out: Path) -> dict:
     """Measure the profile's own model and clips, and return the summary; writes what `run_headroom` writes."""
+    return measure_profile(params, workdir, out)
+
+
+def measure_profile(
+    params, workdir: Path, out: Path, *, blocks: int | None = None, mirror: bool = True, device: str | None = None
+) -> dict:
+    """What `run` does; ``blocks`` goes before the section's budget."""
     section = params.headroom
     clips = profile_sequences(params, workdir, section.split)
     spread = np.linspace(0, len(clips) - 1, min(section.clips, len(clips))).round().astype(int)
-    model = open_tracker(params.model.config, resolve_or_none(params.model.checkpoint))
+    model = open_tracker(params.model.config, resolve_or_none(params.model.checkpoint), device)
     return run_headroom(
         model,
         [clips[n] for n in spread],
         out,
-        n_active=blocks_to_run(model.backbone, None, section.budget),
+        n_active=blocks_to_run(model.backbone, blocks, None if blocks else section.budget),
+        mirror=mirror,
         overwrite=True,
         **section.model_dump(include={"routes", "frames", "length", "seed"}),
         model=params.model.config,

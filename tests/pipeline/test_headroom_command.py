@@ -124,3 +124,15 @@ def test_the_stage_spreads_its_clips_over_the_profiles_split(monkeypatch, given,
     assert run().exit_code == 3
     assert given["videos"] == [section.split, 1] and given["data"] == f"profile smoke, {section.split}"
     assert [given[name] for name in ("routes", "frames", "length")] == [section.routes, section.frames, section.length]
+
+
+def test_options_change_the_profiles_own_values_and_its_model_is_its_own(monkeypatch, given, run):
+    monkeypatch.setattr("rds_lib.pipeline.headroom.profile_sequences", lambda params, folder, split: [split] * 2)
+    options = ("--routes", 7, "--frames", 3, "--length", 5, "--seed", 4, "--split", "calibration", "--no-mirror")
+    assert run(*options, "--blocks", 9).exit_code == 3
+    assert [given[name] for name in ("routes", "frames", "length", "seed", "mirror")] == [7, 3, 5, 4, False]
+    assert given["n_active"] == 9 and given["videos"] == ["calibration"] * 2
+    done = run("--checkpoint", "some.safetensors")
+    assert done.exit_code == 2 and "only with --data" in done.output
+    done = run("--routes", 1)
+    assert done.exit_code == 2 and "headroom.routes" in done.output
