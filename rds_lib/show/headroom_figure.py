@@ -74,6 +74,7 @@ def _panel(axis, label, left):
     for edge in np.arange(1, videos) - 0.5:
         axis.axvline(edge, color=QUIET, lw=0.4)
     plain(axis)
+    axis.locator_params(axis="y", integer=True)
     axis.set_ylabel("route, least damage on top", fontsize=9)
     axis.set_title(label, fontsize=10, loc="left", color=INK)
     bar = axis.figure.colorbar(image, ax=axis, pad=0.01, aspect=15, extend="both")
