@@ -1,4 +1,4 @@
-"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, score them, and ship their weights."""
+"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, level and score them, and ship their weights."""
 
 import hashlib
 from functools import partial
@@ -8,26 +8,30 @@ import pandas as pd
 
 from rds_lib.core.artifacts import copy_file, read_table, write_table
 from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.data.sources import training_sequences
 from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.held_out import held_out_iou, held_out_videos_iou
-from rds_lib.pretraining.pretrain import PROMPT_SHARES, pretrain, real_videos
+from rds_lib.pretraining.levelling import level_masks
+from rds_lib.pretraining.pretrain import PROMPT_SHARES, export_weights, pretrain, real_videos
 
 
 def run(params, workdir: Path, out: Path) -> None:
-    """Train both mini models, score them on held-out clips, and outside smoke runs ship their weights.
+    """Train both mini models, level them, score them on held-out clips, and outside smoke runs ship their weights.
 
-    Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv`` and ``scores.csv`` with a column ``model``.
-    Resumes from ``.cache/pretrain``.
+    Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv``, ``levels.csv`` and ``scores.csv`` with a
+    column ``model``. Resumes from ``.cache/pretrain``.
     """
-    section, logs, scores = params.pretrain, [], []
+    section, logs, levels, scores = params.pretrain, [], [], []
     for name, shipped in SHIPPED.items():
-        weights = train_model(params, name)
-        logs.append(read_table(weights.with_name("log.csv")))
+        trained = train_model(params, name)
+        logs.append(read_table(trained.with_name("log.csv")))
+        weights, tried = level(params, workdir, name, trained)
+        levels.append(tried)
         options = {"seed": section.seed + 1, "clips": section.held_out, **_roots(section)}
         scores.append(score_held_out(build_model(name, weights), **options))
         for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
             copy_file(weights, target)
-    for file, tables in (("log.csv", logs), ("scores.csv", scores)):
+    for file, tables in (("log.csv", logs), ("levels.csv", levels), ("scores.csv", scores)):
         write_table(out / file, pd.concat(dict(zip(SHIPPED, tables)), names=["model"]).reset_index("model"))
 
 
@@ -54,6 +58,18 @@ def train_model(params, name: str) -> Path:
         compile_blocks=section.compile_blocks,
         config_file=name,
     )
+
+
+def level(params, workdir: Path, name: str, trained: Path) -> tuple[Path, pd.DataFrame]:
+    """Level the masks of a trained model on calibration videos; the new weights' file, and what each shift gave.
+
+    Generated clips count half, and real videos that were held out of the training half, where there are both.
+    """
+    model = build_model(name, trained)
+    _, calibration = training_sequences(params, workdir)
+    _, held_out = real_videos(_roots(params.pretrain)["davis_root"])
+    tried = level_masks(model, [videos for videos in (calibration, held_out) if videos])
+    return export_weights(model.state_dict(), trained.with_name("levelled.safetensors")), pd.DataFrame(tried)
 
 
 def _roots(section) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Scores on what no training of the base saw: to choose between models, and between the states of one training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,26 +24,40 @@ def held_out_videos_iou(model, sequences: Sequence, *, frames: int = VIDEO_FRAME
     Every video counts twice where it is long enough: from its first annotated frame and from its middle. Frames are
     squeezed to the model's square, as where it tracks.
     """
-    scores = []
-    for sequence in sequences:
-        times = sequence.annotated
-        for start in dict.fromkeys((0, len(times) // 2 if len(times) >= 2 * frames else 0)):
-            scores += _follow(model, sequence, times[start : start + frames])
-    return float(np.mean(scores))
+    views = (view for sequence in sequences for view in look_at(model, sequence, frames=frames))
+    return float(np.mean([iou for view in views for iou in follow(model, view)]))
 
 
-def _follow(model, sequence, times):
-    """The IoU of each object that is seen on the first of some frames, mean over the later ones."""
+class View(NamedTuple):
+    """Some frames of a video, encoded, with the objects that are on the first of them."""
+
+    encode: Callable
+    targets: torch.Tensor  # (K, T, S, S), 0/1
+
+
+def look_at(model, sequence, *, frames: int) -> Iterator[View]:
+    """Encode up to ``frames`` frames from a video's first annotated one and, where it is long enough, its middle."""
+    times = sequence.annotated
+    for start in dict.fromkeys((0, len(times) // 2 if len(times) >= 2 * frames else 0)):
+        if view := _view(model, sequence, times[start : start + frames]):
+            yield view
+
+
+def _view(model, sequence, times) -> View | None:
     labels = np.stack([label_map(sequence, t) for t in times])
-    ids = present_labels(labels[0])
-    if not ids:
-        return []
+    if not (ids := present_labels(labels[0])):
+        return None
     images = to_model_input(np.stack([squeeze(sequence.frame(t), model.image_size) for t in times])).to(model.device)
     masks = np.stack([fit_masks(labels == obj_id, model.image_size) for obj_id in ids])
-    targets, backbone = torch.from_numpy(masks).float().to(model.device), backbone_of(model)
+    backbone = backbone_of(model)
     encode = frame_by_frame(backbone.run(backbone.embed(images)), 1, torch.zeros(len(ids), dtype=torch.long))
-    outputs = track_clip(model, len(times), Prompt(masks=targets[:, :1]), encode)
-    ious = [mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]) for t in range(1, len(times))]
+    return View(encode, torch.from_numpy(masks).float().to(model.device))
+
+
+def follow(model, view: View) -> list[float]:
+    """Track from the true masks of a view's first frame; the IoU of each object, mean over the later frames."""
+    outputs = track_clip(model, view.targets.shape[1], Prompt(masks=view.targets[:, :1]), view.encode)
+    ious = [mask_iou(output.mask_logits[:, 0], view.targets[:, t]) for t, output in enumerate(outputs) if t]
     return torch.stack(ious).mean(0).tolist()
 
 

@@ -32,9 +32,9 @@ from rds_lib.pretraining.stock import open_stock
 from rds_lib.training.loop import fit
 from rds_lib.training.run import Averaged, TrainingRun, join_processes, local_device
 
-PROMPT_SHARES = {"mask": 0.8, "box": 0.1, "point": 0.1}
+PROMPT_SHARES = {"mask": 0.6, "box": 0.2, "point": 0.2}
 STILL_SHARES = {"box": 0.5, "point": 0.5}
-MASKS_ONLY = 0.4  # share of the run that tracks masks alone: at first, what boxes and clicks give is not worth tracking
+MASKS_ONLY = 0.4  # share of a run from nothing that tracks masks alone: what boxes and clicks give is not worth it yet
 WARM_UP = 200  # steps
 EMA_DECAY = 0.999
 SAVE_MINUTES = 3.0
@@ -97,7 +97,8 @@ def pretrain(
     stock, footage = open_stock(cache, bsds_root), open_footage(cache, videos) if videos else None
     maker = ClipMaker(stock, footage, objects=objects, device=device)
     own_seed, parameters, end = seed * world + rank, list(model.parameters()), 0
-    learning = _Learning(model, maker, average, choice, run, own_seed, drop_path)
+    masks_only = 0.0 if start_from else MASKS_ONLY * total
+    learning = _Learning(model, maker, average, choice, run, own_seed, drop_path, masks_only)
     learn = partial(fit, run=run, optimizer=optimizer, parameters=parameters, warm_up=WARM_UP, hold=hold, world=world)
     for size, frames, batch, steps in phases:
         end += steps
@@ -130,13 +131,14 @@ class _Learning:
     run: TrainingRun
     seed: int
     drop_path: float
+    masks_only: float  # steps
     started: float = 0.0
 
     def step_loss(self, batch, step):
         self.started = time.perf_counter()
         torch.manual_seed((self.seed << 20) + step)
         generator = torch.Generator().manual_seed((self.seed << 20) + step)
-        shares = PROMPT_SHARES if step >= MASKS_ONLY * self.run.total else {"mask": 1.0}
+        shares = PROMPT_SHARES if step >= self.masks_only else {"mask": 1.0}
         route = draw_route(backbone_of(self.model), self.drop_path, generator)
         images, targets, owner = self.maker(batch.made, batch.real, self.model.image_size)
         loss, iou = prompted_loss(self.model, images, targets, generator, owner=owner, shares=shares, route=route)

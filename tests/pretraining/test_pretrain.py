@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pipeline import pretrain as stage
 from rds_lib.pipeline.params import load_params
 from rds_lib.pretraining import held_out, pretrain as module
-from rds_lib.pretraining.held_out import Choice, held_out_iou, held_out_videos_iou
+from rds_lib.pretraining.held_out import Choice, held_out_iou
 from rds_lib.pretraining.pretrain import draw_route, export_weights, pretrain
 from rds_lib.training.run import Averaged
 
@@ -224,33 +225,29 @@ def test_looking_at_what_is_held_out_leaves_the_training_as_it_was(mini_model, v
     assert again.score == choice.score and again.tensors.keys() == average.tensors.keys()
 
 
-def test_a_video_is_scored_from_its_start_and_its_middle_object_by_object(mini_model, videos, monkeypatch):
+def test_a_video_is_scored_from_its_start_and_its_middle_object_by_object(mini_model, videos):
     set_image_size(mini_model, 64)
-    monkeypatch.setattr(held_out, "_follow", lambda model, video, times: [len(times)] * len(video.obj_ids))
-    assert held_out_videos_iou(mini_model, videos[:1], frames=4) == 4
-    calls = []
-    monkeypatch.setattr(held_out, "_follow", lambda model, video, times: calls.append(times) or [1.0])
-    held_out_videos_iou(mini_model, videos[:2], frames=4)
-    assert calls == 2 * [(0, 1, 2, 3), (4, 5, 6, 7)]
-    calls.clear()
-    held_out_videos_iou(mini_model, videos[:2], frames=5)
-    assert calls == 2 * [(0, 1, 2, 3, 4)], "too short to count twice"
+    lengths = [view.targets.shape[:2] for view in held_out.look_at(mini_model, videos[0], frames=4)]
+    assert lengths == [(2, 4), (2, 4)]
+    first, second = held_out.look_at(mini_model, videos[0], frames=4)
+    again, late = first.targets, held_out._view(mini_model, videos[0], (4, 5, 6, 7)).targets
+    assert again.equal(held_out._view(mini_model, videos[0], (0, 1, 2, 3)).targets) and second.targets.equal(late)
+    assert len(list(held_out.look_at(mini_model, videos[0], frames=5))) == 1, "too short to count twice"
 
 
 def test_following_held_out_objects_together_or_alone_is_the_same(mini_model, videos):
     set_image_size(mini_model, 64)
-    together = held_out._follow(mini_model, videos[0], (0, 1, 2))
+    view = held_out._view(mini_model, videos[0], (0, 1, 2))
+    with torch.inference_mode():
+        together = held_out.follow(mini_model, view)
     assert len(together) == 2 and all(0 <= value <= 1 for value in together)
     label_map = held_out.label_map
     for number in (1, 2):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                held_out, "label_map", lambda video, t, n=number: label_map(video, t) * (label_map(video, t) == n)
-            )
-            with torch.inference_mode():
-                assert held_out._follow(mini_model, videos[0], (0, 1, 2)) == pytest.approx(
-                    [together[number - 1]], abs=1e-5
-                )
+        with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+            only = partial(lambda video, t, n: label_map(video, t) * (label_map(video, t) == n), n=number)
+            patch.setattr(held_out, "label_map", only)
+            alone = held_out.follow(mini_model, held_out._view(mini_model, videos[0], (0, 1, 2)))
+            assert alone == pytest.approx([together[number - 1]], abs=1e-5)
 
 
 def test_a_folder_without_real_videos_is_refused_before_training(tmp_path):
