@@ -27,7 +27,7 @@ from rds_lib.evaluation.names import OWN_MEAN, RDS, SAM2, TOP_N
 from rds_lib.metrics.statistics import difference
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
-from rds_lib.model.sam2 import build_model
+from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pipeline.fingerprint import code_digest, file_digest
 from rds_lib.report.markdown import table
 from rds_lib.routing.algorithm1 import target_active
@@ -44,6 +44,7 @@ CONTROLS_HERE = (OWN_MEAN, TOP_N)
 
 def variants(prior: tuple[float, ...]) -> dict[str, tuple[Recipe, dict]]:
     """Recipes and options of the router, by name; ``prior`` rises with a block's importance, mean 0, deviation 1."""
+    half = tuple(value / 2 for value in prior)
     return {
         "plain": (Recipe(), {}),
         "prior": (Recipe(prior=prior), {}),
@@ -52,6 +53,7 @@ def variants(prior: tuple[float, ...]) -> dict[str, tuple[Recipe, dict]]:
         "damage": (Recipe(damage=0.3), {}),
         "prior, sharper, deployed": (Recipe(prior, 4.0, 0.34), {}),
         "all": (Recipe(prior, 4.0, 0.34, 0.3), {}),
+        "alone": (Recipe(half, 4.0, 1.0, alone=150), {}),
         "paper's sigmoid": (Recipe(), {"normalise": False}),
     }
 
@@ -79,7 +81,7 @@ def main():
 
 def importance(train, checkpoint) -> pd.DataFrame:
     """The importance of every block on training clips, measured once for a checkpoint and set of clips."""
-    digest = file_digest(checkpoint or paths.MINI_SAM2 / "mini_sam2.safetensors")[-4:].hex() + f"-{len(train)}"
+    digest = file_digest(checkpoint or SHIPPED["mini"])[-4:].hex() + f"-{len(train)}"
     file = paths.CACHE / "levers" / f"importance-{digest}.csv"
     if not file.is_file():
         model = build_model("mini", checkpoint)
@@ -117,7 +119,8 @@ def trained(name, seed, variant, options, train, ranking):
     model = build_model("mini", options.checkpoint)
     always_on = backbone_of(model).always_on
     blocks = rank_blocks(ranking["global_score"], ranking["local_score"], always_on, 24)
-    mark = f"{name}-{seed}-{options.budget}-{options.steps}-{code_digest(paths.ROOT / 'rds_lib/training')[:4].hex()}"
+    made_of = (code_digest(paths.ROOT / "rds_lib/training"), file_digest(options.checkpoint or SHIPPED["mini"]))
+    mark = "-".join([name, str(seed), f"{options.budget:g}", str(options.steps), *(part[:4].hex() for part in made_of)])
     folder = paths.CACHE / "levers" / mark.replace(" ", "_")
     weights = train_rds(
         SAM2Clips(model.requires_grad_(False)),

@@ -32,14 +32,20 @@ def sam2_loss(outputs, targets: Tensor) -> Tensor:
     return ((mask_terms[:, 0] + iou_term) * present).mean() + score_term
 
 
-def squared_damage(features, whole) -> Tensor:
+def squared_damage(features, whole, weight: Tensor | None = None) -> Tensor:
     """What a route did to an encoder's features, (B,): the maps' summed ``|x - y|^2 / |y|^2``, y the full encoder's.
 
     Both are what ``Backbone.run`` gives; the maps are those that a tracker reads: SAM2's ``backbone_fpn``, all tensors
-    of any other backbone's features.
+    of any other backbone's features. ``weight`` (B, 1, h, w) counts places of a frame; maps are then (B, C, H, W).
     """
     pairs = zip(_maps(features), _maps(whole), strict=True)
-    return sum(((x - y) ** 2).flatten(1).sum(1) / (y**2).flatten(1).sum(1) for x, y in pairs)
+    return sum(_energy(x - y, weight) / _energy(y, weight) for x, y in pairs)
+
+
+def _energy(x, weight):
+    """The sum of squares of each item of a batch, (B,)."""
+    square = x**2 if weight is None else x**2 * F.interpolate(weight, size=x.shape[-2:], mode="area")
+    return square.flatten(1).sum(1)
 
 
 def _maps(features):

@@ -47,7 +47,7 @@ class RunningNorm(nn.Module):
 
     def forward(self, features):
         if self.training:
-            self._update(features.detach().float().movedim(1, -1).flatten(0, -2))
+            self.update(features.detach().float().movedim(1, -1).flatten(0, -2))
         scale, shift = (values.view(-1, *(1,) * (features.ndim - 2)) for values in self.scale_and_shift())
         return features * scale + shift
 
@@ -57,7 +57,8 @@ class RunningNorm(nn.Module):
         return scale, -self.mean * scale
 
     @torch.no_grad()
-    def _update(self, rows):
+    def update(self, rows):
+        """Count rows (N, C) in."""
         self.count += 1
         rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
         offset = rows - self.mean

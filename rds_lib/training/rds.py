@@ -5,7 +5,7 @@ budget is met by construction (line 6 of Algorithm 1). Only the router and the a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from rds_lib.model.losses import squared_damage
 from rds_lib.routing.algorithm1 import target_active, top_n_route
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
+from rds_lib.training.alone import teach_router
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
 from rds_lib.training.tasks import tracking_loss
@@ -31,6 +32,7 @@ class Recipe:
     final_spread: float | None = None  # the logits' factor grows or falls to this by the last step
     deployed_share: float = 0.0  # the last share of the steps runs the most probable blocks, as "top_n" does
     damage: float = 0.0  # weight of what the routes did to the features; see `losses.squared_damage`
+    alone: int = 0  # steps of single frames before the others; the router then stays as it is, see `alone`
 
     def is_deployed(self, step: int, total: int) -> bool:
         """Whether a step runs the routes that tracking would run."""
@@ -152,6 +154,11 @@ def train_rds(
     router = PredictionAwareRouter.for_backbone(backbone, **options).to(device).train() if budgets else None
     if recipe.prior and router is not None:
         router.mlp[-1].bias.data.copy_(torch.tensor(recipe.prior))
+    if recipe.alone and router is not None:
+        router.logit_spread = recipe.spread(router.logit_spread, schedule.steps, schedule.steps)
+        steps = replace(schedule, steps=recipe.alone, batch=schedule.batch * schedule.frames)
+        own = {"sequences": sequences, "budgets": budgets, "workdir": Path(workdir) / "alone", "lr": lr_router}
+        teach_router(backbone, router, schedule=steps, **own)
     groups = _groups(backbone, router, lr_lora, lr_router, preference_rate)
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
     parts = _parts(backbone, router, optimizer)
@@ -191,7 +198,7 @@ def _groups(backbone, router, lr_lora, lr_router, preference_rate):
     threshold.
     """
     groups = [{"params": adapters, "peak": lr_lora}] if (adapters := _adapters(backbone)) else []
-    if router is not None:
+    if router is not None and router.alpha.requires_grad:
         shared = [router.mlp[-1].bias, *([router.log_spread] if router.learn_spread else [])]
         others = [p for p in router.parameters() if all(p is not one for one in shared)]
         groups += [{"params": others, "peak": lr_router}, {"params": shared, "peak": preference_rate * lr_router}]

@@ -120,3 +120,11 @@ def test_damage_adds_up_the_maps_of_every_image():
     assert squared_damage([2 * one, 2 * two], [one, two]).tolist() == pytest.approx([2.0, 2.0])
     sam2 = {"vision_features": one, "backbone_fpn": [one, two], "vision_pos_enc": [two]}
     assert squared_damage(sam2 | {"backbone_fpn": changed}, sam2).tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_weights_say_where_damage_counts():
+    whole, broken, weight = torch.ones(1, 3, 4, 4), torch.ones(1, 3, 4, 4), torch.zeros(1, 1, 8, 8)
+    broken[..., 0, 0], weight[..., :2, :2] = 2.0, 1.0
+    assert squared_damage([broken], [whole]).item() == pytest.approx(1 / 16)
+    assert squared_damage([broken], [whole], weight).item() == pytest.approx(1.0)
+    assert squared_damage([broken], [whole], 1 - weight).item() == 0

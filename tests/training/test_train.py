@@ -242,3 +242,12 @@ def test_a_recipe_starts_from_its_prior_and_ends_at_its_spread(sequences, mini_w
     assert [recipe.spread(2.0, step, 2) for step in (0, 1, 2)] == [2.0, 2.5, 3.0]
     assert [Recipe(deployed_share=0.25).is_deployed(step, 8) for step in (5, 6)] == [False, True]
     assert not Recipe().is_deployed(7, 8) and Recipe().spread(2.0, 1, 2) == 2.0
+
+
+def test_a_router_that_was_taught_alone_stays_while_its_adapters_learn(sequences, mini_weights, tmp_path):
+    recipe = Recipe(prior=tuple(range(48)), final_spread=3.0, deployed_share=1.0, alone=1)
+    file = train(tmp_path, sequences, mini_weights, recipe=recipe)
+    kept = torch.load(tmp_path / "run" / "alone" / "state.pt", weights_only=True)["router"]
+    found = load_rds(file)
+    assert found.router.mlp[0].weight.equal(kept["mlp.0.weight"]) and found.router.logit_spread == 3.0
+    assert any(tensor.any() for name, tensor in found.lora.items() if name.endswith("lora_B"))
