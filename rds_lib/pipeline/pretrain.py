@@ -7,12 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import copy_file, read_table, write_table
-from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.core.paths import CACHE, MINI_SAM2, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.held_out import held_out_iou, held_out_videos_iou
 from rds_lib.pretraining.levelling import level_masks
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, export_weights, pretrain, real_videos
+
+LEVELS = MINI_SAM2 / "levels.csv"  # what levelling the shipped weights tried
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -33,6 +35,8 @@ def run(params, workdir: Path, out: Path) -> None:
             copy_file(weights, target)
     for file, tables in (("log.csv", logs), ("levels.csv", levels), ("scores.csv", scores)):
         write_table(out / file, pd.concat(dict(zip(SHIPPED, tables)), names=["model"]).reset_index("model"))
+    if not params.is_smoke:
+        copy_file(out / "levels.csv", LEVELS)
 
 
 def train_model(params, name: str) -> Path:
