@@ -46,10 +46,10 @@ class Centred(nn.Module):
 def teach_router(
     backbone: Backbone,
     router: PredictionAwareRouter,
-    *,
     sequences,
     budgets,
     schedule: Schedule,
+    *,
     workdir: Path,
     lr: float,
 ) -> None:

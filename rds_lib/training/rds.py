@@ -150,15 +150,11 @@ def train_rds(
     torch.manual_seed(seed)
     if blocks:
         add_lora(tracker, blocks, rank=lora_rank)
-    options = router_options or {}
-    router = PredictionAwareRouter.for_backbone(backbone, **options).to(device).train() if budgets else None
-    if recipe.prior and router is not None:
-        router.mlp[-1].bias.data.copy_(torch.tensor(recipe.prior))
+    router = _new_router(backbone, router_options or {}, recipe.prior, device) if budgets else None
     if recipe.alone and router is not None:
         router.logit_spread = recipe.spread(router.logit_spread, schedule.steps, schedule.steps)
-        steps = replace(schedule, steps=recipe.alone, batch=schedule.batch * schedule.frames)
-        own = {"sequences": sequences, "budgets": budgets, "workdir": Path(workdir) / "alone", "lr": lr_router}
-        teach_router(backbone, router, schedule=steps, **own)
+        frames = replace(schedule, steps=recipe.alone, batch=schedule.batch * schedule.frames)
+        teach_router(backbone, router, sequences, budgets, frames, workdir=Path(workdir) / "alone", lr=lr_router)
     groups = _groups(backbone, router, lr_lora, lr_router, preference_rate)
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
     parts = _parts(backbone, router, optimizer)
@@ -188,6 +184,13 @@ def train_rds(
         lora_rank = lora_rank if blocks else 0
         save_rds(out, router, tracker, budgets=budgets, blocks=blocks, rank=lora_rank, config_file=config_file)
     return out
+
+
+def _new_router(backbone, options, prior, device):
+    router = PredictionAwareRouter.for_backbone(backbone, **options).to(device).train()
+    if prior:
+        router.mlp[-1].bias.data.copy_(torch.tensor(prior))
+    return router
 
 
 def _groups(backbone, router, lr_lora, lr_router, preference_rate):

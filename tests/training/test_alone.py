@@ -27,7 +27,7 @@ def teach(folder, sequences, *, steps=3, lr=1e-2):
     router = PredictionAwareRouter.for_backbone(backbone, hidden=8, logit_spread=3.0)
     router.mlp[-1].bias.data.copy_(torch.tensor(PRIOR))
     schedule = Schedule(steps=steps, batch=2, frames=1, seed=1, save_every=1)
-    teach_router(backbone, router, sequences=sequences, budgets=(0.4,), schedule=schedule, workdir=folder, lr=lr)
+    teach_router(backbone, router, sequences, (0.4,), schedule, workdir=folder, lr=lr)
     return backbone, router
 
 
