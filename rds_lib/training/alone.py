@@ -96,7 +96,7 @@ def teach_router(
 
 
 def near_object(masks: Tensor) -> Tensor:
-    """Weights of the tokens, (B, 1, h, w) with mean 1: half of it lies near the object; masks (B, 1, h, w) in [0, 1]."""
+    """Weights of tokens, (B, 1, h, w), mean 1: half of it lies near the object; masks (B, 1, h, w) in [0, 1]."""
     near = F.max_pool2d(masks, NEAR, 1, NEAR // 2)
     share = SHARE_NEAR * near.flatten(1).any(1).float()[:, None, None, None]  # none without an object
     return share * near / near.mean((2, 3), keepdim=True).clamp(min=1e-6) + 1 - share
