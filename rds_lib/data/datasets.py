@@ -20,6 +20,7 @@ from rds_lib.data.images import (
     save_palette_png,
 )
 from rds_lib.data.layouts import CONDITIONS, locate, read_index, shorten
+from rds_lib.data.names import frame_files
 from rds_lib.data.writers import write_dataset, write_masks
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _mask_files(folder, layout):
             raise RDSInputError(f"{folder}: object folders {shorten(wrong)}; expected numbers such as 000")
     files = {}
     for obj, pngs in folders.items():
-        for path in sorted(pngs.glob("[!.]*.png")):
+        for path in frame_files(pngs, (".png",))[0]:
             files.setdefault(path.stem, {})[obj if obj is None else int(obj)] = path
     if not files:
         raise RDSInputError(f"{folder}: holds no annotation PNGs")

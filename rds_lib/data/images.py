@@ -2,7 +2,6 @@
 
 import io
 import logging
-import re
 import warnings
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.names import frame_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 2**26  # twice an 8K frame; anything larger is refused from its header, before decoding
@@ -25,56 +25,31 @@ def list_frames(folder: str | Path) -> list[Path]:
     """List a folder's frames in time order.
 
     Frames are the ``.jpg``, ``.jpeg`` and ``.png`` files; hidden files (``._00001.jpg``) and anything else
-    (``Thumbs.db``) are passed over. Runs of digits sort as numbers, so ``f2.jpg`` comes before ``f10.jpg``.
+    (``Thumbs.db``) are passed over, links are followed. The order is that of `names.in_time_order`.
 
     Raises
     ------
     RDSInputError
-        If the folder is missing or holds no frame, two names carry the same number (``1.jpg``, ``00001.jpg``),
-        or a frame is a symbolic link that leads out of the folder.
+        If the folder is missing or holds no frame, two names carry the same number (``1.jpg``, ``00001.jpg``), or it
+        holds two series of pictures, such as frames and masks.
 
     Warns
     -----
     UserWarning
-        If numbers are missing from an otherwise even sequence: the frames after a gap move up.
+        If a picture is left out because its name is unlike all others. If numbers are missing from an otherwise even
+        sequence: the frames after a gap move up.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise RDSInputError(f"{folder}: no such folder of frames")
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    paths, gap = frame_files(folder, SUFFIXES)
     if not paths:
         raise RDSInputError(f"{folder}: holds no frames; expected files ending in {', '.join(SUFFIXES)}")
-    root = folder.resolve()
-    for path in paths:
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise RDSInputError(
-                f"{path}: links to {path.resolve()}, outside its folder; copy the file, or give the paths as a list"
-            )
-    keyed = sorted((_natural_key(path.stem), path) for path in paths)
-    for (key, path), (next_key, next_path) in zip(keyed, keyed[1:]):
-        if key == next_key:
-            raise RDSInputError(f"{folder}: {path.name} and {next_path.name} are the same frame; remove one")
-    _warn_of_gaps(folder, [key for key, _ in keyed])
-    return [path for _, path in keyed]
-
-
-def _natural_key(stem):
-    """Split at digits: text and numbers take turns, so that any two keys can be compared."""
-    return tuple(int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", stem)))
-
-
-def _warn_of_gaps(folder, keys):
-    """Look at names that differ in their last number alone; a regular stride (00000, 00005, ...) is no gap."""
-    if any(len(key) < 3 or key[:-2] + key[-1:] != keys[0][:-2] + keys[0][-1:] for key in keys):
-        return
-    numbers = [key[-2] for key in keys]
-    steps = np.diff(numbers)
-    if len(steps) and (steps != steps.min()).any():
-        i = int(np.flatnonzero(steps != steps.min())[0])
+    if gap:
         warnings.warn(
-            f"{folder}: no frames between {numbers[i]} and {numbers[i + 1]}; frames are counted as they come",
-            stacklevel=3,
+            f"{folder}: no frames between {gap[0]} and {gap[1]}; frames are counted as they come", stacklevel=2
         )
+    return paths
 
 
 def read_frame(path: str | Path) -> np.ndarray:

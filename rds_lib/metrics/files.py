@@ -11,6 +11,7 @@ from rds_lib.core.artifacts import read_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import VOID, present_labels, read_labels
 from rds_lib.data.layouts import locate, read_index
+from rds_lib.data.names import frame_files, in_time_order
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _prompts_left_out(folder, entries):
     """Scored frames in time order: those ``meta.json`` lists for an object, without the first, its prompt."""
     frames = {frame: () for frame in _frame_names(folder)}
     for obj_id, entry in entries.items():
-        for stem in sorted(entry["frames"])[1:]:
+        for stem in in_time_order(entry["frames"], f"meta.json, object {obj_id}")[1:]:
             if f"{stem}.png" not in frames:
                 raise RDSInputError(f"{folder / stem}.png is missing; meta.json lists it for object {obj_id}")
             frames[f"{stem}.png"] += (obj_id,)
@@ -235,7 +236,8 @@ def _frame_names(folder):
 def _require_predictions(clip):
     if not clip.pred_dir.is_dir():
         raise RDSInputError(f"sequence {clip.sequence!r} has no predictions: {clip.pred_dir} is not a folder")
-    missing = sorted(set(clip.frames) - set(_pngs(clip.pred_dir)))
+    present = {path.name for path in clip.pred_dir.iterdir()}
+    missing = [name for name in clip.frames if name not in present]
     if missing:
         raise RDSInputError(
             f"{clip.pred_dir / missing[0]} is missing ({len(missing)} of the {len(clip.frames)} scored frames of "
@@ -248,9 +250,8 @@ def _folders(root):
 
 
 def _pngs(folder):
-    """Frame files in time order; hidden files such as ``._00000.png`` and ``.DS_Store`` are not frames."""
-    names = [path.name for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith(".")]
-    return sorted(names, key=lambda name: (int(name[:-4]) if name[:-4].isdecimal() else 0, name))
+    """File names of masks in time order; hidden files such as ``._00000.png`` are passed over."""
+    return [path.name for path in frame_files(folder, (".png",))[0]]
 
 
 FINDERS = {"davis2017": _davis_clips, "sav": _sav_clips, "ytvos": _ytvos_clips}

@@ -87,14 +87,14 @@ def test_empty_and_missing_folders_are_refused(tmp_path):
         load_video(tmp_path / "absent", 16)
 
 
-def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(folder, tmp_path):
-    (folder / "00006.jpg").symlink_to("00005.jpg")
-    assert len(list_frames(folder)) == 7
-    secret = save(tmp_path / "secret.jpg", picture())
-    (folder / "00007.jpg").symlink_to(secret)
-    with pytest.raises(RDSInputError, match="00007.jpg: links to"):
-        list_frames(folder)
-    assert load_video([*folder.glob("0000[0-5].jpg"), folder / "00007.jpg"], 16)[0].shape[0] == 7
+@pytest.mark.parametrize("target", ["00006.jpg", "absent.jpg"])
+def test_a_link_that_leads_nowhere_is_named(folder, target):
+    (folder / "00006.jpg").symlink_to(target)
+    with pytest.raises(RDSInputError, match=r"00006\.jpg: cannot be read \((Too many levels|No such file)"):
+        load_video(folder, 16)
+    (folder / "loop").symlink_to("loop")
+    with pytest.raises(RDSInputError, match="no such f"):
+        load_video(folder / "loop", 16)
 
 
 # --- one picture ---

@@ -200,3 +200,23 @@ def test_ytvos_grey_prediction_is_refused(ytvos):
     write_palette_png(ytvos[1] / "v" / "00015.png", 255 * CAT)
     with pytest.raises(RDSInputError, match=r"00015.png holds label 255 \(a 0/255 grey mask\?\)"):
         score_masks(*ytvos, protocol="ytvos")
+
+
+# --- names without leading zeros ---
+
+
+@pytest.mark.parametrize("protocol", ["davis2017", "sav", "ytvos"])
+def test_the_first_and_the_last_frame_are_those_in_time(tmp_path, protocol):
+    """Text order would leave out frame_1 and frame_9 of twelve."""
+    folder = "v/000" if protocol == "sav" else "v"
+    for root in ("gt", "pred"):
+        (tmp_path / root / folder).mkdir(parents=True)
+        for t in range(1, 13):
+            is_wrong = root == "pred" and t == (1 if protocol == "ytvos" else 12)
+            write_palette_png(tmp_path / root / folder / f"frame_{t}.png", NOTHING if is_wrong else CAT)
+    if protocol == "ytvos":
+        frames = sorted(f"frame_{t}" for t in range(1, 13))
+        (tmp_path / "gt" / "meta.json").write_text(json.dumps(describe(cat_1=frames)))
+    table = score_frames(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
+    assert table["frame"].tolist() == [f"frame_{t}" for t in range(2, 13 if protocol == "ytvos" else 12)]
+    assert (table["J"] == 1).all()
