@@ -3,6 +3,8 @@
 import io
 import logging
 import warnings
+from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from rds_lib.data.names import frame_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 2**26  # twice an 8K frame; anything larger is refused from its header, before decoding
+MAX_BYTES = 2**29  # of a file
 VOID = 255  # DAVIS's "do not care" label, read as background
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -91,15 +94,29 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_labels(path: str | Path) -> np.ndarray:
+def read_labels(path: str | Path, *, binary: bool = False) -> np.ndarray:
     """Read a label PNG as (H, W) uint8, palette indices (or grey values) as they stand in the file.
+
+    A palette of black and white alone makes white object 1, whatever the indices. ``binary``: the file is one of 0 and
+    255, as those of DAVIS 2016, where 255 is object 1 and no void.
 
     Raises
     ------
     RDSInputError
-        If the file is no PNG (JPEG blurs labels) or has colours instead of one index a pixel.
+        If the file is no PNG (JPEG blurs labels), has colours instead of one index a pixel, shows black, but not as
+        index 0, or has another label than 0, 1 and 255 although it is ``binary``.
     """
-    return _indexed(path)[0]
+    labels, _ = _indexed(path)
+    if not binary:
+        return labels
+    if others := [i for i in present_labels(labels) if i != 1]:
+        raise RDSInputError(f"{path}: label {others[0]} in a mask of black and white, whose values are 0 and 255")
+    return (labels > 0).astype(np.uint8)
+
+
+def is_binary(labels: np.ndarray) -> bool:
+    """Whether 255 is the only label: then it is no void but the object, white on black."""
+    return present_labels(labels, void=None) == [VOID]
 
 
 def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -108,7 +125,7 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     Parameters
     ----------
     path : path
-        A palette or grey PNG of object ids, or a black-and-white one (0 and 255), which is one object with id 1.
+        A palette or grey PNG of object ids, or a black-and-white one, which is one object with id 1.
     size : (H, W), optional
         The video's size in px.
 
@@ -131,9 +148,9 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     values = present_labels(labels, void=None)
     if is_palette:
         labels = np.where(labels == VOID, 0, labels).astype(np.uint8)
-    elif values == [255]:
-        labels = (labels == 255).astype(np.uint8)
-    elif 255 in values:
+    elif is_binary(labels):
+        labels = (labels == VOID).astype(np.uint8)
+    elif VOID in values:
         raise RDSInputError(
             f"{path}: grey values {values[:4]}... are neither object ids nor black and white; "
             "save it without smoothing, as 0 and 255 or as a palette PNG with one index per object"
@@ -147,6 +164,30 @@ def present_labels(labels: np.ndarray, *, void: int | None = VOID) -> list[int]:
     """The ids in a uint8 label map, sorted, without background and void."""
     counts = np.bincount(labels.ravel(), minlength=256)
     return [int(i) for i in np.flatnonzero(counts) if i not in (0, void)]
+
+
+def label_numbers(obj_ids: Iterable[int]) -> dict[int, int]:
+    """The label that stands for each object in a uint8 label map: its id if all ids fit, else 1, 2, ... in their order.
+
+    SA-V's first object is 0, which in a label map is the background.
+
+    Raises
+    ------
+    RDSInputError
+        If there are more than 254 objects.
+    """
+    obj_ids = sorted(obj_ids)
+    if len(obj_ids) >= VOID:
+        raise RDSInputError(f"{len(obj_ids)} objects; a label map holds at most {VOID - 1}, so track them in parts")
+    fit = all(0 < obj_id < VOID for obj_id in obj_ids)
+    return {obj_id: obj_id if fit else n for n, obj_id in enumerate(obj_ids, start=1)}
+
+
+def check_labels(obj_ids: Iterable, name: str) -> None:
+    """Raise unless a palette PNG can hold all ids: whole numbers from 1 to 254, as 0 is background and 255 void."""
+    wrong = [i for i in obj_ids if isinstance(i, bool) or not isinstance(i, Integral) or not 0 < i < VOID]
+    if wrong:
+        raise RDSInputError(f"{name}: object id {wrong[0]!r}; a palette PNG takes whole numbers from 1 to {VOID - 1}")
 
 
 def davis_palette() -> np.ndarray:
@@ -173,23 +214,57 @@ def write_palette_png(path: Path, labels: np.ndarray) -> None:
 
 
 def _indexed(path):
+    """Label map, and whether its numbers are those of a palette."""
     image = _decode(path)
     if image.format != "PNG":
         raise RDSInputError(f"{path}: a mask coded as {image.format}, which blurs labels; save it as PNG")
     if image.mode not in ("P", "L", "1"):
         raise RDSInputError(f"{path}: a mask of mode {image.mode!r}; save it as a palette PNG, one index per object")
-    return np.array(image).astype(np.uint8), image.mode == "P"
+    labels = np.array(image).astype(np.uint8)
+    if image.mode == "P":
+        labels = _by_colour(path, labels, np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3))
+    return labels, image.mode == "P"
 
 
-def _decode(path, *, pixels=True):
-    """Open by content, JPEG or PNG, upright; the size is checked before any pixel is decoded."""
-    path = Path(path)
+def _by_colour(path, labels, palette):
+    """Indices, unless the palette says otherwise: white on black is object 1 whatever the two indices are."""
+    is_black, is_white = palette.max(1) < 32, palette.min(1) > 223
+    if is_black[0] and not is_white.any():
+        return labels  # as with DAVIS's palette
+    is_exact = ((palette == 0) | (palette == 255)).all()
+    if (is_black | is_white).all() and (is_exact or len(palette) == 2):
+        return np.isin(labels, np.flatnonzero(is_white)).astype(np.uint8)
+    if len(palette) == 256 and (palette == np.arange(256)[:, None]).all() and is_binary(labels):
+        return (labels == VOID).astype(np.uint8)
+    black = [i for i in present_labels(labels, void=None) if i < len(palette) and is_black[i]]
+    if black and not is_black[0] and not labels.all():
+        raise RDSInputError(
+            f"{path}: its palette shows index {black[0]} in black and index 0, the background, in "
+            f"{palette[0].tolist()}; save it with the background as index 0"
+        )
+    return labels
+
+
+def _content(path):
+    """The bytes of a file; what never ends (a pipe, a device) is refused, and 16 bits, of which Pillow drops half."""
     try:
+        if not path.is_file() and path.exists():
+            raise RDSInputError(f"{path}: is no file with a picture in it")
+        if path.stat().st_size > MAX_BYTES:
+            raise RDSInputError(f"{path}: more than {MAX_BYTES // 2**20} MiB; no frame is that large")
         data = path.read_bytes()
     except OSError as cause:
         raise RDSInputError(f"{path}: cannot be read ({cause.strerror})") from cause
     if not data:
         raise RDSInputError(f"{path}: the file is empty (0 bytes)")
+    if data.startswith(b"\x89PNG") and data[24:25] == b"\x10":
+        raise RDSInputError(f"{path}: 16 bits a channel; save it as 8-bit RGB or grey")
+    return data
+
+
+def _decode(path, *, pixels=True):
+    """Open by content, JPEG or PNG, upright; the size is checked before any pixel is decoded."""
+    data = _content(Path(path))
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         is_large = image.width * image.height > MAX_PIXELS

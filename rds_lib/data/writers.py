@@ -14,8 +14,8 @@ from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write, read_json, write_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import present_labels, write_palette_png
-from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index, shorten
+from rds_lib.data.images import check_labels, present_labels, write_palette_png
+from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index
 
 if TYPE_CHECKING:
     from rds_lib.data.clips import Clip
@@ -210,8 +210,7 @@ def _prediction_files(sequence, t, content, layout):
         yield from ((f"{obj:03d}/{file}", mask.astype(np.uint8)) for obj, mask in content.items())
         return
     if per_object:
-        if any(not 0 < obj < 255 for obj in content):
-            raise RDSInputError(f"{sequence.name}: object ids {shorten(list(content))}; a palette PNG takes 1 to 254")
+        check_labels(content, sequence.name)
         merged = np.zeros(sequence.size, np.uint8)
         for obj in sorted(content, reverse=True):
             merged[content[obj]] = obj

@@ -14,7 +14,7 @@ from PIL import Image
 from sam2.utils.misc import load_video_frames
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import list_frames, read_frame, read_mask, save_palette_png
+from rds_lib.data.images import list_frames, read_frame, read_labels, read_mask, save_palette_png
 from rds_lib.data.video import extract_frames, load_video
 from rds_lib.show.paint import overlay, write_overlay_video
 
@@ -118,7 +118,10 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
 
 def test_sixteen_bit_pictures_are_refused(tmp_path):
     path = save(tmp_path / "a.png", np.arange(H * W, dtype=np.uint16).reshape(H, W))
-    with pytest.raises(RDSInputError, match=r"a\.png: pixels of mode 'I;16'"):
+    with pytest.raises(RDSInputError, match=r"a\.png: 16 bits a channel"):
+        read_frame(path)
+    cv2.imwrite(str(path), picture().astype(np.uint16) * 257)
+    with pytest.raises(RDSInputError, match=r"a\.png: 16 bits a channel"):
         read_frame(path)
 
 
@@ -162,6 +165,19 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(tmp_path, side, monkeypatc
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(RDSInputError, match=r"bomb\.png: more than 67 megapixels"):
         read_frame(path)
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate(2 * 10**11)
+    for name in ("pipe", "folder", "device"):
+        with pytest.raises(RDSInputError, match=f"{name}.png: is no file with a picture"):
+            read_frame(tmp_path / f"{name}.png")
+    with pytest.raises(RDSInputError, match=r"huge\.png: more than 512 MiB"):
+        read_mask(tmp_path / "huge.png")
 
 
 # --- videos ---
@@ -314,6 +330,40 @@ def test_grey_masks(tmp_path):
     black_white[0, 0] = 128
     with pytest.raises(RDSInputError, match=r"smooth\.png: grey values \[128, 255\]"):
         read_mask(save(tmp_path / "smooth.png", black_white))
+
+
+def _paletted(path, indices, *colours):
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette([value for colour in colours for value in colour])
+    image.save(path)
+    return path
+
+
+def test_a_palette_of_black_and_white_is_a_black_and_white_picture(tmp_path):
+    white, path = labels_of(0) == 1, tmp_path / "m.png"
+    grey = Image.fromarray((white * 255).astype(np.uint8))
+    for image in (grey.quantize(2), grey.convert("P"), grey.convert("RGB").convert("P", palette=1), grey.convert("1")):
+        image.save(path)
+        assert np.array_equal(read_mask(path), white)
+    black, near = (0, 0, 0), (250, 251, 252)
+    for indices, colours in (
+        (~white, [(255, 255, 255), black]),
+        (white, [black, (255, 255, 255)]),
+        (~white, [near, (3, 2, 3)]),
+        (2 * white, [black, black, (255, 255, 255), black]),
+    ):
+        assert np.array_equal(read_labels(_paletted(path, indices, *colours)), white)
+
+
+def test_a_palette_in_which_the_background_is_not_index_0_is_refused(tmp_path):
+    red, black, labels = (200, 10, 10), (0, 0, 0), labels_of(0)
+    path = _paletted(tmp_path / "m.png", np.choose(labels, (1, 0, 2)), red, black, (0, 200, 0))
+    with pytest.raises(RDSInputError, match=r"m\.png: its palette shows index 1 in black .*\[200, 10, 10\]"):
+        read_mask(path)
+    for colours in ([(255, 255, 255), red, (0, 200, 0)], [black, (255, 255, 255), red], 3 * [black]):
+        assert np.array_equal(read_mask(_paletted(tmp_path / "m.png", labels, *colours)), labels)
+    ramp = [(i, i, i) for i in range(256)]
+    assert np.array_equal(read_mask(_paletted(tmp_path / "m.png", labels, *ramp)), labels)
 
 
 def test_mask_of_another_size_names_both(tmp_path):
