@@ -119,6 +119,11 @@ def is_binary(labels: np.ndarray) -> bool:
     return present_labels(labels, void=None) == [VOID]
 
 
+def are_binary(paths: Iterable[Path]) -> bool:
+    """Whether the label PNGs of a video are black and white, as the first that shows anything says."""
+    return is_binary(next((labels for labels in map(read_labels, paths) if labels.any()), np.zeros(1, np.uint8)))
+
+
 def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a first-frame mask as a label map.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rds_lib.core.artifacts import read_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import VOID, present_labels, read_labels
+from rds_lib.data.images import VOID, are_binary, is_binary, present_labels, read_labels
 from rds_lib.data.layouts import locate, read_index
 from rds_lib.data.names import frame_files, in_time_order
 
@@ -19,7 +19,8 @@ class Clip:
     """One folder of ground truth, its predictions, and what is scored in it.
 
     ``frames`` maps each scored file name to the objects scored there. ``max_id`` is the largest label a prediction
-    may hold. A ``binary`` clip (SA-V) holds one object: every non-zero pixel belongs to it.
+    may hold. In a ``binary`` clip (SA-V) every non-zero pixel belongs to its one object, and in a ``black_white`` one
+    (DAVIS 2016) those of 255 do, in ground truth and predictions, or those of 1.
     """
 
     sequence: str
@@ -30,6 +31,7 @@ class Clip:
     max_id: int = VOID - 1
     binary: bool = False
     unseen: frozenset = frozenset()
+    black_white: bool = False
 
 
 def find_clips(gt_root, pred_root, protocol, *, split="val", sequences=None) -> tuple[list[Clip], dict]:
@@ -61,7 +63,7 @@ def read_pair(clip: Clip, name: str) -> tuple[np.ndarray, np.ndarray]:
         If a file cannot be read, is no index PNG, differs in size, or holds a label the protocol does not allow.
     """
     gt_path, pred_path = clip.gt_dir / name, clip.pred_dir / name
-    gt, pred = read_labels(gt_path), read_labels(pred_path)
+    gt, pred = (read_labels(path, binary=clip.black_white) for path in (gt_path, pred_path))
     if pred.shape != gt.shape:
         raise RDSInputError(
             f"{pred_path} is {pred.shape[1]}x{pred.shape[0]} px, its ground truth {gt.shape[1]}x{gt.shape[0]} px; "
@@ -94,12 +96,14 @@ def _davis_clips(gt_root, pred_root, split, sequences):
     clips = []
     for name in _sequence_names(base, names):
         frames = _frame_names(base / name)
-        count = max(present_labels(read_labels(base / name / frames[0])), default=0)
+        first = read_labels(base / name / frames[0])
+        count = 1 if is_binary(first) else max(present_labels(first), default=0)
         if count == 0:
             raise RDSInputError(f"{base / name / frames[0]} shows no object; DAVIS takes its objects from this frame")
         objects = tuple(range(1, count + 1))
         scored = dict.fromkeys(frames[1:-1], objects)
-        clips.append(Clip(name, base / name, pred_root / name, objects, scored, max_id=count))
+        about = {"max_id": count, "black_white": is_binary(first)}
+        clips.append(Clip(name, base / name, pred_root / name, objects, scored, **about))
     return clips, notes
 
 
@@ -152,11 +156,13 @@ def _ytvos_clips(gt_root, pred_root, split, sequences):
     clips, flagged = [], False
     for name in _sequence_names(where.masks, sequences):
         folder = where.masks / name
-        entries = _appearances(folder) if meta is None else _meta_objects(meta, where.index, name)
+        masks = [folder / frame for frame in _frame_names(folder)]
+        about = {"black_white": are_binary(masks)}
+        entries = _appearances(masks, **about) if meta is None else _meta_objects(meta, where.index, name)
         frames = _prompts_left_out(folder, entries)
         flagged = flagged or any("seen" in entry for entry in entries.values())
-        unseen = frozenset(obj_id for obj_id, entry in entries.items() if not _is_seen(entry, seen))
-        clips.append(Clip(name, folder, pred_root / name, tuple(entries), frames, unseen=unseen))
+        about["unseen"] = frozenset(obj_id for obj_id, entry in entries.items() if not _is_seen(entry, seen))
+        clips.append(Clip(name, folder, pred_root / name, tuple(entries), frames, **about))
     source = seen_path.name if seen is not None else "meta.json" if flagged else "missing: all objects count as seen"
     return clips, {"seen_split": source}
 
@@ -186,16 +192,16 @@ def _meta_objects(meta, path, sequence):
     )
 
 
-def _appearances(folder):
+def _appearances(frames, black_white):
     """What ``meta.json`` would say: each object of the ground truth with the frames from its first sight on."""
     entries = {}
-    for frame in _frame_names(folder):
-        for obj_id in present_labels(read_labels(folder / frame)):
+    for frame in frames:
+        for obj_id in present_labels(read_labels(frame, binary=black_white)):
             entries.setdefault(obj_id, {"frames": []})
         for entry in entries.values():
-            entry["frames"].append(Path(frame).stem)
+            entry["frames"].append(frame.stem)
     if not entries:
-        raise RDSInputError(f"{folder} shows no object in any frame")
+        raise RDSInputError(f"{frames[0].parent} shows no object in any frame")
     return dict(sorted(entries.items()))
 
 

@@ -29,7 +29,9 @@ def make_clip(name="cow", *, late=0, gone=T, seed=0):
         masks[t, 2:12, 2 + t : 14 + t] = 1
         if late <= t < gone:
             masks[t, 15:30, 20:40] = 2
-    return SimpleNamespace(name=name, frames=frames, masks=masks, difficulty="plain", categories=("blob", "spider"))
+    return SimpleNamespace(
+        name=name, frames=frames, masks=masks, difficulty="plain", categories=("blob", "spider"), conditions=()
+    )
 
 
 def tree(root):
@@ -120,6 +122,20 @@ def test_void_is_background(tmp_path):
     save_palette_png(tmp_path / "set/Annotations/480p/cow/00000.png", labels)
     (sequence,) = read_dataset(tmp_path / "set", layout="davis2017")
     assert sequence.obj_ids == (1, 2)
+
+
+@pytest.mark.parametrize("layout", ["davis2017", "ytvos"])
+def test_white_is_the_object_of_a_black_and_white_set(tmp_path, layout):
+    """As in DAVIS 2016; 255 beside other labels is void all the same."""
+    clip = make_clip(late=T)
+    write_dataset(tmp_path / "set", [clip], layout=layout)
+    masks = tmp_path / "set" / MASKS[layout] / "cow"
+    for path in masks.glob("*.png"):
+        Image.fromarray(255 * clip.masks[int(path.stem)]).save(path)
+    (sequence,) = read_dataset(tmp_path / "set", layout=layout)
+    assert sequence.obj_ids == (1,) and sequence.black_white
+    assert np.array_equal(sequence.prompt(1), clip.masks[0] == 1)
+    assert np.array_equal(sequence.masks(5)[1], clip.masks[5] == 1)
 
 
 def test_seen_categories(tmp_path):
@@ -320,7 +336,7 @@ def test_predictions_replace_older_ones_as_a_whole(tmp_path):
         (-1, np.zeros((H, W), np.uint8), "frames 0 to 10"),
         (0, np.zeros((H, W), np.float32), "float32"),
         (0, {1: np.zeros((H, W), np.uint8)}, "bool for one object"),
-        (0, {0: np.zeros((H, W), bool)}, "takes 1 to 254"),
+        (0, {0: np.zeros((H, W), bool)}, "from 1 to 254"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(tmp_path, t, content, message):

@@ -220,3 +220,26 @@ def test_the_first_and_the_last_frame_are_those_in_time(tmp_path, protocol):
     table = score_frames(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
     assert table["frame"].tolist() == [f"frame_{t}" for t in range(2, 13 if protocol == "ytvos" else 12)]
     assert (table["J"] == 1).all()
+
+
+# --- black and white, as DAVIS 2016 ---
+
+
+@pytest.mark.parametrize("protocol", ["davis2017", "ytvos"])
+@pytest.mark.parametrize("white", [1, 255])
+def test_white_is_the_object_where_ground_truth_is_black_and_white(tmp_path, protocol, white):
+    for root, value in (("gt", 255), ("pred", white)):
+        write(tmp_path / root / "v", [value * CAT, value * CAT, NOTHING, value * CAT], 1)
+    table = score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
+    assert table["object"].tolist() == [1] and table["JF"].tolist() == [1]
+    write_palette_png(tmp_path / "pred" / "v" / "00001.png", NOTHING)
+    assert score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)["J"][0] < 1
+    write_palette_png(tmp_path / "pred" / "v" / "00001.png", 3 * CAT)
+    with pytest.raises(RDSInputError, match="00001.png: label 3 in a mask of black and white"):
+        score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
+
+
+def test_void_beside_objects_stays_void(tmp_path):
+    for root in ("gt", "pred"):
+        write(tmp_path / root / "v", [CAT + 2 * DOG, 255 * CAT * (root == "gt"), CAT], 1)
+    assert score_masks(tmp_path / "gt", tmp_path / "pred")["J"].tolist() == [1, 1]
