@@ -15,7 +15,15 @@ from tqdm import tqdm
 from rds_lib.core.artifacts import output_folder, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
-from rds_lib.data.images import image_size, list_frames, present_labels, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.images import (
+    check_labels,
+    image_size,
+    list_frames,
+    present_labels,
+    read_mask,
+    save_palette_png,
+    write_palette_png,
+)
 from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.backbone import backbone_of
@@ -79,7 +87,9 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
 
 
 def _rows(numbers):
-    return numbers if hasattr(numbers[0], "__len__") else [numbers]
+    rows = numbers if hasattr(numbers[0], "__len__") else [numbers]
+    check_labels(range(1, len(rows) + 1), f"{len(rows)} prompts")
+    return rows
 
 
 @contextmanager
@@ -129,6 +139,7 @@ def track_video(
     RDSInputError
         For a video, prompt or output folder that cannot be used; nothing is written then.
     """
+    check_labels(prompts, "prompts")
     with output_folder(out, overwrite=overwrite, marker=MARKER) as stage, open_frames(video) as frame_paths:
         labels, routes, seconds = _propagate(predictor, frame_paths, prompts, start_frame, progress)
         for file, label_map in zip(frame_paths, labels):

@@ -11,7 +11,9 @@ from PIL import Image, JpegImagePlugin
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data import writers as dataset_writers
+from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import davis_palette, describe, read_dataset, save_palette_png, write_dataset, write_masks
+from rds_lib.data.images import label_numbers
 
 LAYOUTS = ("davis2017", "sav", "ytvos")
 T, H, W = 11, 32, 44
@@ -282,6 +284,16 @@ def test_describe_has_a_row_per_sequence(tmp_path):
     write_dataset(tmp_path / "set", [make_clip("a"), make_clip("b")], layout="ytvos")
     table = describe(read_dataset(tmp_path / "set", layout="ytvos"))
     assert table.to_dict("records")[1] == dict(name="b", frames=T, annotated=3, objects=2, size="44x32", layout="ytvos")
+
+
+def test_every_object_has_a_label_of_its_own_in_a_label_map(tmp_path):
+    """SA-V's first object is 0, the label map's background."""
+    write_dataset(tmp_path / "set", [make_clip()], layout="sav")
+    (sequence,) = read_dataset(tmp_path / "set", layout="sav")
+    assert np.array_equal(label_map(sequence, 4), make_clip().masks[4])
+    assert label_numbers([3, 254]) == {3: 3, 254: 254} and label_numbers([900, 2]) == {2: 1, 900: 2}
+    with pytest.raises(RDSInputError, match="255 objects; a label map holds at most 254"):
+        label_numbers(range(255))
 
 
 # --- predictions ---
