@@ -342,6 +342,12 @@ BAD_MASKS = {
     "transposed": box_mask().T,
     "NaN": np.where(box_mask(), np.nan, 0.0),
     "infinite tensor": torch.full((H, W), torch.inf),
+    "logits": np.where(box_mask(), 8.0, -8.0),
+    "soft": np.where(box_mask(), 0.7, 0.2),
+    "labels of two objects": box_mask() + 2 * box_mask(60, 70),
+    "a label of its own": 3 * box_mask(),
+    "smooth": np.where(box_mask(), 255, 128),
+    "integer tensor of labels": torch.from_numpy(box_mask() * 2),
 }
 
 
