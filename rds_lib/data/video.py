@@ -1,25 +1,21 @@
 """Video in and out: folders of frames, arrays and video files in, JPEG folders and overlay videos out."""
 
-import itertools
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, MAX_PIXELS, list_frames, open_rgb, squeeze
+from rds_lib.data.container import decode_video
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, list_frames, open_rgb, squeeze
 
-# the container is named by the suffix: a playlist that calls itself a video must not open other files
-VIDEO_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
 _kept: "KeptFrames | None" = None  # in force inside `kept_frames`
 
 
@@ -65,8 +61,8 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     Parameters
     ----------
     video : path, ndarray or sequence
-        A folder of JPEG or PNG frames under any names that sort, a video file (see ``VIDEO_FORMATS``), an array
-        (T, H, W, 3) uint8 RGB, or a sequence of such frames or of paths.
+        A folder of JPEG or PNG frames under any names that sort, a video file (see `container.VIDEO_FORMATS`), an
+        array (T, H, W, 3) uint8 RGB, or a sequence of such frames or of paths.
     image_size : int
         Side S of the model's input in px.
     start, stop : int
@@ -96,7 +92,7 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
 def _load(video, image_size, start=0, stop=None):
     shrink = partial(_shrink, image_size=image_size)
     if isinstance(video, (str, os.PathLike)) and not Path(video).is_dir():
-        shrunk = [shrink(frame) for frame in _decode_video(video, start, stop)]
+        shrunk = [shrink(frame) for frame in decode_video(video, start, stop)]
     else:
         frames = list(enumerate(list_frames(video) if isinstance(video, (str, os.PathLike)) else video))
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -135,39 +131,6 @@ def _normalise(pixels):
     return images
 
 
-def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (t, frame) of a video file, upright, (H, W, 3) uint8 RGB."""
-    path = Path(path)
-    if not path.exists():
-        raise RDSInputError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in VIDEO_FORMATS:
-        raise RDSInputError(
-            f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}"
-        )
-    count = 0
-    try:
-        with av.open(str(path), format=VIDEO_FORMATS[path.suffix.lower()]) as container:
-            if not container.streams.video:
-                raise RDSInputError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-                raise RDSInputError(f"{path}: frames of more than {MAX_PIXELS // 10**6} megapixels; scale it down")
-            stream.thread_type = "AUTO"
-            for t, frame in enumerate(itertools.islice(container.decode(stream), stop)):
-                count = t + 1
-                if t >= start:
-                    yield t, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-            announced = stream.frames
-    except av.FFmpegError as cause:
-        raise RDSInputError(
-            f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
-        ) from cause
-    if stop is None and count < announced:
-        warnings.warn(
-            f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3
-        )
-
-
 def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:
     """Write a video file's frames as ``00000.jpg``, ``00001.jpg``, ... (quality 95, no chroma subsampling).
 
@@ -178,7 +141,7 @@ def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:
         raise RDSInputError(f"{folder}: already there; delete it or choose another folder")
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        for t, frame in _decode_video(video):
+        for t, frame in decode_video(video):
             Image.fromarray(frame).save(temporary / f"{t:05d}.jpg", quality=95, subsampling=0)
         list_frames(temporary)
     return list_frames(folder)

@@ -269,45 +269,6 @@ def test_a_bad_overlay_leaves_no_file(tmp_path, frames, masks, message):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("degrees", [90, 180, -90])
-def test_a_video_filmed_on_its_side_is_upright(tmp_path, degrees):
-    path = tmp_path / "phone.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
-        stream.set_display_rotation(degrees)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(), format="rgb24")))
-        container.mux(stream.encode())
-    (frame,) = extract_frames(path, tmp_path / "frames")
-    upright = cv2.VideoCapture(str(path)).read()[1][..., ::-1]
-    assert read_frame(frame).shape == upright.shape
-    assert np.abs(read_frame(frame).astype(int) - upright).mean() < 4
-
-
-@pytest.mark.parametrize("content", [b"", b"ffconcat version 1.0\nfile real.mp4\n", b"\0\0\0\x18ftypmp42" + b"\0" * 99])
-def test_a_file_that_is_no_video_is_refused(tmp_path, content):
-    """Above all a playlist, which would open other files."""
-    write_overlay_video(tmp_path / "real.mp4", [picture()], [labels_of(0)], fps=10)
-    path = tmp_path / "a.mp4"
-    path.write_bytes(content)
-    with pytest.raises(RDSInputError, match=r"a\.mp4: (cannot be decoded|has no video)"):
-        load_video(path, 16)
-    with pytest.raises(RDSInputError, match="not a video"):
-        load_video(save(tmp_path / "a.png", picture()), 16)
-
-
-def test_a_video_cut_short_warns(tmp_path):
-    path = tmp_path / "a.mp4"
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("mjpeg", rate=10)
-        stream.width, stream.height, stream.pix_fmt = W, H, "yuvj420p"
-        for t in range(8):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24")))
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
-    with pytest.warns(UserWarning, match=r"a\.mp4: [1-7] of 8 frames"):
-        load_video(path, 16)
-
-
 # --- first masks ---
 
 
