@@ -20,7 +20,7 @@ from rds_lib.data.images import (
     read_labels,
     save_palette_png,
 )
-from rds_lib.data.layouts import CONDITIONS, locate, read_index, shorten
+from rds_lib.data.layouts import CONDITIONS, check_split, locate, read_index, shorten
 from rds_lib.data.names import frame_files
 from rds_lib.data.writers import write_dataset, write_masks
 
@@ -134,6 +134,7 @@ def read_dataset(root: str | Path, *, layout: str, split: str = "val") -> list[S
         If the list or a sequence it names is missing, an annotation has no frame, or an object no annotation.
     """
     where = locate(Path(root), layout, split)
+    check_split(Path(root), layout, split)
     wanted = read_index(where)
     missing = [name for name in wanted if not (where.frames / name).is_dir() or not (where.masks / name).is_dir()]
     if missing:

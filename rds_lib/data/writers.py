@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from rds_lib.core.artifacts import atomic_write, read_json, write_json
+from rds_lib.core.artifacts import atomic_write, read_json, read_text, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import check_labels, present_labels, write_palette_png
 from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index
@@ -177,7 +177,7 @@ def _write_index(new, old, entries, layout, seen_categories):
         new.index.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         return
     seen_path = old.index.with_name("seen_categories.json")
-    seen = set(json.loads(seen_path.read_text(encoding="utf-8"))) if seen_path.exists() else set()
+    seen = set(json.loads(read_text(seen_path))) if seen_path.exists() else set()
     if seen_categories is None:
         seen_categories = {item["category"] for objects in entries.values() for item in objects.values()}
     videos = read_json(old.index, schema=None)["videos"] if old.index.exists() else {}

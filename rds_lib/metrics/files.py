@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rds_lib.core.artifacts import read_json
+from rds_lib.core.artifacts import read_json, read_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import VOID, are_binary, is_binary, present_labels, read_labels
-from rds_lib.data.layouts import locate, read_index
+from rds_lib.data.layouts import check_name, check_split, locate, read_index
 from rds_lib.data.names import frame_files, in_time_order
 
 
@@ -48,6 +48,8 @@ def find_clips(gt_root, pred_root, protocol, *, split="val", sequences=None) -> 
     for name, root in (("gt_root", gt_root), ("pred_root", pred_root)):
         if not root.is_dir():
             raise RDSInputError(f"{name} {root} is not a folder")
+    if sequences is None:
+        check_split(gt_root, protocol, split)
     clips, notes = FINDERS[protocol](gt_root, pred_root, split, sequences)
     for clip in clips:
         _require_predictions(clip)
@@ -182,7 +184,9 @@ def _meta_objects(meta, path, sequence):
     """``{obj_id: {"frames": [stem, ...], ...}}`` of one sequence, ids ascending."""
     try:
         objects = {int(key): entry for key, entry in meta["videos"][sequence]["objects"].items()}
-        if objects and all(entry["frames"] for entry in objects.values()):
+        if objects and all(entry["frames"] and isinstance(entry["frames"], list) for entry in objects.values()):
+            for stem in {stem for entry in objects.values() for stem in entry["frames"]}:
+                check_name(stem, f"{path}: frame")
             return dict(sorted(objects.items()))
     except (KeyError, TypeError, AttributeError, ValueError):
         pass
@@ -213,8 +217,8 @@ def _is_seen(entry, seen_categories):
 
 def _read_seen(path):
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
+        names = json.loads(read_text(path))
+    except ValueError as cause:
         raise RDSInputError(f"{path} cannot be read as JSON ({cause})") from cause
     if not isinstance(names, list):
         raise RDSInputError(f"{path} should hold a list of category names, not {type(names).__name__}")

@@ -257,6 +257,46 @@ def test_stray_files_are_passed_over(tmp_path):
         assert len(sequence) == T
 
 
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16"]  # Windows' Notepad has written all of them
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_other_systems_are_read(tmp_path, layout, encoding, end):
+    write_dataset(tmp_path / "set", [make_clip("kuh_ü"), make_clip("cow")], layout=layout)
+    index = tmp_path / "set" / INDEX[layout]
+    for path in index.parent.glob("*.*"):
+        path.write_bytes(path.read_text(encoding="utf-8").replace("\n", end).encode(encoding))
+    assert [sequence.name for sequence in read_dataset(tmp_path / "set", layout=layout)] == ["kuh_ü", "cow"]
+    write_dataset(tmp_path / "set", [make_clip("more")], layout=layout)
+    assert len(read_dataset(tmp_path / "set", layout=layout)) == 3
+    index.write_bytes("kuh_ü\n".encode("latin-1"))
+    with pytest.raises(RDSInputError, match=f"{index.name}: cannot be read"):
+        read_dataset(tmp_path / "set", layout=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_split_that_is_not_there_is_said_with_those_that_are(tmp_path, layout):
+    for split in ("test", "train"):
+        write_dataset(tmp_path / "set", [make_clip(split)], layout=layout, split=split)
+    with pytest.raises(RDSInputError, match="set: no split 'val' here; there is: test, train"):
+        read_dataset(tmp_path / "set", layout=layout)
+    assert [sequence.name for sequence in read_dataset(tmp_path / "set", layout=layout, split="test")] == ["test"]
+    write_dataset(tmp_path / "set", [make_clip()], layout=layout)
+    assert [sequence.name for sequence in read_dataset(tmp_path / "set", layout=layout)] == ["cow"]
+    with pytest.raises(RDSInputError, match="no split 'testdev' here; there is: test, train, val"):
+        read_dataset(tmp_path / "set", layout=layout, split="testdev")
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_written_and_read(tmp_path):
+    name = 245 * "n"
+    write_dataset(tmp_path / "set", [make_clip(name)], layout="davis2017")
+    (sequence,) = read_dataset(tmp_path / "set", layout="davis2017")
+    folder = write_masks(tmp_path / "out", sequence, {0: sequence.masks(0)})
+    assert folder.name == name and len(os.listdir(folder)) == 1
+
+
 def test_questions_about_what_is_not_there_are_answered_with_an_error(tmp_path):
     write_dataset(tmp_path / "set", [make_clip()], layout="sav")
     (sequence,) = read_dataset(tmp_path / "set", layout="sav")

@@ -243,3 +243,18 @@ def test_void_beside_objects_stays_void(tmp_path):
     for root in ("gt", "pred"):
         write(tmp_path / root / "v", [CAT + 2 * DOG, 255 * CAT * (root == "gt"), CAT], 1)
     assert score_masks(tmp_path / "gt", tmp_path / "pred")["J"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("frames", [7, ["00000", "../../secret"], ["00000", 5], "00000"])
+def test_frames_of_meta_are_plain_names(ytvos, frames):
+    (ytvos[0] / "meta.json").write_text(json.dumps(describe(cat_1=frames)))
+    with pytest.raises(RDSInputError, match="meta.json"):
+        score_masks(*ytvos, protocol="ytvos")
+
+
+@pytest.mark.parametrize(("protocol", "folder"), [("sav", "sav_test/Annotations_6fps"), ("ytvos", "train/Annotations")])
+def test_a_split_that_is_not_there_is_said(tmp_path, protocol, folder):
+    (tmp_path / "gt" / folder).mkdir(parents=True)
+    (tmp_path / "pred").mkdir()
+    with pytest.raises(RDSInputError, match="gt: no split 'val' here; there is: (test|train)$"):
+        score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
