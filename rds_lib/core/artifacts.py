@@ -34,7 +34,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}{path.suffix[-16:]}")  # short, whatever the name
+    suffix = path.suffix if len(path.suffix) < 16 else ""  # a name of 255 bytes leaves no room for more
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}{suffix}")
     try:
         yield temporary
         if temporary.is_file():

@@ -14,7 +14,7 @@ from PIL import Image
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.container import decode_video
-from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, list_frames, open_rgb, squeeze
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, image_size, list_frames, open_rgb, squeeze
 
 _kept: "KeptFrames | None" = None  # in force inside `kept_frames`
 
@@ -129,6 +129,15 @@ def _normalise(pixels):
     images -= torch.tensor(IMAGE_MEAN)[:, None, None]
     images /= torch.tensor(IMAGE_STD)[:, None, None]
     return images
+
+
+def video_size(video: str | Path) -> tuple[int, int]:
+    """(H, W) in px of a folder of frames or a video file, as its first frame has it."""
+    if Path(video).is_dir():
+        return image_size(list_frames(video)[0])
+    for _, frame in decode_video(video, stop=1):
+        return frame.shape[:2]
+    raise RDSInputError(f"{video}: holds no frames")
 
 
 def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:
