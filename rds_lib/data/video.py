@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -89,9 +90,59 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     return _load(video, image_size, start, stop)
 
 
+class LoadingFrames:
+    """The frames of a video as `load_video` gives them, loaded by a thread while tracking begins.
+
+    Item t waits for frame t alone; what is wrong with a frame is said when it is asked for.
+    """
+
+    def __init__(self, frames: list, image_size: int, device):
+        self._frames, self._image_size, self._device = list(enumerate(frames)), image_size, device
+        self._loaded = [None] * len(frames)
+        self._first = None  # name and (W, H)
+        self[0]
+        Thread(target=self._load_all, daemon=True).start()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px of the video."""
+        return self._first[1][::-1]
+
+    def __len__(self):
+        return len(self._loaded)
+
+    def __getitem__(self, t: int) -> torch.Tensor:
+        if self._loaded[t] is None:
+            shrunk = _shrink(self._frames[t], self._image_size)
+            self._first = self._first or shrunk
+            self._loaded[t] = _normalise(_of_one_size([self._first, shrunk])[1:])[0].to(self._device)
+        return self._loaded[t]
+
+    def _load_all(self):
+        with suppress(RDSInputError):
+            for t in range(len(self)):
+                self[t]
+
+
+def start_loading(video, image_size: int, device="cpu") -> tuple[LoadingFrames | torch.Tensor, int, int]:
+    """As `load_video`, but returns after the first frame; a video file, whose frames must be counted, is read whole."""
+    if _is_file(video):
+        images, height, width = load_video(video, image_size)
+        return images.to(device), height, width
+    frames = list_frames(video) if isinstance(video, (str, os.PathLike)) else list(video)
+    if not frames:
+        raise RDSInputError("a video without frames; give at least one")
+    images = LoadingFrames(frames, image_size, device)
+    return images, *images.size
+
+
+def _is_file(video):
+    return isinstance(video, (str, os.PathLike)) and not Path(video).is_dir()
+
+
 def _load(video, image_size, start=0, stop=None):
     shrink = partial(_shrink, image_size=image_size)
-    if isinstance(video, (str, os.PathLike)) and not Path(video).is_dir():
+    if _is_file(video):
         shrunk = [shrink(frame) for frame in decode_video(video, start, stop)]
     else:
         frames = list(enumerate(list_frames(video) if isinstance(video, (str, os.PathLike)) else video))
@@ -99,13 +150,19 @@ def _load(video, image_size, start=0, stop=None):
             shrunk = list(pool.map(shrink, frames[start:stop]))
     if not shrunk:
         raise RDSInputError(f"no frames from {start} on; the video ends before")
-    (_, (width, height)), pixels = shrunk[0][:2], [item[2] for item in shrunk]
+    width, height = shrunk[0][1]
+    return _normalise(_of_one_size(shrunk)), height, width
+
+
+def _of_one_size(shrunk):
+    """The squares of frames, once it is sure that all have the size of the first."""
+    width, height = shrunk[0][1]
     for name, size, _ in shrunk:
         if size != (width, height):
             raise RDSInputError(
                 f"{name}: {size[0]}x{size[1]} px, but the first frame has {width}x{height}; give all frames one size"
             )
-    return _normalise(pixels), height, width
+    return [square for *_, square in shrunk]
 
 
 def _shrink(indexed_frame, image_size):

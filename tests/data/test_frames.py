@@ -15,7 +15,7 @@ from sam2.utils.misc import load_video_frames
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import list_frames, read_frame, read_labels, read_mask, save_palette_png
-from rds_lib.data.video import extract_frames, load_video
+from rds_lib.data.video import extract_frames, load_video, start_loading
 from rds_lib.show.paint import overlay, write_overlay_video
 
 H, W = 48, 66
@@ -220,6 +220,38 @@ def test_a_frame_of_another_size_is_named(folder):
     save(folder / "00003.jpg", picture(height=H + 2))
     with pytest.raises(RDSInputError, match=r"00003\.jpg: 66x50 px, but the first frame has 66x48"):
         load_video(folder, 16)
+
+
+def test_a_thread_loads_the_same_frames(folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for t in range(3):
+        save(tmp_path / f"{t}.jpg", picture(t), exif=exif)
+    arrays = [read_frame(path) for path in list_frames(folder)]
+    for video in (folder, str(folder), list_frames(folder), np.stack(arrays), arrays, list_frames(tmp_path)):
+        (expected, *size), (images, *its_size) = load_video(video, 32), start_loading(video, 32)
+        assert its_size == size and len(images) == len(expected)
+        assert all(torch.equal(images[t], expected[t]) for t in reversed(range(len(images))))
+
+
+def test_what_a_thread_cannot_load_is_said_as_ever(folder, tmp_path):
+    save(folder / "00003.jpg", picture(height=H + 2))
+    (folder / "00004.jpg").write_bytes(b"text")
+    images, *_ = start_loading(folder, 16)
+    assert images[2].shape == (3, 16, 16)
+    for t, message in ((3, r"00003\.jpg: 66x50 px, but the first"), (4, r"00004\.jpg: neither JPEG nor PNG")):
+        with pytest.raises(RDSInputError, match=message):
+            images[t]
+    (folder / "00001.jpg").unlink()
+    with pytest.warns(UserWarning, match="no frames between 0 and 2"):
+        start_loading(folder, 16)
+    for video, message in (
+        (tmp_path / "absent", "no such file"),
+        ([], "without frames"),
+        (tmp_path, "holds no frames"),
+    ):
+        with pytest.raises(RDSInputError, match=message):
+            start_loading(video, 16)
 
 
 @pytest.mark.parametrize("bad", [picture().astype(np.float32), picture()[..., 0], np.zeros((H, W, 4), np.uint8)])
