@@ -10,16 +10,8 @@ import numpy as np
 
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import (
-    are_binary,
-    davis_palette,
-    image_size,
-    list_frames,
-    present_labels,
-    read_frame,
-    read_labels,
-    save_palette_png,
-)
+from rds_lib.data.images import are_binary, image_size, list_frames, read_frame, read_labels, save_palette_png
+from rds_lib.data.labels import davis_palette, present_labels
 from rds_lib.data.layouts import CONDITIONS, check_split, locate, read_index, shorten
 from rds_lib.data.names import frame_files
 from rds_lib.data.writers import write_dataset, write_masks

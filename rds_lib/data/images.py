@@ -1,10 +1,8 @@
 """Pictures on disk: list frames, read frames and label maps, write palette PNGs. Every refusal names the file."""
 
 import io
-import logging
 import warnings
 from collections.abc import Iterable
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,15 @@ from PIL import Image, ImageOps
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.labels import VOID, by_colour, davis_palette, is_binary, present_labels
 from rds_lib.data.names import frame_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 2**26  # twice an 8K frame; anything larger is refused from its header, before decoding
 MAX_BYTES = 2**29  # of a file
-VOID = 255  # DAVIS's "do not care" label, read as background
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
 IMAGE_STD = (0.229, 0.224, 0.225)
 _COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_logger = logging.getLogger(__name__)
 
 
 def list_frames(folder: str | Path) -> list[Path]:
@@ -114,11 +111,6 @@ def read_labels(path: str | Path, *, binary: bool = False) -> np.ndarray:
     return (labels > 0).astype(np.uint8)
 
 
-def is_binary(labels: np.ndarray) -> bool:
-    """Whether 255 is the only label: then it is no void but the object, white on black."""
-    return present_labels(labels, void=None) == [VOID]
-
-
 def are_binary(paths: Iterable[Path]) -> bool:
     """Whether the label PNGs of a video are black and white, as the first that shows anything says."""
     return is_binary(next((labels for labels in map(read_labels, paths) if labels.any()), np.zeros(1, np.uint8)))
@@ -165,43 +157,6 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     return labels
 
 
-def present_labels(labels: np.ndarray, *, void: int | None = VOID) -> list[int]:
-    """The ids in a uint8 label map, sorted, without background and void."""
-    counts = np.bincount(labels.ravel(), minlength=256)
-    return [int(i) for i in np.flatnonzero(counts) if i not in (0, void)]
-
-
-def label_numbers(obj_ids: Iterable[int]) -> dict[int, int]:
-    """The label that stands for each object in a uint8 label map: its id if all ids fit, else 1, 2, ... in their order.
-
-    SA-V's first object is 0, which in a label map is the background.
-
-    Raises
-    ------
-    RDSInputError
-        If there are more than 254 objects.
-    """
-    obj_ids = sorted(obj_ids)
-    if len(obj_ids) >= VOID:
-        raise RDSInputError(f"{len(obj_ids)} objects; a label map holds at most {VOID - 1}, so track them in parts")
-    fit = all(0 < obj_id < VOID for obj_id in obj_ids)
-    return {obj_id: obj_id if fit else n for n, obj_id in enumerate(obj_ids, start=1)}
-
-
-def check_labels(obj_ids: Iterable, name: str) -> None:
-    """Raise unless a palette PNG can hold all ids: whole numbers from 1 to 254, as 0 is background and 255 void."""
-    wrong = [i for i in obj_ids if isinstance(i, bool) or not isinstance(i, Integral) or not 0 < i < VOID]
-    if wrong:
-        raise RDSInputError(f"{name}: object id {wrong[0]!r}; a palette PNG takes whole numbers from 1 to {VOID - 1}")
-
-
-def davis_palette() -> np.ndarray:
-    """DAVIS's colours, (256, 3) uint8: label i's bits dealt in turn to red, green and blue, highest bit first."""
-    ids = np.arange(256)[:, None] >> np.arange(3)
-    bits = (ids[..., None] >> (3 * np.arange(3))) & 1  # (256, RGB, 3)
-    return (bits << np.array([7, 6, 5])).sum(-1).astype(np.uint8)
-
-
 def save_palette_png(path: str | Path, labels: np.ndarray) -> None:
     """Write a (H, W) uint8 label map as a PNG with the DAVIS palette, whole or not at all."""
     labels = np.asarray(labels)
@@ -227,27 +182,8 @@ def _indexed(path):
         raise RDSInputError(f"{path}: a mask of mode {image.mode!r}; save it as a palette PNG, one index per object")
     labels = np.array(image).astype(np.uint8)
     if image.mode == "P":
-        labels = _by_colour(path, labels, np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3))
+        labels = by_colour(labels, np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3), path)
     return labels, image.mode == "P"
-
-
-def _by_colour(path, labels, palette):
-    """Indices, unless the palette says otherwise: white on black is object 1 whatever the two indices are."""
-    is_black, is_white = palette.max(1) < 32, palette.min(1) > 223
-    if is_black[0] and not is_white.any():
-        return labels  # as with DAVIS's palette
-    is_exact = ((palette == 0) | (palette == 255)).all()
-    if (is_black | is_white).all() and (is_exact or len(palette) == 2):
-        return np.isin(labels, np.flatnonzero(is_white)).astype(np.uint8)
-    if len(palette) == 256 and (palette == np.arange(256)[:, None]).all() and is_binary(labels):
-        return (labels == VOID).astype(np.uint8)
-    black = [i for i in present_labels(labels, void=None) if i < len(palette) and is_black[i]]
-    if black and not is_black[0] and not labels.all():
-        raise RDSInputError(
-            f"{path}: its palette shows index {black[0]} in black and index 0, the background, in "
-            f"{palette[0].tolist()}; save it with the background as index 0"
-        )
-    return labels
 
 
 def _content(path):

@@ -14,7 +14,8 @@ from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write, read_json, read_text, write_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import check_labels, present_labels, write_palette_png
+from rds_lib.data.images import write_palette_png
+from rds_lib.data.labels import check_labels, present_labels
 from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index
 
 if TYPE_CHECKING:

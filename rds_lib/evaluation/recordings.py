@@ -13,7 +13,8 @@ from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import Sequence as VideoSequence
-from rds_lib.data.images import image_size, label_numbers, read_frame, read_labels
+from rds_lib.data.images import image_size, read_frame, read_labels
+from rds_lib.data.labels import label_numbers
 from rds_lib.data.sources import Source
 from rds_lib.evaluation.names import run_name
 from rds_lib.metrics.masks import region_similarity

@@ -9,7 +9,8 @@ import numpy as np
 
 from rds_lib.core.artifacts import read_json, read_text
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import VOID, are_binary, is_binary, present_labels, read_labels
+from rds_lib.data.images import are_binary, read_labels
+from rds_lib.data.labels import VOID, is_binary, present_labels
 from rds_lib.data.layouts import check_name, check_split, locate, read_index
 from rds_lib.data.names import frame_files, in_time_order
 

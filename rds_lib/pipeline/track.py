@@ -16,15 +16,8 @@ from rds_lib.core.artifacts import output_folder, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.container import video_rate
-from rds_lib.data.images import (
-    check_labels,
-    image_size,
-    list_frames,
-    present_labels,
-    read_mask,
-    save_palette_png,
-    write_palette_png,
-)
+from rds_lib.data.images import image_size, list_frames, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.labels import check_labels, present_labels
 from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.backbone import backbone_of

@@ -13,7 +13,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data import writers as dataset_writers
 from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import davis_palette, describe, read_dataset, save_palette_png, write_dataset, write_masks
-from rds_lib.data.images import label_numbers
+from rds_lib.data.labels import label_numbers
 
 LAYOUTS = ("davis2017", "sav", "ytvos")
 T, H, W = 11, 32, 44
