@@ -58,7 +58,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 def _prepare():
     os.environ.setdefault("TQDM_DISABLE", "1")  # SAM2's own bars; ours show on a terminal all the same
     warnings.filterwarnings("ignore", "cannot import name '_C'")  # SAM2 without its optional CUDA kernel fills no holes
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    said = set()
+
+    def say_once(message, *_, **__):
+        if str(message) not in said:
+            said.add(str(message))
+            typer.echo(f"warning: {message}", err=True)
+
+    warnings.showwarning = say_once
 
 
 @app.command()

@@ -45,7 +45,11 @@ def frame_files(folder: str | Path, suffixes: Collection[str]) -> tuple[list[Pat
     UserWarning
         If single pictures have other names than all the rest, as a mask beside the frames has: they are left out.
     """
-    paths = [path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes and path.name[0] != "."]
+    try:
+        found = list(Path(folder).iterdir())
+    except OSError as cause:
+        raise RDSInputError(f"{folder}: cannot be read ({cause.strerror})") from cause
+    paths = [path for path in found if path.suffix.lower() in suffixes and path.name[0] != "."]
     order, keys = _order([path.stem for path in paths], [path.name for path in paths], folder)
     frames = _without_strays(folder, [(keys[i][0::2], paths[i]) for i in order])
     kept = set(frames)

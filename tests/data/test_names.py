@@ -9,7 +9,7 @@ from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import list_frames
-from rds_lib.data.names import in_time_order
+from rds_lib.data.names import frame_files, in_time_order
 
 
 def fill(folder, names):
@@ -88,6 +88,12 @@ def test_two_series_in_one_folder_are_refused(tmp_path, others):
 def test_one_frame_and_a_mask_of_another_type_are_refused(tmp_path):
     with pytest.raises(RDSInputError, match="a video is one series"):
         listed(fill(tmp_path / "v", ["00000.jpg", "mask.png"]))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "v").write_bytes(b"")
+    with pytest.raises(RDSInputError, match="v: cannot be read \\(Not a directory"):
+        frame_files(tmp_path / "v", (".png",))
 
 
 def test_links_are_followed_wherever_they_lead(tmp_path):

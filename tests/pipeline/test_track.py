@@ -3,7 +3,10 @@
 import av
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from rds_lib.__main__ import app
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import save_palette_png
 from rds_lib.data.video import video_size
@@ -52,3 +55,19 @@ def test_the_overlay_lasts_as_long_as_the_video(tmp_path, mini_weights):
         track_video(predictor, path, prompts, tmp_path / out, **options)
         with av.open(str(tmp_path / out / "overlay.mp4")) as container:
             assert container.streams.video[0].average_rate == rate
+
+
+def test_a_mask_beside_the_frames_is_said_once_and_not_tracked(tmp_path, mini_weights):
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for t in range(3):
+        Image.fromarray(np.full((48, 64, 3), 80 * t, np.uint8)).save(folder / f"{t}.jpg")
+    labels = np.zeros((48, 64), np.uint8)
+    labels[10:30, 10:30] = 1
+    save_palette_png(folder / "first_mask.png", labels)
+    options = ["--checkpoint", mini_weights, "--routing", "full", "--no-overlay", "--device", "cpu"]
+    command = ["track", folder, "--mask", folder / "first_mask.png", "--out", tmp_path / "out", *options]
+    result = CliRunner().invoke(app, [str(part) for part in command])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("first_mask.png") == 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["0.png", "1.png", "2.png"]
