@@ -132,10 +132,10 @@ def _upright(path, frame):
 
 
 def _announced(container, stream):
-    """How many frames the file says that it shows; 0 if it does not say."""
-    if container.format.name.startswith("mov"):  # its edit list may hide some
-        return sum(not entry.is_discard for entry in stream.index_entries)
-    return stream.frames
+    """How many frames an mp4's index has but for those its edit list hides; 0 for others, whose headers only guess."""
+    if not container.format.name.startswith("mov"):
+        return 0
+    return sum(entry.size > 0 and not entry.is_discard for entry in stream.index_entries)
 
 
 def _is_cut(path):

@@ -178,12 +178,21 @@ def _indexed(path):
     image = _decode(path)
     if image.format != "PNG":
         raise RDSInputError(f"{path}: a mask coded as {image.format}, which blurs labels; save it as PNG")
+    if image.mode in ("RGB", "RGBA", "LA") and _is_black_and_white(image):
+        image = image.convert("L")
     if image.mode not in ("P", "L", "1"):
         raise RDSInputError(f"{path}: a mask of mode {image.mode!r}; save it as a palette PNG, one index per object")
     labels = np.array(image).astype(np.uint8)
     if image.mode == "P":
         labels = by_colour(labels, np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3), path)
     return labels, image.mode == "P"
+
+
+def _is_black_and_white(image):
+    """Whether a picture with colours shows only black and white, and nothing through."""
+    is_opaque = "A" not in image.getbands() or image.getchannel("A").getextrema() == (255, 255)
+    colours = image.convert("RGB").getcolors(2) if is_opaque else None
+    return colours is not None and {colour for _, colour in colours} <= {(0, 0, 0), (255, 255, 255)}
 
 
 def _content(path):

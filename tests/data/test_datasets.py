@@ -233,7 +233,7 @@ def test_annotations_that_are_no_label_maps_are_refused(tmp_path, layout):
     write_dataset(tmp_path / "set", [make_clip()], layout=layout)
     path = sorted((tmp_path / "set" / MASKS[layout] / "cow").rglob("*.png"))[0]
     for mode, form, message in (("L", "JPEG", "coded as JPEG"), ("RGB", "PNG", "mode 'RGB'")):
-        Image.new(mode, (W, H), "white").save(path, format=form)
+        Image.new(mode, (W, H), "red").save(path, format=form)
         with pytest.raises(RDSInputError, match=f"{path.name}: .*{message}"):
             read_dataset(tmp_path / "set", layout=layout)
 

@@ -348,6 +348,20 @@ def test_a_palette_of_black_and_white_is_a_black_and_white_picture(tmp_path):
         assert np.array_equal(read_labels(_paletted(path, indices, *colours)), white)
 
 
+def test_black_and_white_may_be_stored_in_colours(tmp_path):
+    """As drawing programs save it; white that is not opaque says nothing."""
+    white, path = labels_of(0) == 1, tmp_path / "m.png"
+    grey = Image.fromarray((white * 255).astype(np.uint8))
+    for mode in ("RGB", "RGBA", "LA"):
+        grey.convert(mode).save(path)
+        assert np.array_equal(read_mask(path), white)
+    clear = Image.new("RGBA", grey.size, "white")
+    clear.putalpha(grey)
+    clear.save(path)
+    with pytest.raises(RDSInputError, match="a mask of mode 'RGBA'"):
+        read_mask(path)
+
+
 def test_a_palette_in_which_the_background_is_not_index_0_is_refused(tmp_path):
     red, black, labels = (200, 10, 10), (0, 0, 0), labels_of(0)
     path = _paletted(tmp_path / "m.png", np.choose(labels, (1, 0, 2)), red, black, (0, 200, 0))
