@@ -62,7 +62,9 @@ def _order(stems, names, where):
     order = sorted(range(len(keys)), key=keys.__getitem__)
     for i, j in zip(order, order[1:]):
         if keys[i] == keys[j]:
-            raise RDSInputError(f"{where}: {names[i]} and {names[j]} are the same frame; remove one")
+            raise RDSInputError(
+                f"{where}: {names[i]} and {names[j]} are the same frame by their names; keep one of them here"
+            )
     return order, keys
 
 
@@ -117,6 +119,5 @@ def _gap(keys):
     if len(numbers) < 2 or isinstance(numbers[0], tuple):
         return None
     steps = np.diff(numbers)
-    allowed = steps.min() if isinstance(numbers[0], int) else steps.min() * Decimal("1.5")
-    gaps = np.flatnonzero(steps > allowed)
+    gaps = np.flatnonzero(2 * steps > 3 * steps.min())
     return (numbers[gaps[0]], numbers[gaps[0] + 1]) if len(gaps) else None

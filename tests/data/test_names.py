@@ -57,6 +57,7 @@ def test_times_in_seconds_are_frames_in_order_and_a_gap_in_them_warns(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert listed(fill(tmp_path / "even", names)) == names
+        assert len(listed(fill(tmp_path / "ms", [f"{1000 * t // 30}.jpg" for t in range(30)]))) == 30
     with pytest.warns(UserWarning, match="no frames between 1700000000.133 and 1700000000.233"):
         listed(fill(tmp_path / "gap", names[:5] + names[7:]))
 
