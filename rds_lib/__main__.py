@@ -58,7 +58,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 def _prepare():
     os.environ.setdefault("TQDM_DISABLE", "1")  # SAM2's own bars; ours show on a terminal all the same
     warnings.filterwarnings("ignore", "cannot import name '_C'")  # SAM2 without its optional CUDA kernel fills no holes
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    said = set()
+
+    def say_once(message, *_, **__):
+        if str(message) not in said:
+            said.add(str(message))
+            typer.echo(f"warning: {message}", err=True)
+
+    warnings.showwarning = say_once
 
 
 @app.command()
@@ -78,21 +85,22 @@ def track(
     checkpoint: Checkpoint = None,
     rds: Rds = None,
     device: Device = None,
-    fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
+    fps: Annotated[float | None, typer.Option(help="Of overlay.mp4; the video's own, or 24 for a folder.")] = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
     overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     fit_threads(config)
     from rds_lib.core.artifacts import check_output
-    from rds_lib.data.images import image_size
+    from rds_lib.data.images import list_frames
+    from rds_lib.data.video import video_size
     from rds_lib.pipeline.chosen_model import predictor_of
-    from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
+    from rds_lib.pipeline.track import MARKER, first_prompts, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
-    with open_frames(video) as frame_paths:
-        prompts = first_prompts(image_size(frame_paths[0]), mask=mask or "", box=boxes, click=clicks)
+    frames = list_frames(video) if video.is_dir() else ()
+    prompts = first_prompts(video_size(video), mask=mask or "", box=boxes, click=clicks, frames=frames)
     predictor = predictor_of(config, checkpoint, rds, budget=budget, tau=tau, routing=routing, device=device)
     summary = track_video(
         predictor,

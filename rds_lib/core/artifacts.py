@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import shutil
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    suffix = path.suffix if len(path.suffix) < 16 else ""  # a name of 255 bytes leaves no room for more
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}{suffix}")
     try:
         yield temporary
         if temporary.is_file():
@@ -104,6 +106,13 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text file of any system: UTF-8 with or without a byte order mark, or UTF-16 with one."""
+    with _readable(path):
+        content = Path(path).read_bytes()
+        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write bytes, whole or not at all."""
     with atomic_write(path) as temporary:
@@ -119,7 +128,7 @@ def write_json(path: str | Path, data: Mapping[str, Any], *, schema: int | None 
 def read_json(path: str | Path, *, schema: int | None = SCHEMA) -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version."""
     with _readable(path):
-        content = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        content = dict(json.loads(read_text(path)))
     if schema is not None:
         _check_schema(path, content.pop("schema", None), schema)
     return content

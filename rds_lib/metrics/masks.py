@@ -2,12 +2,14 @@
 
 import functools
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.labels import as_mask
 from rds_lib.metrics.files import Clip, find_clips, read_pair
 
 CONTOUR_TOLERANCE = 0.008  # of the image diagonal
@@ -126,7 +128,7 @@ def _score_clip(clip: Clip) -> dict:
             label = 1 if clip.binary else obj
             masks = _crop(pred == label, gt == label)
             scores = region_similarity(*masks), contour_accuracy(*masks, radius)
-            tracks[obj].append((name.removesuffix(".png"), scores, *(mask.any() for mask in masks)))
+            tracks[obj].append((Path(name).stem, scores, *(mask.any() for mask in masks)))
     if clip.binary:
         tracks = {obj: _from_first_sight(track) for obj, track in tracks.items()}
     return {
@@ -183,7 +185,8 @@ def _as_masks(pred, gt):
     pred, gt = np.asarray(pred), np.asarray(gt)
     if pred.ndim != 2 or pred.shape != gt.shape or not pred.size:
         raise RDSInputError(f"masks must be two (H, W) arrays of one size; got {pred.shape} and {gt.shape}")
-    return tuple((mask if mask.dtype == bool else mask != 0).view(np.uint8) for mask in (pred, gt))
+    masks = (mask != 0 if mask.dtype.kind in "iu" else as_mask(mask) for mask in (pred, gt))
+    return tuple(mask.view(np.uint8) for mask in masks)
 
 
 def _crop(pred, gt):

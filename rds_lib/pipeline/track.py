@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,9 @@ from tqdm import tqdm
 from rds_lib.core.artifacts import output_folder, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
-from rds_lib.data.images import image_size, list_frames, present_labels, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.container import video_rate
+from rds_lib.data.images import image_size, list_frames, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.labels import check_labels, present_labels
 from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.backbone import backbone_of
@@ -24,6 +26,7 @@ from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.paint import write_overlay_video
 
 MARKER = "routes.csv"
+FPS = 24.0  # of an overlay video whose frames do not say when they were taken
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class Summary:
         )
 
 
-def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click=()) -> dict[int, dict]:
+def first_prompts(
+    size: tuple[int, int], *, mask: str | Path = "", box=(), click=(), frames: Sequence[Path] = ()
+) -> dict[int, dict]:
     """Prompts for `track_video` from one of a mask file, a box or a click.
 
     Parameters
@@ -56,11 +61,13 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
         x0, y0, x1, y1 in px.
     click : sequence of two numbers, or of such sequences, one per object
         x, y in px.
+    frames : sequence of paths
+        Of the video, if they are files.
 
     Raises
     ------
     RDSInputError
-        If not exactly one of the three is given, or the mask is empty.
+        If not exactly one of the three is given, or the mask is empty or one of the frames.
     """
     if [bool(mask), len(box) > 0, len(click) > 0].count(True) != 1:
         raise RDSInputError(
@@ -71,6 +78,8 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
         return {n: {"box": list(one)} for n, one in enumerate(_rows(box), start=1)}
     if len(click):
         return {n: {"points": [list(one)], "labels": [1]} for n, one in enumerate(_rows(click), start=1)}
+    if Path(mask).resolve() in {path.resolve() for path in frames}:
+        raise RDSInputError(f"{mask}: counts as a frame of the video, by its name; move the mask elsewhere")
     labels = read_mask(mask, size)
     ids = present_labels(labels)
     if not ids:
@@ -79,7 +88,9 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
 
 
 def _rows(numbers):
-    return numbers if hasattr(numbers[0], "__len__") else [numbers]
+    rows = numbers if hasattr(numbers[0], "__len__") else [numbers]
+    check_labels(range(1, len(rows) + 1), f"{len(rows)} prompts")
+    return rows
 
 
 @contextmanager
@@ -100,7 +111,7 @@ def track_video(
     *,
     start_frame: int = 0,
     overlay_video: bool = True,
-    fps: float = 24.0,
+    fps: float | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Summary:
@@ -120,7 +131,7 @@ def track_video(
     start_frame : int
         The frame the prompts are on, counted from 0.
     fps : float
-        Of the overlay video.
+        Of the overlay video; by default the video's own, and 24 for a folder of frames.
     overwrite : bool
         Replace an earlier output.
 
@@ -129,6 +140,8 @@ def track_video(
     RDSInputError
         For a video, prompt or output folder that cannot be used; nothing is written then.
     """
+    check_labels(prompts, "prompts")
+    fps = _rate(video) if fps is None else fps
     with output_folder(out, overwrite=overwrite, marker=MARKER) as stage, open_frames(video) as frame_paths:
         labels, routes, seconds = _propagate(predictor, frame_paths, prompts, start_frame, progress)
         for file, label_map in zip(frame_paths, labels):
@@ -144,6 +157,11 @@ def track_video(
         if overlay_video:
             write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
     return summary
+
+
+def _rate(video):
+    own = None if Path(video).is_dir() else video_rate(video)
+    return own or FPS
 
 
 def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[list[np.ndarray], pd.DataFrame, float]:

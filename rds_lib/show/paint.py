@@ -15,7 +15,8 @@ from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import present_labels, read_frame
+from rds_lib.data.images import read_frame
+from rds_lib.data.labels import present_labels
 from rds_lib.show.style import object_colour, rgb
 
 ALPHA = 0.4  # of masks; `paintMasks` of inspector.js has the same
@@ -49,7 +50,7 @@ def overlay(frame: np.ndarray, masks: np.ndarray | Mapping[int, np.ndarray], *, 
 def fitted(image: np.ndarray, side: int) -> np.ndarray:
     """An image no longer than ``side`` px; it is never enlarged."""
     scale = min(1.0, side / max(image.shape[:2]))
-    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
