@@ -142,10 +142,7 @@ def evaluate(
         predictor = predictor_of(config, checkpoint, rds, **options, apply_postprocessing=False)
         gt_root = _annotation_root(data, layout, split)
         scores = _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite)
-        typer.echo(_headline(scores.objects))
-        speed = scores.frames / scores.seconds
-        active = f"{scores.active:.1f} blocks active, {scores.active_routed:.1f} on routed frames"
-        typer.echo(f"{speed:.1f} frames a second, {active}")
+        _echo_scores(scores, out)
     else:
         raise RDSInputError(
             "give either --gt and --pred, to score predictions, or --data and --out, to track and score"
@@ -187,10 +184,27 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
             split=split,
             keep=stage / "masks",
             label=layout,
+            keep_going=True,
         )
+        if not scores.frames:
+            raise RDSInputError(next(iter(scores.faults.values())))
         write_table(stage / "scores.csv", scores.objects)
         write_table(stage / "routes.csv", scores.routes)
     return scores
+
+
+def _echo_scores(scores, out):
+    """Say what came out, and end with an error where a sequence failed: its masks may be there, its scores are not."""
+    masks = f"the masks are in {out / 'masks'}"
+    unscored = f"nothing to score: there is no ground truth but the prompts; {masks}"
+    if len(scores.objects):
+        typer.echo(_headline(scores.objects) if scores.has_truth else unscored)
+    if scores.frames:
+        active = f"{scores.active:.1f} blocks active, {scores.active_routed:.1f} on routed frames"
+        typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {active}")
+    if scores.faults:
+        name, why = next(iter(scores.faults.items()))
+        raise RDSInputError(f"{len(scores.faults)} sequences could not be tracked or scored, {name!r}: {why}; {masks}")
 
 
 def _annotation_root(root, layout, split):
