@@ -189,6 +189,26 @@ def smoke_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@contextmanager
+def own_jupyter() -> Iterator[dict[str, str]]:
+    """Yield environment variables for kernels that run this interpreter and read no setting of the user's.
+
+    Jupyter looks for the kernel ``python3`` in ``JUPYTER_PATH`` first, where clusters put one of their own. A kernel
+    reads the profile in ``IPYTHONDIR`` and the file ``PYTHONSTARTUP`` before its first cell.
+    """
+    from ipykernel.kernelspec import get_kernel_dict
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        spec = Path(folder) / "kernels" / KERNELSPEC["name"] / "kernel.json"
+        write_text(spec, json.dumps(get_kernel_dict()))
+        names = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        yield {
+            **dict.fromkeys(names, folder),
+            "JUPYTER_DEFAULT_PROVISIONER_NAME": "local-provisioner",
+            "PYTHONSTARTUP": "",
+        }
+
+
 def _section(name: str) -> str:
     if name not in NOTEBOOKS:
         raise RDSInputError(f"notebook {name!r} has no section of parameters; those that have: {', '.join(NOTEBOOKS)}")
@@ -230,7 +250,7 @@ def _execute(name: str, output: Path, values: Mapping[str, Any], variables: Mapp
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with _exported(variables):
+        with own_jupyter() as settings, _exported({**settings, **variables}):
             papermill.execute_notebook(
                 str(_path(name)),
                 str(output),
@@ -247,6 +267,11 @@ def _execute(name: str, output: Path, values: Mapping[str, Any], variables: Mapp
         raise NotebookFailed(f"{error}\nnotebooks/{name}.ipynb: {what}") from None
     except DeadKernelError as error:
         raise NotebookFailed(f"notebooks/{name}.ipynb: the kernel died, perhaps out of memory ({error})") from None
+    except (RuntimeError, OSError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NotebookFailed(
+            f"notebooks/{name}.ipynb: no kernel of {sys.executable} could run it ({why}); is ipykernel installed there?"
+        ) from None
 
 
 @contextmanager
