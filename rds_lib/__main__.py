@@ -28,8 +28,14 @@ class _Commands(TyperGroup):
         except (RDSInputError, NotebookFailed) as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, RDSInputError) else 1) from None
+        except OSError as error:  # a disk that is full, a place that may not be written
+            if error.errno is None or isinstance(error, BrokenPipeError):
+                raise
+            typer.echo(f"error: {error.filename or 'input or output'}: {error.strerror}", err=True)
+            raise typer.Exit(2) from None
 
 
+SCORES = "scores.csv"
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
@@ -84,8 +90,8 @@ def track(
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     fit_threads(config)
-    from rds_lib.core.artifacts import check_output
     from rds_lib.data.images import image_size
+    from rds_lib.data.output import check_output
     from rds_lib.pipeline.chosen_model import predictor_of
     from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
 
@@ -134,8 +140,10 @@ def evaluate(
         typer.echo(_headline(score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)))
     elif data is not None and out is not None and gt is None and pred is None:
         from rds_lib.data.datasets import read_dataset
+        from rds_lib.data.output import check_output
         from rds_lib.pipeline.chosen_model import predictor_of
 
+        check_output(out, overwrite=overwrite, marker=SCORES)
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
         options = {"budget": budget, "tau": tau, "routing": routing, "device": device}
@@ -171,11 +179,12 @@ def describe(root: Path, layout: str = "davis2017", split: str = "val"):
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):
-    from rds_lib.core.artifacts import output_folder, write_table
+    from rds_lib.core.artifacts import write_table
+    from rds_lib.data.output import output_folder
     from rds_lib.evaluation.scores import score_tracker
     from rds_lib.model.track import track_sequence
 
-    with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
+    with output_folder(out, overwrite=overwrite, marker=SCORES) as stage:
         scores = score_tracker(
             lambda sequence: track_sequence(predictor, sequence),
             sequences,
@@ -188,7 +197,7 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
         )
         if not scores.frames:
             raise RDSInputError(next(iter(scores.faults.values())))
-        write_table(stage / "scores.csv", scores.objects)
+        write_table(stage / SCORES, scores.objects)
         write_table(stage / "routes.csv", scores.routes)
     return scores
 

@@ -33,7 +33,7 @@ def train(
     profile: Profile = None,
 ):
     """Train one run of RDS, alone or under torchrun on several GPUs; the stage then finds it trained."""
-    params, folder = _begin(profile)
+    params, folder = _begin(profile, trains=True)
     from rds_lib.pipeline.train import train_run
 
     train_run(params, folder, run)
@@ -46,7 +46,7 @@ def baselines(
     level: Annotated[float | None, typer.Option(help="One of the method's levels; SlimSAM's are ninths.")] = None,
 ):
     """Train baselines: all of them, one method, or one level; alone or under torchrun. The stage finds them trained."""
-    params, folder = _begin(profile)
+    params, folder = _begin(profile, trains=True)
     from rds_lib.methods import METHODS, method_of
     from rds_lib.pipeline.baselines import train_level
 
@@ -60,7 +60,7 @@ def baselines(
 @app.command()
 def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="mini or mini_half.")] = "mini"):
     """Train a mini SAM2 itself, alone or under torchrun; the frozen stage pretrain then finds it trained."""
-    params, _ = _begin(profile)
+    params, _ = _begin(profile, trains=True)
     from rds_lib.pipeline.pretrain import train_model
 
     train_model(params, model)
@@ -74,9 +74,10 @@ def benchmark(
 ):
     """Time SAM2, the full encoder, RDS and the baselines in turn: table, blocks and frames.csv, and metrics.json."""
     params, folder = _begin(profile)
+    out = _place(out or folder / "benchmark")
     from rds_lib.pipeline.benchmark import time_profile
 
-    table = time_profile(params, out or folder / "benchmark", workdir=folder, device=device)
+    table = time_profile(params, out, workdir=folder, device=device)
     columns = "method level active_blocks gmacs encoder_ms frame_ms fps speedup speedup_low speedup_high eta".split()
     typer.echo(table[columns].round(3).to_string(index=False))
 
@@ -107,8 +108,8 @@ def headroom(
     Without --data the profile's own model and clips, by its section headroom, of which options change values.
     """
     params, folder = _begin(profile)
-    from rds_lib.core.artifacts import check_output
     from rds_lib.data.datasets import read_dataset
+    from rds_lib.data.output import check_output
     from rds_lib.evaluation.headroom_names import FILE
     from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, measure_profile, open_tracker, run_headroom
     from rds_lib.report.headroom import as_page
@@ -141,7 +142,7 @@ def report(profile: Profile = None, out: Out = None):
     params, folder = _begin(profile)
     from rds_lib.core.artifacts import read_table
 
-    out = out or folder / "report"
+    out = _place(out or folder / "report")
     STAGES["report"].build(params, folder, out)
     typer.echo(read_table(out / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
 
@@ -150,7 +151,7 @@ def report(profile: Profile = None, out: Out = None):
 def check(profile: Profile = None, out: Out = None):
     """Compare a run with the committed results, number by number: reproduction.md and reproduction.csv."""
     params, folder = _begin(profile)
-    out = out or folder / "check"
+    out = _place(out or folder / "check")
     typer.echo("\n".join([*STAGES["check"].build(params, folder, out), f"More in {out / 'reproduction.md'}."]))
 
 
@@ -202,15 +203,25 @@ def tidy(name: Name):
     notebook.store_tidy(name)
 
 
-def _begin(profile):
-    """Load a profile for a command, and return it with its working folder."""
+def _begin(profile, *, trains: bool = False):
+    """Load a profile for a command, and return it with the folder of its products."""
     _log()
-    from rds_lib.core.paths import workdir
+    from rds_lib.core import paths
     from rds_lib.pipeline.params import load_params
 
     params = load_params(profile)
     fit_threads(params.model.config)
-    return params, workdir(params.profile)
+    if trains:
+        _place(paths.CACHE)
+    return params, paths.products(params.profile)
+
+
+def _place(folder: Path) -> Path:
+    """Return a folder once it is sure that it can be written: before the work, not after it."""
+    from rds_lib.data.output import check_writable
+
+    check_writable(folder)
+    return folder
 
 
 def _log():

@@ -18,6 +18,7 @@ from rds_lib.core import paths
 from rds_lib.core.artifacts import atomic_write, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import THREADS, WORKERS, thread_variables
+from rds_lib.data.output import check_writable
 from rds_lib.pipeline.stages import NOTEBOOKS
 
 if TYPE_CHECKING:
@@ -147,9 +148,10 @@ def run(name: str, profile: str | None = None) -> Path:
     values = section_values(name, profile)
     profile, config = values["profile"], load_params(profile).model.config
     _check_names(name, parameters(read(name)), values)
-    running = paths.BUILD / "running" / profile / f"{name}.ipynb"
+    running, workdir = paths.BUILD / "running" / profile / f"{name}.ipynb", paths.RUNS / profile
+    for folder in (running.parent, workdir, paths.CACHE):
+        check_writable(folder)
     running.parent.mkdir(parents=True, exist_ok=True)
-    workdir = paths.RUNS / profile
     _execute(name, running, values, environment(workdir, config=config, smoke=profile == "smoke"))
     nb = tidy(nbformat.read(running, as_version=4))
     banner = nbformat.v4.new_markdown_cell(BANNER.format(name=name, profile=profile), id="generated-banner")

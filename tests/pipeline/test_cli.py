@@ -18,6 +18,7 @@ from rds_lib.core.artifacts import read_table
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.generate import generate_datasets
 from rds_lib.data.images import read_labels
+from rds_lib.data.output import MANIFEST
 from rds_lib.methods import METHODS
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
@@ -206,7 +207,7 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     result = _run("track", video.frame_paths[0].parent, "--mask", mask, "--out", out, "--budget", 0.5, *model_options)
     assert result.exit_code == 0, result.output
     assert all(words in result.stdout for words in ("6 frames", f"{len(video.obj_ids)} object", "of 48 blocks"))
-    assert sorted(path.name for path in out.iterdir()) == [f"{t:05d}.png" for t in range(6)] + [
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST] + [f"{t:05d}.png" for t in range(6)] + [
         "inspector.html",
         "overlay.mp4",
         "routes.csv",
@@ -223,6 +224,41 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     assert data["menu"] == [video.name] and len(data["videos"][video.name]["frames"]) == 6 and data["routing"] == {}
     assert run["name"] == "RDS 0.5" and len(run["active"]) == 6 * 48
     assert run["reasons"] == ["first_frame"] + 5 * ["routed"]
+
+
+def test_an_extra_that_fails_costs_no_masks(video, model_options, tmp_path, monkeypatch):
+    """Of a frame that no video encoder takes, or a disk that is full when the page is written."""
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for name in ("write_overlay_video", "inspector_page"):
+        monkeypatch.setattr(f"rds_lib.pipeline.track.{name}", fail)
+    out, frames = tmp_path / "out", video.frame_paths[0].parent
+    result = _run("track", frames, "--box", "10,10,60,60", "--out", out, *model_options, "--routing", "full")
+    assert result.exit_code == 0, result.output
+    for name in ("overlay.mp4", "inspector.html"):
+        assert f"warning: {name} could not be written (OSError: [Errno 28] No space left" in result.stderr
+    assert not (out / "overlay.mp4").exists() and not (out / "inspector.html").exists()
+    assert len(list(out.glob("*.png"))) == 6 and len(read_table(out / "routes.csv")) == 6 * 48
+
+
+def test_faults_of_the_disk_are_one_line(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path / "clips"))
+
+    monkeypatch.setattr("rds_lib.data.generate.generate_datasets", full)
+    result = _run("data", "generate", "--profile", "smoke", "--out", tmp_path / "clips")
+    assert result.exit_code == 2 and result.stderr == f"error: {tmp_path / 'clips'}: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", [["report"], ["check"], ["benchmark"], ["train", "any"], ["baselines"]])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path / "file"))
+    monkeypatch.setattr("rds_lib.core.paths.CACHE", tmp_path / "file" / "cache")
+    result = _run(*command, "--profile", "smoke")
+    assert result.exit_code == 2 and "cannot be written (Not a directory)" in result.stderr
 
 
 def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, tmp_path):
@@ -251,8 +287,6 @@ def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, 
 
 def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, model_options, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "routes.csv").write_text("old")
     command = [
         "track",
         video.frame_paths[0].parent,
@@ -265,14 +299,17 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
         "--routing",
         "full",
     ]
+    assert _run(*command).exit_code == 0
+    first = (out / "routes.csv").stat().st_ino
     refused = _run(*command)
-    assert refused.exit_code == 2 and "--overwrite" in refused.stderr and (out / "routes.csv").read_text() == "old"
-    (out / "routes.csv").rename(out / "thesis.txt")
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr
+    (out / "notes.txt").write_text("mine")
     refused = _run(*command, "--overwrite")
-    assert refused.exit_code == 2 and (out / "thesis.txt").read_text() == "old"
-    (out / "thesis.txt").rename(out / "routes.csv")
+    assert refused.exit_code == 2 and "notes.txt is not of the earlier output" in refused.stderr
+    assert (out / "notes.txt").read_text() == "mine" and (out / "routes.csv").stat().st_ino == first
+    (out / "notes.txt").unlink()
     assert _run(*command, "--overwrite").exit_code == 0
-    assert len(read_table(out / "routes.csv")) == 6 * 48
+    assert len(read_table(out / "routes.csv")) == 6 * 48 and (out / "routes.csv").stat().st_ino != first
 
 
 @pytest.mark.parametrize(
@@ -297,6 +334,8 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
         ({"--box": "1,2,30,40", "--config": "mini_half"}, ["mini_half"]),
         ({"--box": "1,2,30,40", "--device": "cuda:99"}, ["--device cuda:99", "found cpu"]),
         ({"--box": "1,2,30,40", "--device": "gpu"}, ["--device gpu", "found cpu"]),
+        ({"--box": "1,2,30,40", "--fps": "0"}, ["fps 0", "less than 1000"]),
+        ({"--box": "1,2,30,40", "--fps": "nan"}, ["fps nan", "less than 1000"]),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*the mask is empty")
