@@ -23,16 +23,18 @@ def reports(profile: str) -> Path:
     return REPORTS if profile == PUBLISHED else REPORTS / profile
 
 
-def workdir(profile: str) -> Path:
-    """Return the folder that holds the products of every stage of one profile.
-
-    The notebook runner and the tests set it as ``RDS_WORKDIR``. Otherwise, as in a notebook opened by hand, the
-    smoke profile writes to ``.smoke`` and any other profile to ``runs/<profile>``.
-    """
+def products(profile: str) -> Path:
+    """Return the folder that the stages of one profile write to, as ``dvc.yaml`` says; tests set ``RDS_WORKDIR``."""
     named = os.environ.get("RDS_WORKDIR")
-    if named:
-        return Path(named)
-    return SMOKE if profile == "smoke" else RUNS / profile
+    return Path(named) if named else RUNS / profile
+
+
+def workdir(profile: str) -> Path:
+    """Return the folder that a notebook works in: `products`, which its runner sets as ``RDS_WORKDIR``.
+
+    A notebook opened by hand has profile smoke, whose stages it must not disturb, and works in ``.smoke``.
+    """
+    return SMOKE if profile == "smoke" and not os.environ.get("RDS_WORKDIR") else products(profile)
 
 
 def resolve(text: str) -> Path:

@@ -151,9 +151,10 @@ def test_file_that_is_no_mapping_is_an_error(tmp_path):
         load_params(path=file)
 
 
-def test_workdir_keeps_smoke_out_of_runs(monkeypatch, tmp_path):
+def test_a_notebook_opened_by_hand_keeps_out_of_the_stages_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("RDS_WORKDIR", raising=False)
     assert paths.workdir("smoke") == paths.SMOKE
-    assert paths.workdir("mini") == paths.RUNS / "mini"
+    assert paths.workdir("mini") == paths.products("mini") == paths.RUNS / "mini"
+    assert paths.products("smoke") == paths.RUNS / "smoke"
     monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
-    assert paths.workdir("mini") == tmp_path
+    assert paths.workdir("smoke") == paths.products("mini") == tmp_path
