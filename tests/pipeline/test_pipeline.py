@@ -98,7 +98,12 @@ def listed(stage):
 
 
 def tracked(stage):
-    return {section for item in stage.get("params", []) for section in item["params/${profile}.yaml"]}
+    return {section for item in stage.get("params", []) for sections in item.values() for section in sections}
+
+
+def profile_of(name):
+    """The profile that a stage runs with: the pipeline's own, but for the frozen stage whose weights are shipped."""
+    return "mini" if name == "pretrain" else "${profile}"
 
 
 def sections_read(name):
@@ -161,7 +166,7 @@ def test_the_register_holds_the_stages_that_make_a_folder_or_run_a_notebook():
     made = {name for name, stage in PIPELINE.items() if f"runs/${{profile}}/{name}" in stage["outs"]}
     assert STAGES.keys() == made | {"pretrain"}
     told = {
-        name: f"python -m rds_lib notebook run {stage.notebook} --profile ${{profile}}"
+        name: f"python -m rds_lib notebook run {stage.notebook} --profile {profile_of(name)}"
         for name, stage in STAGES.items()
         if stage.notebook
     }
@@ -264,9 +269,26 @@ def test_stages_depend_on_the_code_cells_of_their_notebooks_alone():
 
 def test_every_notebook_has_one_section_of_every_profile():
     assert NOTEBOOKS.keys() == set(STORED) and set(NOTEBOOKS.values()) <= SECTIONS
-    for stage in PIPELINE.values():
-        assert all(list(item) == ["params/${profile}.yaml"] for item in stage.get("params", []))
+    for name, stage in PIPELINE.items():
+        assert all(list(item) == [f"params/{profile_of(name)}.yaml"] for item in stage.get("params", []))
         assert tracked(stage) <= SECTIONS
+
+
+def test_a_frozen_stage_is_the_same_in_every_profile():
+    """DVC takes one whose command changed for changed, and wants its dependencies without making them."""
+    frozen = [stage for stage in PIPELINE.values() if stage.get("frozen")]
+    assert frozen == [PIPELINE["pretrain"]] and "${profile}" not in json.dumps(frozen)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
+def test_the_commands_of_stages_write_where_dvc_looks(profile, monkeypatch):
+    from rds_lib.pipeline import commands
+
+    monkeypatch.delenv("RDS_WORKDIR", raising=False)
+    monkeypatch.setattr(commands, "fit_threads", lambda config: None)
+    params, folder = commands._begin(profile)
+    for name in [name for name, stage in PIPELINE.items() if f"runs/${{profile}}/{name}" in stage["outs"]]:
+        assert folder / name == paths.ROOT / "runs" / params.profile / name
 
 
 def test_what_stages_depend_on_exists():
