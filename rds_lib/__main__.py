@@ -28,6 +28,11 @@ class _Commands(TyperGroup):
         except (RDSInputError, NotebookFailed) as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, RDSInputError) else 1) from None
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported for this
+                raise
+            typer.echo(f"error: the device's memory is full ({str(error).partition('. ')[0]})", err=True)
+            raise typer.Exit(2) from None
         except OSError as error:  # a disk that is full, a place that may not be written
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise

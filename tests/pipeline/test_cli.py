@@ -243,6 +243,23 @@ def test_an_extra_that_fails_costs_no_masks(video, model_options, tmp_path, monk
     assert len(list(out.glob("*.png"))) == 6 and len(read_table(out / "routes.csv")) == 6 * 48
 
 
+def test_a_device_whose_memory_is_full_is_one_line(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    monkeypatch.setattr("rds_lib.data.generate.generate_datasets", full)
+    result = _run("data", "generate", "--profile", "smoke", "--out", tmp_path / "clips")
+    assert result.exit_code == 2 and result.stderr == "error: the device's memory is full (CUDA out of memory)\n"
+
+
+@pytest.mark.parametrize("command", [["headroom", "--data", "x"], ["benchmark", "--profile", "smoke"]])
+def test_every_command_with_a_device_refuses_one_that_is_not_there(command, root, monkeypatch, tmp_path):
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
+    command = [root / "val" / "davis2017" if part == "x" else part for part in command]
+    result = _run(*command, "--device", "cuda:99", "--out", tmp_path / "out")
+    _assert_refused(result, tmp_path / "out", "device cuda:99: not usable here; found cpu")
+
+
 def test_faults_of_the_disk_are_one_line(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path / "clips"))
@@ -334,6 +351,9 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
         ({"--box": "1,2,30,40", "--config": "mini_half"}, ["mini_half"]),
         ({"--box": "1,2,30,40", "--device": "cuda:99"}, ["--device cuda:99", "found cpu"]),
         ({"--box": "1,2,30,40", "--device": "gpu"}, ["--device gpu", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": "meta"}, ["--device meta", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": "xpu"}, ["--device xpu", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": ""}, ["--device", "found cpu"]),
         ({"--box": "1,2,30,40", "--fps": "0"}, ["fps 0", "less than 1000"]),
         ({"--box": "1,2,30,40", "--fps": "nan"}, ["fps nan", "less than 1000"]),
     ],
