@@ -1,10 +1,12 @@
 """dvc.yaml: stages depend on the code they reach and the sections they read; names are the same everywhere."""
 
 import ast
+import contextlib
 import json
 import re
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from rds_lib.core import paths
@@ -329,6 +331,39 @@ def test_stored_notebook_is_tidy_and_executed(name):
     assert notebook.tidy(nb) == nb, f"run: python -m rds_lib notebook refresh {name}"
     assert all(cell.execution_count for cell in nb.cells if cell.cell_type == "code")
     assert (paths.NOTEBOOKS / f"{name}.ipynb").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_papermill_reads_every_parameter_and_its_comment(name):
+    """Its parser skips a line with a second `=`, and then calls the parameter unknown."""
+    import papermill
+
+    found = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb"))
+    values = notebook.parameters(notebook.read(name))
+    assert list(found) == list(values)
+    assert {key: ast.literal_eval(item["default"]) for key, item in found.items()} == values
+
+
+def test_all_paths_of_your_video_start_at_the_repository(monkeypatch, tmp_path):
+    """Run the cells up to the prompt, in the folder of the notebooks as a kernel does."""
+    from rds_lib.pipeline import track
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
+    monkeypatch.chdir(paths.NOTEBOOKS)
+    code = [cell.source for cell in notebook.read("your_video").cells if cell.cell_type == "code"]
+    (tmp_path / "root" / "clip").mkdir(parents=True)
+    Image.new("RGB", (32, 24)).save(tmp_path / "root" / "clip" / "0.png")
+    Image.new("L", (32, 24), 1).save(tmp_path / "root" / "first.png")
+    space, opened = {}, []
+    monkeypatch.setattr(
+        track, "open_frames", lambda video: opened.append(video) or contextlib.nullcontext([video / "0.png"])
+    )
+    for source in (code[0], code[1], 'video, prompt, out = "clip", "first.png", "result"', code[2], code[3]):
+        exec(source, space)
+    assert opened == [tmp_path / "root" / "clip"] and list(space["prompts"]) == [1]
+    (target,) = [node for node in ast.walk(cells("your_video")) if ast.unparse(node).startswith("target = ")]
+    exec(ast.unparse(target), space)
+    assert space["target"] == tmp_path / "root" / "result"
 
 
 @pytest.mark.parametrize("name", STORED)
