@@ -1,8 +1,10 @@
 """The lock, the package's metadata and the conda environment name the same packages and versions."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 
 import pytest
@@ -100,6 +102,43 @@ def test_make_installs_the_lock_with_sam2_after_torch_and_then_runs(tmp_path, lo
     assert pins(first.splitlines()[1:]) == {name: version for name, version in locked.items() if name != "sam2"}
     assert pins(last.splitlines()[1:]) == {"sam2": locked["sam2"]}
     assert project.split() == ["python", "-e", "."] and run.split() == ["dvc", "repro"]
+
+
+@pytest.mark.parametrize("has_git", [True, False])
+def test_make_tells_dvc_where_there_is_no_git(has_git, tmp_path):
+    """In a copy of what the target needs, with tools that write down what they are asked for."""
+    calls, tools = tmp_path / "calls", tmp_path / "venv" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "dvc").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    (tools / "dvc").chmod(0o755)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text((paths.ROOT / name).read_text())
+    (tmp_path / "venv" / ".ready").write_text("")
+    if has_git:
+        (tmp_path / ".git").write_text("gitdir: elsewhere")
+    subprocess.run(["make", "repro", "VENV=venv"], cwd=tmp_path, check=True, capture_output=True)
+    told = ["config --local core.no_scm true"]
+    assert calls.read_text().splitlines() == told * (not has_git) + ["repro"]
+
+
+@pytest.mark.skipif(not (paths.ROOT / ".git").exists() or not shutil.which("git"), reason="no clone of its own")
+def test_an_archive_of_the_tree_tells_dvc_that_it_has_no_git(tmp_path):
+    """GitHub makes its ZIP as `git archive` does, which fills in what .gitattributes names."""
+    from dvc.config import Config
+
+    tree = tmp_path / "tree"
+    (tree / ".dvc").mkdir(parents=True)
+    for name in (".dvc/config", ".gitattributes"):
+        (tree / name).write_text((paths.ROOT / name).read_text())
+    git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a"], ["archive", "-o", "../a.tar", "HEAD"]):
+        subprocess.run([*git, *command], check=True)
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    found = [
+        Config(str(folder / ".dvc"), validate=True)["core"].get("no_scm", False) for folder in (tree, tmp_path / "out")
+    ]
+    assert found == [False, True]
 
 
 def test_style_is_checked_with_the_locked_ruff(locked):
