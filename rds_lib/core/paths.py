@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from rds_lib.core.errors import RDSInputError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_COPY = _PACKAGE / "shipped"  # in an installed package: the files that it takes along, see setup.py
+ROOT = _COPY if _COPY.is_dir() else _PACKAGE.parent
 NOTEBOOKS = ROOT / "notebooks"
 PARAMS = ROOT / "params"
 ASSETS = ROOT / "assets"
@@ -16,6 +20,21 @@ CACHE = ROOT / ".cache"
 DATA = ROOT / "data"
 
 PUBLISHED = "mini"  # the profile whose results lie in reports/ itself
+
+
+def shipped(path: Path) -> Path:
+    """Return a file that comes with the package; say how to install it where it did not come."""
+    if not path.is_file():
+        raise RDSInputError(
+            f"{path} is missing: rds_lib was installed without it; use pip install . or -e . in a clone"
+        )
+    return path
+
+
+def check_checkout() -> None:
+    """Raise in an installed package: the pipeline's notebooks, stages and data lie in the repository."""
+    if ROOT == _COPY:
+        raise RDSInputError(f"{_PACKAGE}: no repository, which the pipeline needs; pip install -e . in a clone of it")
 
 
 def reports(profile: str) -> Path:

@@ -17,7 +17,7 @@ from torch import nn
 
 from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import MINI_SAM2
+from rds_lib.core.paths import MINI_SAM2, shipped
 
 MINI_CONFIG = MINI_SAM2 / "mini_sam2.yaml"
 MINI_WEIGHTS = MINI_SAM2 / "mini_sam2.safetensors"
@@ -49,8 +49,8 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
     """
     check_device(device)
     model = instantiate(load_config(config_file, [f"++model._target_={cls}", *overrides]).model, _recursive_=True)
-    if ckpt_path is None:
-        ckpt_path = SHIPPED.get(config_file)
+    if ckpt_path is None and config_file in SHIPPED:
+        ckpt_path = shipped(SHIPPED[config_file])
     if ckpt_path:
         _load_weights(model, Path(ckpt_path), config_file)
     return model.to(device).eval()
@@ -71,7 +71,7 @@ def load_config(config_file, overrides=()):
     if config_file in SHIPPED:
         files = [MINI_CONFIG] + ([] if config_file == "mini" else [MINI_CONFIG.with_stem("mini_sam2_half")])
         changes = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
-        return OmegaConf.merge(*map(OmegaConf.load, files), changes)
+        return OmegaConf.merge(*map(OmegaConf.load, map(shipped, files)), changes)
     try:
         with _hydra_of_sam2():
             config = compose(config_name=str(config_file), overrides=list(overrides))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.core.paths import shipped
 from rds_lib.model.sam2 import SHIPPED, check_device, load_config
 from rds_lib.routing.predictor import MINI_RDS, RDSVideoPredictor, build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
@@ -49,7 +50,7 @@ def predictor_of(
             raise RDSInputError(
                 f"--budget {budget:g}: no router ships with {config}; give --rds, or leave --budget out"
             )
-        weights = load_rds(rds or MINI_RDS)
+        weights = load_rds(rds or shipped(MINI_RDS))
         if routing == "threshold" and tau is None and budget < weights.lowest_budget:
             raise RDSInputError(
                 f"--budget {budget:g}: this router serves {weights.lowest_budget:g} to 1; give a budget in that range, "

@@ -107,7 +107,7 @@ def headroom(
 
     Without --data the profile's own model and clips, by its section headroom, of which options change values.
     """
-    params, folder = _begin(profile)
+    params, folder = _begin(profile, own_data=data is None or out is None)
     from rds_lib.data.datasets import read_dataset
     from rds_lib.data.output import check_output
     from rds_lib.evaluation.headroom_names import FILE
@@ -166,6 +166,13 @@ def publish(profile: Profile = None):
     typer.echo("\n".join([*map(shown, changed), f"{len(changed)} files changed."]))
 
 
+@notebook_app.callback()
+def _needs_notebooks():
+    from rds_lib.core.paths import check_checkout
+
+    check_checkout()
+
+
 @notebook_app.command()
 def source(name: Annotated[str | None, typer.Argument(help="A notebook; by default all that stages run.")] = None):
     """Write the code cells into build/source, for the stages to depend on."""
@@ -203,12 +210,14 @@ def tidy(name: Name):
     notebook.store_tidy(name)
 
 
-def _begin(profile, *, trains: bool = False):
+def _begin(profile, *, trains: bool = False, own_data: bool = True):
     """Load a profile for a command, and return it with the folder of its products."""
     _log()
     from rds_lib.core import paths
     from rds_lib.pipeline.params import load_params
 
+    if own_data:
+        paths.check_checkout()
     params = load_params(profile)
     fit_threads(params.model.config)
     if trains:

@@ -328,7 +328,7 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
 
 
 def _default_profile() -> str:
-    path = paths.ROOT / "params.yaml"
+    path = paths.shipped(paths.ROOT / "params.yaml")
     content = _read(path)
     if list(content) != ["profile"] or not isinstance(content["profile"], str):
         raise RDSInputError(f"{path.name}: one line is allowed, `profile: <name>`; got the keys {list(content)}")
