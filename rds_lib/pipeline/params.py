@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline.profile_rules import faults
 
 
 def _length(*allowed: int, words: str) -> AfterValidator:
@@ -309,8 +310,8 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     Raises
     ------
     RDSInputError
-        If the file is missing or unreadable, or a key is unknown, missing or out of range. The message names the
-        file, the key, its value and what is allowed.
+        If the file is missing or unreadable, a key is unknown, missing or out of range, or sections do not go together.
+        The message names the file, the key, its value and what is allowed.
     """
     if path is None:
         profile = profile or _default_profile()
@@ -321,10 +322,13 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     path = Path(path)
     sections = {"profile": profile or path.stem, **_read(path)}
     try:
-        return Params.model_validate(sections)
+        params, wrong = Params.model_validate(sections), []
     except ValidationError as error:
-        lines = [f"{paths.shown(path)}: {_explain(item)}" for item in error.errors()]
-        raise RDSInputError("\n".join(lines)) from None
+        wrong = [_explain(item) for item in error.errors()]
+    wrong = wrong or list(faults(params))
+    if wrong:
+        raise RDSInputError("\n".join(f"{paths.shown(path)}: {line}" for line in wrong))
+    return params
 
 
 def _default_profile() -> str:

@@ -22,7 +22,7 @@ SECTIONS = Params.model_fields.keys() - {"profile"}
 # In no list: errors, paths, parameters and file writing, and the register of stages.
 PLUMBING = (
     "rds_lib/core/",
-    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "fingerprint", "__init__")),
+    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "profile_rules", "fingerprint", "__init__")),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
 READ_BELOW = {
