@@ -67,6 +67,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 @app.callback()
 def _prepare():
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     os.environ.setdefault("TQDM_DISABLE", "1")  # SAM2's own bars; ours show on a terminal all the same
     warnings.filterwarnings("ignore", "cannot import name '_C'")  # SAM2 without its optional CUDA kernel fills no holes
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
@@ -142,7 +144,12 @@ def evaluate(
     if gt is not None and pred is not None and data is None:
         from rds_lib.metrics.masks import score_masks
 
-        typer.echo(_headline(score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)))
+        table = score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)
+        if not table["JF"].notna().any():
+            raise RDSInputError(
+                f"{gt}: no frame counts in {protocol}; without ground truth only the set's server scores"
+            )
+        typer.echo(_headline(table))
     elif data is not None and out is not None and gt is None and pred is None:
         from rds_lib.data.datasets import read_dataset
         from rds_lib.data.output import check_output

@@ -27,7 +27,7 @@ def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Pa
     out : path
         A new or an empty folder, or a link to one; with ``overwrite`` also an earlier output of the same command.
     marker : str
-        A file or folder inside every output of the command: what tells its outputs from those of others.
+        What tells the command's outputs from those of others, such as a file that each of them has.
 
     Raises
     ------

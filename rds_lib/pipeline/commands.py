@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -74,10 +76,10 @@ def benchmark(
 ):
     """Time SAM2, the full encoder, RDS and the baselines in turn: table, blocks and frames.csv, and metrics.json."""
     params, folder = _begin(profile)
-    out = _place(out or folder / "benchmark")
-    from rds_lib.pipeline.benchmark import time_profile
+    with _result(out, folder, "benchmark") as place:
+        from rds_lib.pipeline.benchmark import time_profile
 
-    table = time_profile(params, out, workdir=folder, device=device)
+        table = time_profile(params, place, workdir=folder, device=device)
     columns = "method level active_blocks gmacs encoder_ms frame_ms fps speedup speedup_low speedup_high eta".split()
     typer.echo(table[columns].round(3).to_string(index=False))
 
@@ -142,17 +144,19 @@ def report(profile: Profile = None, out: Out = None):
     params, folder = _begin(profile)
     from rds_lib.core.artifacts import read_table
 
-    out = _place(out or folder / "report")
-    STAGES["report"].build(params, folder, out)
-    typer.echo(read_table(out / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
+    with _result(out, folder, "report") as place:
+        STAGES["report"].build(params, folder, place)
+        claims = read_table(place / "claims.csv")
+    typer.echo(claims[["key", "effect", "verdict"]].to_string(index=False))
 
 
 @app.command()
 def check(profile: Profile = None, out: Out = None):
     """Compare a run with the committed results, number by number: reproduction.md and reproduction.csv."""
     params, folder = _begin(profile)
-    out = _place(out or folder / "check")
-    typer.echo("\n".join([*STAGES["check"].build(params, folder, out), f"More in {out / 'reproduction.md'}."]))
+    with _result(out, folder, "check") as place:
+        lines = STAGES["check"].build(params, folder, place)
+    typer.echo("\n".join([*lines, f"More in {(out or folder / 'check') / 'reproduction.md'}."]))
 
 
 @app.command()
@@ -221,16 +225,23 @@ def _begin(profile, *, trains: bool = False, own_data: bool = True):
     params = load_params(profile)
     fit_threads(params.model.config)
     if trains:
-        _place(paths.CACHE)
+        from rds_lib.data.output import check_writable
+
+        check_writable(paths.CACHE)
     return params, paths.products(params.profile)
 
 
-def _place(folder: Path) -> Path:
-    """Return a folder once it is sure that it can be written: before the work, not after it."""
-    from rds_lib.data.output import check_writable
+@contextmanager
+def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
+    """Yield the folder to write: the stage's own, which DVC keeps, or one that becomes ``out`` when it is whole."""
+    from rds_lib.data.output import check_writable, output_folder
 
-    check_writable(folder)
-    return folder
+    if out is None:
+        check_writable(folder / stage)
+        yield folder / stage
+        return
+    with output_folder(out, overwrite=True, marker=stage) as place:
+        yield place
 
 
 def _log():

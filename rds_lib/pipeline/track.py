@@ -1,5 +1,6 @@
 """Track the objects of one video: prompts in, a folder of masks, routes, an overlay video and a page to look at out."""
 
+import os
 import tempfile
 import time
 import warnings
@@ -188,9 +189,8 @@ def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_fra
     run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
     run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
     run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    return Recording(
-        Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,)
-    )
+    title = os.fsencode(Path(video).resolve().name).decode(errors="replace")  # a page is UTF-8, a name may be anything
+    return Recording(title, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,))
 
 
 def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -226,6 +228,15 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     assert run["reasons"] == ["first_frame"] + 5 * ["routed"]
 
 
+def test_a_name_that_is_no_text_is_tracked_and_shown(video, model_options, tmp_path):
+    odd = tmp_path / os.fsdecode(b"clip-\xff")
+    shutil.copytree(video.frame_paths[0].parent, odd)
+    out = tmp_path / os.fsdecode(b"out-\xfe")
+    result = _run("track", odd, "--box", "10,10,60,60", "--out", out, *model_options, "--routing", "full")
+    assert result.exit_code == 0 and "out-\\udcfe" in result.stdout, result.output
+    assert (out / "inspector.html").is_file() and len(list(out.glob("*.png"))) == 6
+
+
 def test_an_extra_that_fails_costs_no_masks(video, model_options, tmp_path, monkeypatch):
     """Of a frame that no video encoder takes, or a disk that is full when the page is written."""
 
@@ -258,6 +269,29 @@ def test_every_command_with_a_device_refuses_one_that_is_not_there(command, root
     command = [root / "val" / "davis2017" if part == "x" else part for part in command]
     result = _run(*command, "--device", "cuda:99", "--out", tmp_path / "out")
     _assert_refused(result, tmp_path / "out", "device cuda:99: not usable here; found cpu")
+
+
+@pytest.mark.parametrize("command", ["benchmark", "report", "check"])
+def test_a_stages_command_puts_nothing_over_files_of_the_user(command, monkeypatch, tmp_path):
+    def write(params, *places, **_):
+        out = places[-1]
+        out.mkdir(exist_ok=True)
+        (out / "table.csv").write_text("new")
+        return []
+
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path / "products"))
+    monkeypatch.setattr("rds_lib.pipeline.stages.Stage.build", lambda stage, *arguments: write(*arguments))
+    monkeypatch.setattr("rds_lib.pipeline.benchmark.time_profile", write)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "table.csv").write_text("mine")
+    result = _run(command, "--profile", "smoke", "--out", out)
+    assert result.exit_code == 2 and "holds other files, such as table.csv" in result.stderr
+    assert [path.name for path in out.iterdir()] == ["table.csv"] and (out / "table.csv").read_text() == "mine"
+    (out / "table.csv").unlink()
+    for _ in range(2):  # its own earlier output it replaces
+        _run(command, "--profile", "smoke", "--out", out)
+        assert command == "report" or (out / "table.csv").read_text() == "new"
 
 
 def test_faults_of_the_disk_are_one_line(monkeypatch, tmp_path):
