@@ -342,7 +342,7 @@ def _default_profile() -> str:
 def _read(path: Path) -> dict:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError, RecursionError, YAMLError) as error:
         raise RDSInputError(f"{paths.shown(path)}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise RDSInputError(f"{paths.shown(path)}: a mapping of keys to values is expected")

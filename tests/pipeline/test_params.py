@@ -215,6 +215,12 @@ def test_unknown_profile_lists_the_known_ones():
         load_params("papr")
 
 
+@pytest.mark.parametrize("value", [1200 * "[" + 1200 * "]", 5000 * "9"])
+def test_values_that_no_parser_takes_are_an_error(edited, value):
+    with pytest.raises(RDSInputError, match=r"edited\.yaml: cannot be read as YAML"):
+        load_params(path=edited("train", "seed", f"  seed: {value}\n"))
+
+
 def test_file_that_is_no_mapping_is_an_error(tmp_path):
     file = tmp_path / "list.yaml"
     file.write_text("- 1\n")
