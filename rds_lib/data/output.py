@@ -1,6 +1,6 @@
 """The folder that a command writes: checked before the work, and replaced only where all in it is ours, unchanged.
 
-A finished folder holds ``.rds-manifest.json``: the SHA-256 of every file that we wrote.
+A finished folder holds ``.rds-manifest.json``, the SHA-256 of every file that we wrote. DVC does that for its stages.
 """
 
 import hashlib
@@ -72,8 +72,9 @@ def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> I
         stage.mkdir()
     try:
         yield stage
-        files = {name: _digest(stage / name) for name in sorted(_files(stage))}
-        write_json(stage / MANIFEST, {"output": marker, "files": files})
+        if home == place or "DVC_STAGE" not in os.environ:  # DVC keeps hashes of its own, and removes what it replaces
+            files = {name: _digest(stage / name) for name in sorted(_files(stage))}
+            write_json(stage / MANIFEST, {"output": marker, "files": files})
         for path in [stage, *stage.rglob("*")]:
             flush(path)
     except BaseException:

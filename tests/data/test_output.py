@@ -132,6 +132,16 @@ def test_a_folder_of_the_users_that_holds_the_marker_and_another_commands_output
     assert content(tmp_path / "own") == {"train/thesis.tex": "mine"}
 
 
+def test_a_stage_that_dvc_runs_has_no_manifest_among_its_products(tmp_path, monkeypatch):
+    """Its outputs are hashed by DVC, and data.dvc holds the hash of the generated clips."""
+    monkeypatch.setenv("DVC_STAGE", "clips")
+    write(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", MARKER]
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty")
+    assert content(tmp_path / "empty") == NEW
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_the_old_result_stays_where_the_new_one_fails(error, tmp_path):
     write(tmp_path / "out", **{"note.md": "old"})
