@@ -225,7 +225,8 @@ def _echo_scores(scores, out):
         typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {active}")
     if scores.faults:
         name, why = next(iter(scores.faults.items()))
-        raise RDSInputError(f"{len(scores.faults)} sequences could not be tracked or scored, {name!r}: {why}; {masks}")
+        more = f" (and {len(scores.faults) - 1} more)" if len(scores.faults) > 1 else ""
+        raise RDSInputError(f"not tracked or not scored{more}: {name!r}: {why}; {masks}")
 
 
 def _annotation_root(root, layout, split):

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from rds_lib.__main__ import app
 from rds_lib.core.artifacts import read_table
-from rds_lib.data.datasets import read_dataset
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.generate import generate_datasets
 from rds_lib.data.images import read_labels
 from rds_lib.data.output import MANIFEST
@@ -446,3 +447,28 @@ def test_evaluate_tracks_and_scores_as_scoring_the_files_does(root, model_option
 def test_evaluate_wants_one_of_its_two_forms(root, tmp_path):
     for arguments in (["--gt", root], ["--data", root], ["--gt", root, "--pred", root, "--data", root]):
         _assert_refused(_run("evaluate", *arguments), tmp_path / "out", "either --gt and --pred")
+
+
+def test_evaluate_writes_masks_where_ground_truth_is_kept_back_or_damaged(model_options, tmp_path):
+    """As YouTube-VOS publishes valid; and with a mask of the wrong size, which is found when it is scored."""
+    data = tmp_path / "data"
+    clip = generate_clip(3, 0, split="val", frames=11, height=64, width=96, difficulty="plain", n_objects=1)
+    write_dataset(data, [clip], layout="ytvos")
+    (sequence,) = read_dataset(data, layout="ytvos")
+    later = set(sequence.annotated) - set(sequence.prompt_frame.values())
+    command = ["evaluate", "--data", data, "--layout", "ytvos", *model_options, "--budget", 0.5, "--out"]
+    for t in later:
+        Image.new("L", (8, 8), 1).save(sequence.mask_paths[t][None])
+    damaged = _run(*command, tmp_path / "damaged")
+    assert damaged.exit_code == 2 and f"{sequence.name!r}: " in damaged.stderr and "8x8" in damaged.stderr
+    for t in later:
+        sequence.mask_paths[t][None].unlink()
+    hidden = _run(*command, tmp_path / "hidden")
+    assert hidden.exit_code == 0 and "nothing to score" in hidden.stdout, hidden.output
+    for out in ("damaged", "hidden"):
+        assert len(list((tmp_path / out / "masks" / sequence.name).iterdir())) == 11
+        assert (tmp_path / out / "routes.csv").is_file() and f"{tmp_path / out / 'masks'}" in (
+            hidden.stdout + damaged.stderr
+        )
+    alone = _run("evaluate", "--gt", data, "--pred", tmp_path / "hidden" / "masks", "--protocol", "ytvos")
+    assert alone.exit_code == 2 and "no frame counts in ytvos" in alone.stderr
