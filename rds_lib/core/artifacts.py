@@ -41,9 +41,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         if temporary.is_file():
             temporary.chmod(0o644)  # some writers leave it to its owner alone
         for file in [temporary, *temporary.rglob("*")]:
-            _flush(file)
+            flush(file)
         os.replace(temporary, path)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException:
         if temporary.is_dir():
             shutil.rmtree(temporary)
@@ -52,7 +52,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the disk hold a file or folder as it is now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -224,30 +225,3 @@ def _check_schema(path: str | Path, found: Any, wanted: int) -> None:
         raise RDSInputError(
             f"{paths.shown(Path(path))}: schema version {found}, expected {wanted}; delete the file and run dvc repro"
         )
-
-
-def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Path:
-    """Raise unless ``out`` may be written: it is absent, empty, or an earlier output and ``overwrite`` is set.
-
-    ``marker`` is a file or folder inside every output of the command; a folder without it is never replaced.
-    """
-    out = Path(out)
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise RDSInputError(f"{out}: is not a folder; choose another place for the output")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / marker).exists():
-            raise RDSInputError(f"{out}: holds other files (there is no {marker}); choose an empty or a new folder")
-        if not overwrite:
-            raise RDSInputError(f"{out}: holds an earlier output; choose another folder or add --overwrite")
-    return out
-
-
-@contextmanager
-def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``out`` when the block ends without an error; see `check_output`."""
-    out = check_output(out, overwrite=overwrite, marker=marker)
-    with atomic_write(out) as stage:
-        stage.mkdir()
-        yield stage
-        if check_output(out, overwrite=overwrite, marker=marker).exists():
-            shutil.rmtree(out)

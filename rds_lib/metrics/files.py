@@ -162,12 +162,23 @@ def _ytvos_clips(gt_root, pred_root, split, sequences):
         masks = [folder / frame for frame in _frame_names(folder)]
         about = {"black_white": are_binary(masks)}
         entries = _appearances(masks, **about) if meta is None else _meta_objects(meta, where.index, name)
-        frames = _prompts_left_out(folder, entries)
+        frames = {} if _shows_prompts_alone(folder, entries) else _prompts_left_out(folder, entries)
         flagged = flagged or any("seen" in entry for entry in entries.values())
         about["unseen"] = frozenset(obj_id for obj_id, entry in entries.items() if not _is_seen(entry, seen))
         clips.append(Clip(name, folder, pred_root / name, tuple(entries), frames, **about))
     source = seen_path.name if seen is not None else "meta.json" if flagged else "missing: all objects count as seen"
     return clips, {"seen_split": source}
+
+
+def _shows_prompts_alone(folder, entries):
+    """Whether the ground truth is kept back, as YouTube-VOS publishes valid: a mask where an object begins, no other.
+
+    A prompt of one object is no ground truth of another, so nothing of such a sequence can be scored.
+    """
+    listed = [sorted(entry["frames"]) for entry in entries.values()]
+    prompts, others = {first for first, *_ in listed}, {stem for _, *rest in listed for stem in rest}
+    present = {Path(name).stem for name in _frame_names(folder)}
+    return present <= prompts and not others <= present
 
 
 def _prompts_left_out(folder, entries):

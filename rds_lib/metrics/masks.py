@@ -13,6 +13,7 @@ from rds_lib.data.labels import as_mask
 from rds_lib.metrics.files import Clip, find_clips, read_pair
 
 CONTOUR_TOLERANCE = 0.008  # of the image diagonal
+UNSCORED = "has no scored frame"
 
 
 def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None) -> pd.DataFrame:
@@ -42,8 +43,22 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
     clips, notes = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
     rows = [_object_row(clip, obj, track, protocol) for clip in clips for obj, track in _score_clip(clip).items()]
     table = pd.DataFrame(rows)
+    warn_of_unscored(table, protocol)
     table.attrs["summary"] = {"protocol": protocol, **notes, **summarise(table, protocol)}
     return table
+
+
+def warn_of_unscored(table, protocol) -> None:
+    """Say once which objects of `score_masks`' table have no frame that counts."""
+    unscored = table[table["frames"] == 0]
+    if len(unscored):
+        first = unscored.iloc[0]
+        more = f" ({len(unscored)} of {len(table)} objects have none)" if len(unscored) > 1 else ""
+        warnings.warn(
+            f"object {first['object']} of sequence {first['sequence']!r} {UNSCORED} (protocol {protocol}){more}; NaN, "
+            "and left out of every mean",
+            stacklevel=3,
+        )
 
 
 def score_frames(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None) -> pd.DataFrame:
@@ -150,12 +165,6 @@ def _from_first_sight(track):
 
 def _object_row(clip, obj, track, protocol):
     J, F = track[1].T
-    if not len(J):
-        warnings.warn(
-            f"object {obj} of sequence {clip.sequence!r} has no scored frame (protocol {protocol}); it is NaN and left "
-            "out of every mean",
-            stacklevel=2,
-        )
     row = {"sequence": clip.sequence, "object": obj, "J": _mean(J), "F": _mean(F)}
     row |= {"JF": (row["J"] + row["F"]) / 2, "frames": len(J)}
     for name, values in (("J", J), ("F", F)):

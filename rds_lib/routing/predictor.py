@@ -10,7 +10,7 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import MINI_SAM2
+from rds_lib.core.paths import MINI_SAM2, shipped
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
@@ -292,7 +292,7 @@ def build_rds_video_predictor(
     if routing != "full" and budget is not None:
         if rds_path is None and config_file != "mini":
             raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
-        weights = load_rds(rds_path or MINI_RDS)
+        weights = load_rds(rds_path or shipped(MINI_RDS))
     cls = "compiled.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]

@@ -71,6 +71,12 @@ def few_colours(image: Image.Image, exact: Sequence[tuple[int, int, int]] = ()) 
     return packed
 
 
+def check_fps(fps: float) -> None:
+    """Raise unless a video can have this many frames a second."""
+    if not 0.001 <= fps < 1000:
+        raise RDSInputError(f"fps {fps}: expected 0.001 or more and less than 1000 frames per second")
+
+
 def write_overlay_video(
     path: str | Path, frames: Iterable, label_maps: Iterable, *, fps: float, alpha: float = ALPHA
 ) -> None:
@@ -92,8 +98,7 @@ def write_overlay_video(
     RDSInputError
         If there are no frames, more of one than of the other, or a mask of another size.
     """
-    if not 0 < fps < 1000:
-        raise RDSInputError(f"fps {fps}: expected more than 0 and less than 1000 frames per second")
+    check_fps(fps)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18"}
