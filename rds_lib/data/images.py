@@ -112,8 +112,13 @@ def read_labels(path: str | Path, *, binary: bool = False) -> np.ndarray:
 
 
 def are_binary(paths: Iterable[Path]) -> bool:
-    """Whether the label PNGs of a video are black and white, as the first that shows anything says."""
-    return is_binary(next((labels for labels in map(read_labels, paths) if labels.any()), np.zeros(1, np.uint8)))
+    """Whether the label PNGs of a video are black and white: 255 is the only label in all of them."""
+    found = False
+    for labels in map(read_labels, paths):
+        if labels.any() and not is_binary(labels):
+            return False
+        found = found or labels.any()
+    return bool(found)
 
 
 def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:

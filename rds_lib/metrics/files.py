@@ -10,7 +10,7 @@ import numpy as np
 from rds_lib.core.artifacts import read_json, read_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import are_binary, read_labels
-from rds_lib.data.labels import VOID, is_binary, present_labels
+from rds_lib.data.labels import VOID, present_labels
 from rds_lib.data.layouts import check_name, check_split, locate, read_index
 from rds_lib.data.names import frame_files, in_time_order
 
@@ -99,13 +99,14 @@ def _davis_clips(gt_root, pred_root, split, sequences):
     clips = []
     for name in _sequence_names(base, names):
         frames = _frame_names(base / name)
-        first = read_labels(base / name / frames[0])
-        count = 1 if is_binary(first) else max(present_labels(first), default=0)
+        black_white = are_binary(base / name / frame for frame in frames)
+        first = read_labels(base / name / frames[0], binary=black_white)
+        count = max(present_labels(first), default=0)
         if count == 0:
             raise RDSInputError(f"{base / name / frames[0]} shows no object; DAVIS takes its objects from this frame")
         objects = tuple(range(1, count + 1))
         scored = dict.fromkeys(frames[1:-1], objects)
-        about = {"max_id": count, "black_white": is_binary(first)}
+        about = {"max_id": count, "black_white": black_white}
         clips.append(Clip(name, base / name, pred_root / name, objects, scored, **about))
     return clips, notes
 

@@ -191,7 +191,7 @@ def test_split_list_says_what_is_scored(davis, tmp_path):
     shutil.copytree(gt, tmp_path / "root" / "Annotations" / "Full-Resolution")
     table = score_masks(tmp_path / "root", pred, split="train")
     assert table["sequence"].tolist() == ["b"] and table.attrs["summary"]["split"] == "train"
-    with pytest.raises(RDSInputError, match="val.txt"):
+    with pytest.raises(RDSInputError, match="no split 'val' here; there is: train"):
         score_masks(tmp_path / "root", pred)
     table = score_masks(tmp_path / "root", pred, sequences=["a"])
     assert set(table["sequence"]) == {"a"} and table.attrs["summary"]["split"] == "named sequences"

@@ -222,6 +222,16 @@ def test_the_first_and_the_last_frame_are_those_in_time(tmp_path, protocol):
     assert (table["J"] == 1).all()
 
 
+def test_the_prompt_is_the_first_frame_in_time_of_those_that_meta_lists(tmp_path):
+    for root in ("gt", "pred"):
+        (tmp_path / root / "v").mkdir(parents=True)
+        for t in range(8, 13):
+            write_palette_png(tmp_path / root / "v" / f"{t}.png", CAT)
+    (tmp_path / "gt" / "meta.json").write_text(json.dumps(describe(cat_1=["10", "11", "12", "9"])))
+    table = score_frames(tmp_path / "gt", tmp_path / "pred", protocol="ytvos")
+    assert table["frame"].tolist() == ["10", "11", "12"]
+
+
 # --- black and white, as DAVIS 2016 ---
 
 
