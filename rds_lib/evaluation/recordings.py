@@ -183,23 +183,26 @@ def read_recordings(
 
 def record(name: str, predictor, sequence: VideoSequence) -> Recording:
     """Track a sequence of a data set and keep what happened, as a recording of one run."""
-    truth, shape, tracked = _truth(sequence), backbone_of(predictor).shape, track_sequence(predictor, sequence)
-    about = {"depth": shape.depth, "length": len(sequence), "truth": truth, "starts": sequence.prompt_frame}
-    run = run_of(name, tracked, sequence.size, **about)
-    labels = tuple(label_numbers(sequence.obj_ids).values())
-    return Recording(sequence.name, sequence.frame_paths, labels, shape, (run,), truth)
+    shape, tracked = backbone_of(predictor).shape, track_sequence(predictor, sequence)
+    run, labels = run_of(name, tracked, sequence, depth=shape.depth), label_numbers(sequence.obj_ids)
+    return Recording(sequence.name, sequence.frame_paths, tuple(labels.values()), shape, (run,), _truth(sequence))
 
 
-def run_of(
-    name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]
-) -> Run:
-    """A run from what `track_sequence` gives."""
-    labels, numbers = np.zeros((length, *size), np.uint8), label_numbers(starts)
+def run_of(name: str, tracked: Tracked, sequence: VideoSequence, *, depth: int) -> Run:
+    """A run from what `track_sequence` gives; where masks overlap, as in SA-V, labels show the last, J is of all."""
+    labels, numbers = np.zeros((len(sequence), *sequence.size), np.uint8), label_numbers(sequence.obj_ids)
     for t, masks in tracked.masks.items():
         for obj_id, mask in masks.items():
             labels[t][mask] = numbers[obj_id]
-    starts = {numbers[obj_id]: start for obj_id, start in starts.items()}
-    return make_run(name, labels, tracked.routes, depth=depth, truth=truth, starts=starts)
+    quality = {number: np.full(len(sequence), np.nan) for number in numbers.values()}
+    nothing = np.zeros(sequence.size, bool)
+    for t in sequence.annotated:
+        truth, found = sequence.masks(t), tracked.masks.get(t, {})
+        for obj_id, start in sequence.prompt_frame.items():
+            if t > start:
+                pair = found.get(obj_id, nothing), truth.get(obj_id, nothing)
+                quality[numbers[obj_id]][t] = region_similarity(*pair)
+    return replace(make_run(name, labels, tracked.routes, depth=depth), quality=quality)
 
 
 def make_run(
