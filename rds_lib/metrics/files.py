@@ -176,7 +176,7 @@ def _shows_prompts_alone(folder, entries):
 
     A prompt of one object is no ground truth of another, so nothing of such a sequence can be scored.
     """
-    listed = [sorted(entry["frames"]) for entry in entries.values()]
+    listed = [in_time_order(entry["frames"], "meta.json") for entry in entries.values()]
     prompts, others = {first for first, *_ in listed}, {stem for _, *rest in listed for stem in rest}
     present = {Path(name).stem for name in _frame_names(folder)}
     return present <= prompts and not others <= present
