@@ -17,6 +17,7 @@ from rds_lib.model.losses import squared_damage
 from rds_lib.routing.router import PredictionAwareRouter, RunningNorm
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
+from rds_lib.training.tasks import draw_budgets
 
 NEAR = 5  # tokens: side of the square around a token of the object within which features count more
 SHARE_NEAR = 0.5  # of the weight; the rest lies evenly on the frame
@@ -44,14 +45,7 @@ class Centred(nn.Module):
 
 
 def teach_router(
-    backbone: Backbone,
-    router: PredictionAwareRouter,
-    sequences,
-    budgets,
-    schedule: Schedule,
-    *,
-    workdir: Path,
-    lr: float,
+    backbone: Backbone, router: PredictionAwareRouter, sequences, budgets, schedule: Schedule, workdir: Path, lr: float
 ) -> None:
     """Train a router in place, resuming from ``workdir``, and leave it frozen.
 
@@ -62,8 +56,6 @@ def teach_router(
     ----------
     schedule : Schedule
         Steps of ``batch`` single frames.
-    lr : float
-        Peak rate.
     """
     (rank, world), seed = join_processes(), schedule.seed
     router.mlp[-1] = Centred(router.mlp[-1]).to(router.alpha.device)
@@ -71,17 +63,14 @@ def teach_router(
     optimizer = torch.optim.AdamW([{"params": learnt, "peak": lr, "weight_decay": 0.0}])
     parts = {"router": router.train(), "optimizer": optimizer}
     run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=rank == 0)
-    todo = {"first_step": run.step, "steps": schedule.steps - run.step}
-    data = SequenceBatches(
-        sequences, seed=seed * world + rank, batch=schedule.batch, frames=2, size=backbone.image_size, **todo
-    )
+    todo = {"first_step": run.step, "steps": schedule.steps - run.step, "batch": schedule.batch, "frames": 2}
+    data = SequenceBatches(sequences, seed=seed * world + rank, size=backbone.image_size, **todo)
     device = router.alpha.device
 
     def step_loss(batch, step):
         images, targets = (tensor.to(device) for tensor in batch)
         generator = torch.Generator(device).manual_seed((seed << 24) + step * world + rank)
-        drawn = torch.randint(len(budgets), (len(images),), generator=generator, device=device)
-        budget = torch.tensor(budgets, device=device)[drawn]
+        budget = draw_budgets(budgets, len(images), generator)
         masks = F.avg_pool2d(targets, backbone.token_stride)  # (B, 2, h, w), shares of a token
         with torch.no_grad():
             tokens = backbone.embed(images[:, 1])

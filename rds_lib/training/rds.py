@@ -21,7 +21,7 @@ from rds_lib.routing.weights import save_rds
 from rds_lib.training.alone import teach_router
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
-from rds_lib.training.tasks import tracking_loss
+from rds_lib.training.tasks import draw_budgets, tracking_loss
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def train_rds(
         images, targets = (tensor.to(device) for tensor in batch)
         generator = torch.Generator(device).manual_seed((seed << 24) + step * world + rank)
         deployed = recipe.is_deployed(step, schedule.steps)
-        budget = _draw_budgets(budgets, len(images), generator)
+        budget = draw_budgets(budgets, len(images), generator)
         clip = RoutedClip(backbone, router, images, budget, generator, deployed, recipe.damage > 0)
         if router is not None:
             router.logit_spread = recipe.spread(first_spread, step, schedule.steps)
@@ -216,11 +216,3 @@ def _parts(backbone, router, optimizer):
 
 def _adapters(backbone):
     return [p for p in backbone.blocks.parameters() if p.requires_grad]
-
-
-def _draw_budgets(budgets, batch, generator):
-    """One of the budgets for each clip, (B,)."""
-    if not budgets:
-        return None
-    chosen = torch.randint(len(budgets), (batch,), generator=generator, device=generator.device)
-    return torch.tensor(budgets, device=generator.device)[chosen]

@@ -1,4 +1,4 @@
-"""The loss that every method of the comparison is trained on."""
+"""What trainings share: the loss of every method of the comparison, and the budgets of a step's clips."""
 
 import torch
 
@@ -13,3 +13,11 @@ def tracking_loss(tracker: ClipTracker, encode, targets) -> tuple[torch.Tensor, 
     with torch.autocast("cuda", torch.bfloat16, enabled=targets.is_cuda):
         outputs = tracker.track(targets, encode)
     return tracker.loss(outputs, targets)
+
+
+def draw_budgets(budgets, batch, generator):
+    """One of the budgets for each clip, (B,)."""
+    if not budgets:
+        return None
+    chosen = torch.randint(len(budgets), (batch,), generator=generator, device=generator.device)
+    return torch.tensor(budgets, device=generator.device)[chosen]

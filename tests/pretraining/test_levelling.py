@@ -24,7 +24,7 @@ def heads(model):
 
 
 def near_outlines(model, view):
-    """Logits (N,) of the frame after a view's first, and which of them are near the outline."""
+    """Logits (N,) of the frame after a view's first."""
     seen = []
     hook = model.sam_mask_decoder.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0][:, 0]))
     follow(model, view)

@@ -20,7 +20,7 @@ from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pipeline import pretrain as stage
 from rds_lib.pipeline.params import load_params
 from rds_lib.pretraining import held_out, pretrain as module
-from rds_lib.pretraining.held_out import Choice, held_out_iou
+from rds_lib.pretraining.held_out import Choice, held_out_iou, held_out_videos_iou
 from rds_lib.pretraining.pretrain import draw_route, export_weights, pretrain
 from rds_lib.training.run import Averaged
 
@@ -225,14 +225,18 @@ def test_looking_at_what_is_held_out_leaves_the_training_as_it_was(mini_model, v
     assert again.score == choice.score and again.tensors.keys() == average.tensors.keys()
 
 
-def test_a_video_is_scored_from_its_start_and_its_middle_object_by_object(mini_model, videos):
+def test_a_video_is_scored_from_its_start_and_its_middle_object_by_object(mini_model, videos, monkeypatch):
     set_image_size(mini_model, 64)
-    lengths = [view.targets.shape[:2] for view in held_out.look_at(mini_model, videos[0], frames=4)]
-    assert lengths == [(2, 4), (2, 4)]
-    first, second = held_out.look_at(mini_model, videos[0], frames=4)
-    again, late = first.targets, held_out._view(mini_model, videos[0], (4, 5, 6, 7)).targets
-    assert again.equal(held_out._view(mini_model, videos[0], (0, 1, 2, 3)).targets) and second.targets.equal(late)
-    assert len(list(held_out.look_at(mini_model, videos[0], frames=5))) == 1, "too short to count twice"
+    calls = []
+    monkeypatch.setattr(held_out, "_view", lambda model, video, times: calls.append(times) or (video, times))
+    monkeypatch.setattr(held_out, "follow", lambda model, view: [len(view[1])] * len(view[0].obj_ids))
+    assert held_out_videos_iou(mini_model, videos[:1], frames=4) == 4
+    calls.clear()
+    held_out_videos_iou(mini_model, videos[:2], frames=4)
+    assert calls == 2 * [(0, 1, 2, 3), (4, 5, 6, 7)]
+    calls.clear()
+    held_out_videos_iou(mini_model, videos[:2], frames=5)
+    assert calls == 2 * [(0, 1, 2, 3, 4)], "too short to count twice"
 
 
 def test_following_held_out_objects_together_or_alone_is_the_same(mini_model, videos):

@@ -127,8 +127,8 @@ def test_without_a_budget_the_adapters_of_the_full_encoder_are_trained(sequences
 
 def test_several_budgets_train_one_router_and_are_drawn_per_clip(sequences, mini_weights, tmp_path, monkeypatch):
     drawn = []
-    draw = module._draw_budgets
-    monkeypatch.setattr(module, "_draw_budgets", lambda *args: drawn.append(draw(*args)) or drawn[-1])
+    draw = module.draw_budgets
+    monkeypatch.setattr(module, "draw_budgets", lambda *args: drawn.append(draw(*args)) or drawn[-1])
     weights = load_rds(train(tmp_path, sequences, mini_weights, budgets=(0.2, 0.9), steps=1, batch=3))
     assert weights.budgets == (0.2, 0.9) and log_of(tmp_path)[0]["budget"] == "any"
     assert len(drawn) == 1 and drawn[0].shape == (3,)
