@@ -11,13 +11,13 @@ from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2, shipped
+from rds_lib.data.prompts import check_box, check_frame_index, check_mask, check_points
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.frame_router import FrameRouter
-from rds_lib.routing.prompts import check_box, check_frame_index, check_mask, check_points
 from rds_lib.routing.route_table import RouteLog
 from rds_lib.routing.weights import RDSWeights, load_rds
 
