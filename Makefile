@@ -12,6 +12,7 @@ PIP = "$(BIN)/python" -m pip install --disable-pip-version-check
 
 .PHONY: repro results test lint lab clean
 repro: $(READY)
+	@test -e .git || $(RUN) dvc config --local core.no_scm true
 	$(RUN) dvc repro
 
 results: $(READY)

@@ -22,7 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
     option.nbval_current_env = True
     option.nbval_kernel_startup_timeout = max(120, int(option.nbval_kernel_startup_timeout))
     workdir = _session.enter_context(notebook.smoke_folder())
-    os.environ.update(notebook.environment(workdir, smoke=True))
+    settings = _session.enter_context(notebook.own_jupyter())
+    os.environ.update(settings | notebook.environment(workdir, smoke=True))
 
 
 def pytest_unconfigure() -> None:

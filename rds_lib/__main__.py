@@ -28,8 +28,19 @@ class _Commands(TyperGroup):
         except (RDSInputError, NotebookFailed) as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, RDSInputError) else 1) from None
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported for this
+                raise
+            typer.echo(f"error: the device's memory is full ({str(error).partition('. ')[0]})", err=True)
+            raise typer.Exit(2) from None
+        except OSError as error:  # a disk that is full, a place that may not be written
+            if error.errno is None or isinstance(error, BrokenPipeError):
+                raise
+            typer.echo(f"error: {error.filename or 'input or output'}: {error.strerror}", err=True)
+            raise typer.Exit(2) from None
 
 
+SCORES = "scores.csv"
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
@@ -56,9 +67,18 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 @app.callback()
 def _prepare():
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     os.environ.setdefault("TQDM_DISABLE", "1")  # SAM2's own bars; ours show on a terminal all the same
     warnings.filterwarnings("ignore", "cannot import name '_C'")  # SAM2 without its optional CUDA kernel fills no holes
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    said = set()
+
+    def say_once(message, *_, **__):
+        if str(message) not in said:
+            said.add(str(message))
+            typer.echo(f"warning: {message}", err=True)
+
+    warnings.showwarning = say_once
 
 
 @app.command()
@@ -78,21 +98,22 @@ def track(
     checkpoint: Checkpoint = None,
     rds: Rds = None,
     device: Device = None,
-    fps: Annotated[float, typer.Option(help="Of the overlay video.")] = 24.0,
+    fps: Annotated[float | None, typer.Option(help="Of overlay.mp4; the video's own, or 24 for a folder.")] = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
     overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
     fit_threads(config)
-    from rds_lib.core.artifacts import check_output
-    from rds_lib.data.images import image_size
+    from rds_lib.data.images import list_frames
+    from rds_lib.data.output import check_output
+    from rds_lib.data.video import video_size
     from rds_lib.pipeline.chosen_model import predictor_of
-    from rds_lib.pipeline.track import MARKER, first_prompts, open_frames, track_video
+    from rds_lib.pipeline.track import MARKER, first_prompts, track_video
 
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
-    with open_frames(video) as frame_paths:
-        prompts = first_prompts(image_size(frame_paths[0]), mask=mask or "", box=boxes, click=clicks)
+    frames = list_frames(video) if video.is_dir() else ()
+    prompts = first_prompts(video_size(video), mask=mask or "", box=boxes, click=clicks, frames=frames)
     predictor = predictor_of(config, checkpoint, rds, budget=budget, tau=tau, routing=routing, device=device)
     summary = track_video(
         predictor,
@@ -131,21 +152,25 @@ def evaluate(
     if gt is not None and pred is not None and data is None:
         from rds_lib.metrics.masks import score_masks
 
-        typer.echo(_headline(score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)))
+        table = score_masks(_annotation_root(gt, protocol, split), pred, protocol=protocol, split=split)
+        if not table["JF"].notna().any():
+            raise RDSInputError(
+                f"{gt}: no frame counts in {protocol}; without ground truth only the set's server scores"
+            )
+        typer.echo(_headline(table))
     elif data is not None and out is not None and gt is None and pred is None:
         from rds_lib.data.datasets import read_dataset
+        from rds_lib.data.output import check_output
         from rds_lib.pipeline.chosen_model import predictor_of
 
+        check_output(out, overwrite=overwrite, marker=SCORES)
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
         options = {"budget": budget, "tau": tau, "routing": routing, "device": device}
         predictor = predictor_of(config, checkpoint, rds, **options, apply_postprocessing=False)
         gt_root = _annotation_root(data, layout, split)
         scores = _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite)
-        typer.echo(_headline(scores.objects))
-        speed = scores.frames / scores.seconds
-        active = f"{scores.active:.1f} blocks active, {scores.active_routed:.1f} on routed frames"
-        typer.echo(f"{speed:.1f} frames a second, {active}")
+        _echo_scores(scores, out)
     else:
         raise RDSInputError(
             "give either --gt and --pred, to score predictions, or --data and --out, to track and score"
@@ -174,11 +199,12 @@ def describe(root: Path, layout: str = "davis2017", split: str = "val"):
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):
-    from rds_lib.core.artifacts import output_folder, write_table
+    from rds_lib.core.artifacts import write_table
+    from rds_lib.data.output import output_folder
     from rds_lib.evaluation.scores import score_tracker
     from rds_lib.model.track import track_sequence
 
-    with output_folder(out, overwrite=overwrite, marker="scores.csv") as stage:
+    with output_folder(out, overwrite=overwrite, marker=SCORES) as stage:
         scores = score_tracker(
             lambda sequence: track_sequence(predictor, sequence),
             sequences,
@@ -187,10 +213,28 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
             split=split,
             keep=stage / "masks",
             label=layout,
+            keep_going=True,
         )
-        write_table(stage / "scores.csv", scores.objects)
+        if not scores.frames:
+            raise RDSInputError(next(iter(scores.faults.values())))
+        write_table(stage / SCORES, scores.objects)
         write_table(stage / "routes.csv", scores.routes)
     return scores
+
+
+def _echo_scores(scores, out):
+    """Say what came out, and end with an error where a sequence failed: its masks may be there, its scores are not."""
+    masks = f"the masks are in {out / 'masks'}"
+    unscored = f"nothing to score: there is no ground truth but the prompts; {masks}"
+    if len(scores.objects):
+        typer.echo(_headline(scores.objects) if scores.has_truth else unscored)
+    if scores.frames:
+        active = f"{scores.active:.1f} blocks active, {scores.active_routed:.1f} on routed frames"
+        typer.echo(f"{scores.frames / scores.seconds:.1f} frames a second, {active}")
+    if scores.faults:
+        name, why = next(iter(scores.faults.items()))
+        more = f" (and {len(scores.faults) - 1} more)" if len(scores.faults) > 1 else ""
+        raise RDSInputError(f"not tracked or not scored{more}: {name!r}: {why}; {masks}")
 
 
 def _annotation_root(root, layout, split):

@@ -1,8 +1,11 @@
 """The lock, the package's metadata and the conda environment name the same packages and versions."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 
 import pytest
@@ -11,6 +14,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from rds_lib.core import paths
+from rds_lib.core.errors import RDSInputError
 
 
 def pins(lines):
@@ -100,6 +104,83 @@ def test_make_installs_the_lock_with_sam2_after_torch_and_then_runs(tmp_path, lo
     assert pins(first.splitlines()[1:]) == {name: version for name, version in locked.items() if name != "sam2"}
     assert pins(last.splitlines()[1:]) == {"sam2": locked["sam2"]}
     assert project.split() == ["python", "-e", "."] and run.split() == ["dvc", "repro"]
+
+
+@pytest.mark.parametrize("has_git", [True, False])
+def test_make_tells_dvc_where_there_is_no_git(has_git, tmp_path):
+    """In a copy of what the target needs, with tools that write down what they are asked for."""
+    calls, tools = tmp_path / "calls", tmp_path / "venv" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "dvc").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    (tools / "dvc").chmod(0o755)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text((paths.ROOT / name).read_text())
+    (tmp_path / "venv" / ".ready").write_text("")
+    if has_git:
+        (tmp_path / ".git").write_text("gitdir: elsewhere")
+    subprocess.run(["make", "repro", "VENV=venv"], cwd=tmp_path, check=True, capture_output=True)
+    told = ["config --local core.no_scm true"]
+    assert calls.read_text().splitlines() == told * (not has_git) + ["repro"]
+
+
+@pytest.mark.skipif(not (paths.ROOT / ".git").exists() or not shutil.which("git"), reason="no clone of its own")
+def test_an_archive_of_the_tree_tells_dvc_that_it_has_no_git(tmp_path):
+    """GitHub makes its ZIP as `git archive` does, which fills in what .gitattributes names."""
+    from dvc.config import Config
+
+    tree = tmp_path / "tree"
+    (tree / ".dvc").mkdir(parents=True)
+    for name in (".dvc/config", ".gitattributes"):
+        (tree / name).write_text((paths.ROOT / name).read_text())
+    git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a"], ["archive", "-o", "../a.tar", "HEAD"]):
+        subprocess.run([*git, *command], check=True)
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    found = [
+        Config(str(folder / ".dvc"), validate=True)["core"].get("no_scm", False) for folder in (tree, tmp_path / "out")
+    ]
+    assert found == [False, True]
+
+
+def test_a_built_package_has_the_shipped_model_and_profiles_and_says_what_needs_the_repository(tmp_path):
+    """What `pip install .` copies; no build for wheels, which takes longer."""
+    build = ["-q", "egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path / "site")]
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "rds_lib", "assets", "params", "params.yaml"):
+        (tree / name).symlink_to(paths.ROOT / name)
+    subprocess.run([sys.executable, "setup.py", *build], cwd=tree, check=True, capture_output=True)
+    code = """
+import sys
+from rds_lib.core import paths
+from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline.params import load_params
+assert str(paths.ROOT).startswith(sys.argv[1])
+load_params(), load_params("paper")
+for name in ("mini_sam2.yaml", "mini_sam2.safetensors", "mini_sam2_half.safetensors", "rds.safetensors"):
+    paths.shipped(paths.MINI_SAM2 / name)
+from rds_lib.__main__ import app
+for command in (["train", "any"], ["notebook", "source"], ["report"]):
+    try:
+        app(command, standalone_mode=False)
+    except SystemExit as error:
+        assert error.code == 2
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no repository, which the pipeline needs; pip install -e .") == 3
+
+
+def test_a_package_without_its_files_says_how_to_install_it(tmp_path):
+    with pytest.raises(RDSInputError, match=r"mini.yaml is missing: rds_lib was installed without it; use pip install"):
+        paths.shipped(tmp_path / "mini.yaml")
 
 
 def test_style_is_checked_with_the_locked_ruff(locked):

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import shutil
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,15 +34,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    suffix = path.suffix if len(path.suffix) < 16 else ""  # a name of 255 bytes leaves no room for more
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}{suffix}")
     try:
         yield temporary
         if temporary.is_file():
             temporary.chmod(0o644)  # some writers leave it to its owner alone
         for file in [temporary, *temporary.rglob("*")]:
-            _flush(file)
+            flush(file)
         os.replace(temporary, path)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException:
         if temporary.is_dir():
             shutil.rmtree(temporary)
@@ -50,7 +52,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the disk hold a file or folder as it is now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -104,6 +107,13 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text file of any system: UTF-8 with or without a byte order mark, or UTF-16 with one."""
+    with _readable(path):
+        content = Path(path).read_bytes()
+        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write bytes, whole or not at all."""
     with atomic_write(path) as temporary:
@@ -119,7 +129,7 @@ def write_json(path: str | Path, data: Mapping[str, Any], *, schema: int | None 
 def read_json(path: str | Path, *, schema: int | None = SCHEMA) -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version."""
     with _readable(path):
-        content = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        content = dict(json.loads(read_text(path)))
     if schema is not None:
         _check_schema(path, content.pop("schema", None), schema)
     return content
@@ -215,30 +225,3 @@ def _check_schema(path: str | Path, found: Any, wanted: int) -> None:
         raise RDSInputError(
             f"{paths.shown(Path(path))}: schema version {found}, expected {wanted}; delete the file and run dvc repro"
         )
-
-
-def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Path:
-    """Raise unless ``out`` may be written: it is absent, empty, or an earlier output and ``overwrite`` is set.
-
-    ``marker`` is a file or folder inside every output of the command; a folder without it is never replaced.
-    """
-    out = Path(out)
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise RDSInputError(f"{out}: is not a folder; choose another place for the output")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / marker).exists():
-            raise RDSInputError(f"{out}: holds other files (there is no {marker}); choose an empty or a new folder")
-        if not overwrite:
-            raise RDSInputError(f"{out}: holds an earlier output; choose another folder or add --overwrite")
-    return out
-
-
-@contextmanager
-def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``out`` when the block ends without an error; see `check_output`."""
-    out = check_output(out, overwrite=overwrite, marker=marker)
-    with atomic_write(out) as stage:
-        stage.mkdir()
-        yield stage
-        if check_output(out, overwrite=overwrite, marker=marker).exists():
-            shutil.rmtree(out)

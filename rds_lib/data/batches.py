@@ -10,6 +10,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import one_thread
 from rds_lib.data.clips import DIFFICULTIES, generate_clip
 from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, squeeze
+from rds_lib.data.labels import label_numbers
 
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it
@@ -150,11 +151,11 @@ def _recolour(frames, rng):
 
 
 def label_map(sequence, t: int) -> np.ndarray:
-    """The ground truth of a sequence's frame t as object ids, (H, W) uint8; 0 is background."""
-    masks = sequence.masks(t)
+    """The ground truth of a sequence's frame t as labels, (H, W) uint8, see `label_numbers`; 0 is background."""
+    numbers = label_numbers(sequence.obj_ids)
     labels = np.zeros(sequence.size, np.uint8)
-    for obj_id, mask in masks.items():
-        labels[mask] = obj_id
+    for obj_id, mask in sequence.masks(t).items():
+        labels[mask] = numbers[obj_id]
     return labels
 
 

@@ -10,16 +10,10 @@ import numpy as np
 
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import (
-    davis_palette,
-    image_size,
-    list_frames,
-    present_labels,
-    read_frame,
-    read_labels,
-    save_palette_png,
-)
-from rds_lib.data.layouts import CONDITIONS, locate, read_index, shorten
+from rds_lib.data.images import are_binary, image_size, list_frames, read_frame, read_labels, save_palette_png
+from rds_lib.data.labels import davis_palette, present_labels
+from rds_lib.data.layouts import CONDITIONS, check_split, locate, read_index, shorten
+from rds_lib.data.names import frame_files
 from rds_lib.data.writers import write_dataset, write_masks
 
 if TYPE_CHECKING:
@@ -44,6 +38,7 @@ class Sequence:
     annotated: tuple[int, ...]  # frames with ground truth
     layout: str
     mask_paths: dict[int, dict] = field(repr=False)  # frame -> {object: PNG}; one PNG for all has the key None
+    black_white: bool = False  # its masks are 0 and 255, as those of DAVIS 2016
 
     def __len__(self) -> int:
         return len(self.frame_paths)
@@ -70,7 +65,8 @@ class Sequence:
         """
         if t not in self.mask_paths:
             raise RDSInputError(f"{self.name}: frame {t} has no annotation; annotated are {shorten(self.annotated)}")
-        read = {obj: self._checked(read_labels(path), path) for obj, path in self.mask_paths[t].items()}
+        paths = self.mask_paths[t].items()
+        read = {obj: self._checked(read_labels(path, binary=self.black_white), path) for obj, path in paths}
         if self.layout == "sav":
             return {obj: labels > 0 for obj, labels in read.items()}
         labels = read[None]
@@ -130,6 +126,7 @@ def read_dataset(root: str | Path, *, layout: str, split: str = "val") -> list[S
         If the list or a sequence it names is missing, an annotation has no frame, or an object no annotation.
     """
     where = locate(Path(root), layout, split)
+    check_split(Path(root), layout, split)
     wanted = read_index(where)
     missing = [name for name in wanted if not (where.frames / name).is_dir() or not (where.masks / name).is_dir()]
     if missing:
@@ -158,21 +155,21 @@ def _read_sequence(where, name, ids, layout):
             f"{where.frames / name}: no frame for the annotations {shorten(orphans)} of {where.masks / name}"
         )
     mask_paths = {t: by_stem[stem] for t, stem in enumerate(frame_names) if stem in by_stem}
-    ids = _object_ids(mask_paths, layout) if ids is None else ids
-    prompt_frame = _first_seen(mask_paths, ids)
+    black_white = layout != "sav" and are_binary(paths[None] for paths in mask_paths.values())
+    ids = _object_ids(mask_paths, layout, black_white) if ids is None else ids
+    prompt_frame = _first_seen(mask_paths, ids, black_white)
     unseen = [obj for obj in ids if obj not in prompt_frame]
     if not prompt_frame or (unseen and layout != "davis2017"):
         raise RDSInputError(f"{where.masks / name}: no annotation shows object {shorten(unseen or [1])}")
-    return Sequence(
-        name, frame_paths, frame_names, tuple(prompt_frame), prompt_frame, tuple(mask_paths), layout, mask_paths
-    )
+    about = layout, mask_paths, black_white
+    return Sequence(name, frame_paths, frame_names, tuple(prompt_frame), prompt_frame, tuple(mask_paths), *about)
 
 
-def _object_ids(mask_paths, layout):
+def _object_ids(mask_paths, layout, black_white):
     """SA-V: its folders. DAVIS: all ids up to the largest of the first annotation."""
     if layout == "sav":
         return sorted({obj for paths in mask_paths.values() for obj in paths})
-    first = read_labels(mask_paths[min(mask_paths)][None])
+    first = read_labels(mask_paths[min(mask_paths)][None], binary=black_white)
     return range(1, max(present_labels(first), default=0) + 1)
 
 
@@ -188,20 +185,20 @@ def _mask_files(folder, layout):
             raise RDSInputError(f"{folder}: object folders {shorten(wrong)}; expected numbers such as 000")
     files = {}
     for obj, pngs in folders.items():
-        for path in sorted(pngs.glob("[!.]*.png")):
+        for path in frame_files(pngs, (".png",))[0]:
             files.setdefault(path.stem, {})[obj if obj is None else int(obj)] = path
     if not files:
         raise RDSInputError(f"{folder}: holds no annotation PNGs")
     return files
 
 
-def _first_seen(mask_paths, ids):
+def _first_seen(mask_paths, ids, black_white):
     """Object -> first frame where its mask is not empty, ids ascending; reads no further than needed."""
     seen = {}
     for t, paths in mask_paths.items():
         for obj, path in paths.items():
             if obj not in seen:
-                labels = read_labels(path)
+                labels = read_labels(path, binary=black_white)
                 found = present_labels(labels) if obj is None else [obj] * bool(labels.any())
                 seen |= {i: t for i in found if i in ids and i not in seen}
         if len(seen) == len(ids):

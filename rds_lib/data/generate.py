@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rds_lib.core import paths
-from rds_lib.core.artifacts import output_folder
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data import textures
 from rds_lib.data.changing import generate_changing_clip
 from rds_lib.data.clips import Clip, generate_clip
+from rds_lib.data.output import output_folder
 from rds_lib.data.shapes import UNSEEN
 from rds_lib.data.writers import write_dataset
 

@@ -1,9 +1,8 @@
 """Pictures on disk: list frames, read frames and label maps, write palette PNGs. Every refusal names the file."""
 
 import io
-import logging
-import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,70 +10,46 @@ from PIL import Image, ImageOps
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.labels import VOID, by_colour, davis_palette, is_binary, present_labels
+from rds_lib.data.names import frame_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 2**26  # twice an 8K frame; anything larger is refused from its header, before decoding
-VOID = 255  # DAVIS's "do not care" label, read as background
+MAX_BYTES = 2**29  # of a file
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in [0, 1], as SAM2 uses them
 IMAGE_STD = (0.229, 0.224, 0.225)
 _COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_logger = logging.getLogger(__name__)
 
 
 def list_frames(folder: str | Path) -> list[Path]:
     """List a folder's frames in time order.
 
     Frames are the ``.jpg``, ``.jpeg`` and ``.png`` files; hidden files (``._00001.jpg``) and anything else
-    (``Thumbs.db``) are passed over. Runs of digits sort as numbers, so ``f2.jpg`` comes before ``f10.jpg``.
+    (``Thumbs.db``) are passed over, links are followed. The order is that of `names.in_time_order`.
 
     Raises
     ------
     RDSInputError
-        If the folder is missing or holds no frame, two names carry the same number (``1.jpg``, ``00001.jpg``),
-        or a frame is a symbolic link that leads out of the folder.
+        If the folder is missing or holds no frame, two names carry the same number (``1.jpg``, ``00001.jpg``), or it
+        holds two series of pictures, such as frames and masks.
 
     Warns
     -----
     UserWarning
-        If numbers are missing from an otherwise even sequence: the frames after a gap move up.
+        If a picture is left out because its name is unlike all others. If numbers are missing from an otherwise even
+        sequence: the frames after a gap move up.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise RDSInputError(f"{folder}: no such folder of frames")
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    paths, gap = frame_files(folder, SUFFIXES)
     if not paths:
         raise RDSInputError(f"{folder}: holds no frames; expected files ending in {', '.join(SUFFIXES)}")
-    root = folder.resolve()
-    for path in paths:
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise RDSInputError(
-                f"{path}: links to {path.resolve()}, outside its folder; copy the file, or give the paths as a list"
-            )
-    keyed = sorted((_natural_key(path.stem), path) for path in paths)
-    for (key, path), (next_key, next_path) in zip(keyed, keyed[1:]):
-        if key == next_key:
-            raise RDSInputError(f"{folder}: {path.name} and {next_path.name} are the same frame; remove one")
-    _warn_of_gaps(folder, [key for key, _ in keyed])
-    return [path for _, path in keyed]
-
-
-def _natural_key(stem):
-    """Split at digits: text and numbers take turns, so that any two keys can be compared."""
-    return tuple(int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", stem)))
-
-
-def _warn_of_gaps(folder, keys):
-    """Look at names that differ in their last number alone; a regular stride (00000, 00005, ...) is no gap."""
-    if any(len(key) < 3 or key[:-2] + key[-1:] != keys[0][:-2] + keys[0][-1:] for key in keys):
-        return
-    numbers = [key[-2] for key in keys]
-    steps = np.diff(numbers)
-    if len(steps) and (steps != steps.min()).any():
-        i = int(np.flatnonzero(steps != steps.min())[0])
+    if gap:
         warnings.warn(
-            f"{folder}: no frames between {numbers[i]} and {numbers[i + 1]}; frames are counted as they come",
-            stacklevel=3,
+            f"{folder}: no frames between {gap[0]} and {gap[1]}; frames are counted as they come", stacklevel=2
         )
+    return paths
 
 
 def read_frame(path: str | Path) -> np.ndarray:
@@ -116,15 +91,34 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_labels(path: str | Path) -> np.ndarray:
+def read_labels(path: str | Path, *, binary: bool = False) -> np.ndarray:
     """Read a label PNG as (H, W) uint8, palette indices (or grey values) as they stand in the file.
+
+    A palette of black and white alone makes white object 1, whatever the indices. ``binary``: the file is one of 0 and
+    255, as those of DAVIS 2016, where 255 is object 1 and no void.
 
     Raises
     ------
     RDSInputError
-        If the file is no PNG (JPEG blurs labels) or has colours instead of one index a pixel.
+        If the file is no PNG (JPEG blurs labels), has colours instead of one index a pixel, shows black, but not as
+        index 0, or has another label than 0, 1 and 255 although it is ``binary``.
     """
-    return _indexed(path)[0]
+    labels, _ = _indexed(path)
+    if not binary:
+        return labels
+    if others := [i for i in present_labels(labels) if i != 1]:
+        raise RDSInputError(f"{path}: label {others[0]} in a mask of black and white, whose values are 0 and 255")
+    return (labels > 0).astype(np.uint8)
+
+
+def are_binary(paths: Iterable[Path]) -> bool:
+    """Whether the label PNGs of a video are black and white: 255 is the only label in all of them."""
+    found = False
+    for labels in map(read_labels, paths):
+        if labels.any() and not is_binary(labels):
+            return False
+        found = found or labels.any()
+    return bool(found)
 
 
 def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -133,7 +127,7 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     Parameters
     ----------
     path : path
-        A palette or grey PNG of object ids, or a black-and-white one (0 and 255), which is one object with id 1.
+        A palette or grey PNG of object ids, or a black-and-white one, which is one object with id 1.
     size : (H, W), optional
         The video's size in px.
 
@@ -156,9 +150,9 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     values = present_labels(labels, void=None)
     if is_palette:
         labels = np.where(labels == VOID, 0, labels).astype(np.uint8)
-    elif values == [255]:
-        labels = (labels == 255).astype(np.uint8)
-    elif 255 in values:
+    elif is_binary(labels):
+        labels = (labels == VOID).astype(np.uint8)
+    elif VOID in values:
         raise RDSInputError(
             f"{path}: grey values {values[:4]}... are neither object ids nor black and white; "
             "save it without smoothing, as 0 and 255 or as a palette PNG with one index per object"
@@ -166,19 +160,6 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     if not labels.any():
         warnings.warn(f"{path}: the mask is empty, there is no object to track", stacklevel=2)
     return labels
-
-
-def present_labels(labels: np.ndarray, *, void: int | None = VOID) -> list[int]:
-    """The ids in a uint8 label map, sorted, without background and void."""
-    counts = np.bincount(labels.ravel(), minlength=256)
-    return [int(i) for i in np.flatnonzero(counts) if i not in (0, void)]
-
-
-def davis_palette() -> np.ndarray:
-    """DAVIS's colours, (256, 3) uint8: label i's bits dealt in turn to red, green and blue, highest bit first."""
-    ids = np.arange(256)[:, None] >> np.arange(3)
-    bits = (ids[..., None] >> (3 * np.arange(3))) & 1  # (256, RGB, 3)
-    return (bits << np.array([7, 6, 5])).sum(-1).astype(np.uint8)
 
 
 def save_palette_png(path: str | Path, labels: np.ndarray) -> None:
@@ -198,23 +179,47 @@ def write_palette_png(path: Path, labels: np.ndarray) -> None:
 
 
 def _indexed(path):
+    """Label map, and whether its numbers are those of a palette."""
     image = _decode(path)
     if image.format != "PNG":
         raise RDSInputError(f"{path}: a mask coded as {image.format}, which blurs labels; save it as PNG")
+    if image.mode in ("RGB", "RGBA", "LA") and _is_black_and_white(image):
+        image = image.convert("L")
     if image.mode not in ("P", "L", "1"):
         raise RDSInputError(f"{path}: a mask of mode {image.mode!r}; save it as a palette PNG, one index per object")
-    return np.array(image).astype(np.uint8), image.mode == "P"
+    labels = np.array(image).astype(np.uint8)
+    if image.mode == "P":
+        labels = by_colour(labels, np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3), path)
+    return labels, image.mode == "P"
 
 
-def _decode(path, *, pixels=True):
-    """Open by content, JPEG or PNG, upright; the size is checked before any pixel is decoded."""
-    path = Path(path)
+def _is_black_and_white(image):
+    """Whether a picture with colours shows only black and white, and nothing through."""
+    is_opaque = "A" not in image.getbands() or image.getchannel("A").getextrema() == (255, 255)
+    colours = image.convert("RGB").getcolors(2) if is_opaque else None
+    return colours is not None and {colour for _, colour in colours} <= {(0, 0, 0), (255, 255, 255)}
+
+
+def _content(path):
+    """The bytes of a file; what never ends (a pipe, a device) is refused, and 16 bits, of which Pillow drops half."""
     try:
+        if not path.is_file() and path.exists():
+            raise RDSInputError(f"{path}: is no file with a picture in it")
+        if path.stat().st_size > MAX_BYTES:
+            raise RDSInputError(f"{path}: more than {MAX_BYTES // 2**20} MiB; no frame is that large")
         data = path.read_bytes()
     except OSError as cause:
         raise RDSInputError(f"{path}: cannot be read ({cause.strerror})") from cause
     if not data:
         raise RDSInputError(f"{path}: the file is empty (0 bytes)")
+    if data.startswith(b"\x89PNG") and data[24:25] == b"\x10":
+        raise RDSInputError(f"{path}: 16 bits a channel; save it as 8-bit RGB or grey")
+    return data
+
+
+def _decode(path, *, pixels=True):
+    """Open by content, JPEG or PNG, upright; the size is checked before any pixel is decoded."""
+    data = _content(Path(path))
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         is_large = image.width * image.height > MAX_PIXELS

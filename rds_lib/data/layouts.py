@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from rds_lib.core.artifacts import read_json
+from rds_lib.core.artifacts import read_json, read_text
 from rds_lib.core.errors import RDSInputError
 
 
@@ -42,9 +42,21 @@ def locate(root: Path, layout: str, split: str) -> Location:
     return Location(*(root / part.format(split) for part in (spec.frames, spec.masks, spec.index)))
 
 
+def check_split(root: Path, layout: str, split: str) -> None:
+    """Raise if the root has other splits than the one asked for; it may also be a split's own folder and has none."""
+    spec = LAYOUTS[layout]
+    pattern = spec.masks if "{}" in spec.masks else spec.index
+    before, after = pattern.split("{}")
+    names = [p.relative_to(root).as_posix()[len(before) : -len(after)] for p in root.glob(pattern.replace("{}", "*"))]
+    known = {folder: name for name, folder in spec.folders.items()}
+    found = sorted({known.get(name, name) for name in names if not name.startswith(".")})
+    if found and split not in found and spec.folders.get(split, split) not in names:
+        raise RDSInputError(f"{root}: no split {split!r} here; there is: {', '.join(found)}")
+
+
 def check_name(name: str, what: str) -> str:
     """Return a name that comes from a file, once it is sure that it cannot lead out of its folder."""
-    if not name or name.startswith(".") or Path(name).name != name:
+    if not isinstance(name, str) or not name or name.startswith(".") or Path(name).name != name or "\0" in name:
         raise RDSInputError(f"{what} {name!r}: expected the plain name of a file, without folders or a leading dot")
     return name
 
@@ -62,7 +74,7 @@ def read_index(where: Location) -> dict[str, list[int] | None]:
                 f'{where.index}: expected {{"videos": {{name: {{"objects": {{id: ...}}}}}}}}'
             ) from cause
     else:
-        lines = where.index.read_text(encoding="utf-8").split("\n")
+        lines = read_text(where.index).splitlines()
         wanted = {line.strip(): None for line in lines if line.strip()}
     if not wanted:
         raise RDSInputError(f"{where.index}: names no sequence")

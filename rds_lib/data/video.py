@@ -1,25 +1,22 @@
 """Video in and out: folders of frames, arrays and video files in, JPEG folders and overlay videos out."""
 
-import itertools
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
-import av
 import numpy as np
 import torch
 from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, MAX_PIXELS, list_frames, open_rgb, squeeze
+from rds_lib.data.container import decode_video
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, image_size, list_frames, open_rgb, squeeze
 
-# the container is named by the suffix: a playlist that calls itself a video must not open other files
-VIDEO_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi"}
 _kept: "KeptFrames | None" = None  # in force inside `kept_frames`
 
 
@@ -65,8 +62,8 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     Parameters
     ----------
     video : path, ndarray or sequence
-        A folder of JPEG or PNG frames under any names that sort, a video file (see ``VIDEO_FORMATS``), an array
-        (T, H, W, 3) uint8 RGB, or a sequence of such frames or of paths.
+        A folder of JPEG or PNG frames under any names that sort, a video file (see `container.VIDEO_FORMATS`), an
+        array (T, H, W, 3) uint8 RGB, or a sequence of such frames or of paths.
     image_size : int
         Side S of the model's input in px.
     start, stop : int
@@ -93,23 +90,79 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     return _load(video, image_size, start, stop)
 
 
+class LoadingFrames:
+    """The frames of a video as `load_video` gives them, loaded by a thread while tracking begins.
+
+    Item t waits for frame t alone; what is wrong with a frame is said when it is asked for.
+    """
+
+    def __init__(self, frames: list, image_size: int, device):
+        self._frames, self._image_size, self._device = list(enumerate(frames)), image_size, device
+        self._loaded = [None] * len(frames)
+        self._first = None  # name and (W, H)
+        self[0]
+        Thread(target=self._load_all, daemon=True).start()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px of the video."""
+        return self._first[1][::-1]
+
+    def __len__(self):
+        return len(self._loaded)
+
+    def __getitem__(self, t: int) -> torch.Tensor:
+        if self._loaded[t] is None:
+            shrunk = _shrink(self._frames[t], self._image_size)
+            self._first = self._first or shrunk
+            self._loaded[t] = _normalise(_of_one_size([self._first, shrunk])[1:])[0].to(self._device)
+        return self._loaded[t]
+
+    def _load_all(self):
+        with suppress(RDSInputError):
+            for t in range(len(self)):
+                self[t]
+
+
+def start_loading(video, image_size: int, device="cpu") -> tuple[LoadingFrames | torch.Tensor, int, int]:
+    """As `load_video`, but returns after the first frame; a video file, whose frames must be counted, is read whole."""
+    if _is_file(video):
+        images, height, width = load_video(video, image_size)
+        return images.to(device), height, width
+    frames = list_frames(video) if isinstance(video, (str, os.PathLike)) else list(video)
+    if not frames:
+        raise RDSInputError("a video without frames; give at least one")
+    images = LoadingFrames(frames, image_size, device)
+    return images, *images.size
+
+
+def _is_file(video):
+    return isinstance(video, (str, os.PathLike)) and not Path(video).is_dir()
+
+
 def _load(video, image_size, start=0, stop=None):
     shrink = partial(_shrink, image_size=image_size)
-    if isinstance(video, (str, os.PathLike)) and not Path(video).is_dir():
-        shrunk = [shrink(frame) for frame in _decode_video(video, start, stop)]
+    if _is_file(video):
+        shrunk = [shrink(frame) for frame in decode_video(video, start, stop)]
     else:
         frames = list(enumerate(list_frames(video) if isinstance(video, (str, os.PathLike)) else video))
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             shrunk = list(pool.map(shrink, frames[start:stop]))
     if not shrunk:
         raise RDSInputError(f"no frames from {start} on; the video ends before")
-    (_, (width, height)), pixels = shrunk[0][:2], [item[2] for item in shrunk]
+    width, height = shrunk[0][1]
+    return _normalise(_of_one_size(shrunk)), height, width
+
+
+def _of_one_size(shrunk):
+    """The squares of frames, once it is sure that all have the size of the first."""
+    width, height = shrunk[0][1]
     for name, size, _ in shrunk:
         if size != (width, height):
             raise RDSInputError(
                 f"{name}: {size[0]}x{size[1]} px, but the first frame has {width}x{height}; give all frames one size"
             )
-    return _normalise(pixels), height, width
+    return [square for *_, square in shrunk]
 
 
 def _shrink(indexed_frame, image_size):
@@ -135,37 +188,13 @@ def _normalise(pixels):
     return images
 
 
-def _decode_video(path, start=0, stop=None) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (t, frame) of a video file, upright, (H, W, 3) uint8 RGB."""
-    path = Path(path)
-    if not path.exists():
-        raise RDSInputError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in VIDEO_FORMATS:
-        raise RDSInputError(
-            f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}"
-        )
-    count = 0
-    try:
-        with av.open(str(path), format=VIDEO_FORMATS[path.suffix.lower()]) as container:
-            if not container.streams.video:
-                raise RDSInputError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-                raise RDSInputError(f"{path}: frames of more than {MAX_PIXELS // 10**6} megapixels; scale it down")
-            stream.thread_type = "AUTO"
-            for t, frame in enumerate(itertools.islice(container.decode(stream), stop)):
-                count = t + 1
-                if t >= start:
-                    yield t, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-            announced = stream.frames
-    except av.FFmpegError as cause:
-        raise RDSInputError(
-            f"{path}: cannot be decoded after {count} frames ({cause.strerror}); encode it again, as H.264 mp4"
-        ) from cause
-    if stop is None and count < announced:
-        warnings.warn(
-            f"{path}: {count} of {announced} frames could be decoded; the file may be cut short", stacklevel=3
-        )
+def video_size(video: str | Path) -> tuple[int, int]:
+    """(H, W) in px of a folder of frames or a video file, as its first frame has it."""
+    if Path(video).is_dir():
+        return image_size(list_frames(video)[0])
+    for _, frame in decode_video(video, stop=1):
+        return frame.shape[:2]
+    raise RDSInputError(f"{video}: holds no frames")
 
 
 def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:
@@ -178,7 +207,7 @@ def extract_frames(video: str | Path, folder: str | Path) -> list[Path]:
         raise RDSInputError(f"{folder}: already there; delete it or choose another folder")
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        for t, frame in _decode_video(video):
+        for t, frame in decode_video(video):
             Image.fromarray(frame).save(temporary / f"{t:05d}.jpg", quality=95, subsampling=0)
         list_frames(temporary)
     return list_frames(folder)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from rds_lib.core.artifacts import atomic_write, read_json, write_json
+from rds_lib.core.artifacts import atomic_write, read_json, read_text, write_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import present_labels, write_palette_png
-from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index, shorten
+from rds_lib.data.images import write_palette_png
+from rds_lib.data.labels import check_labels, present_labels
+from rds_lib.data.layouts import CONDITIONS, LAYOUTS, check_name, locate, read_index
 
 if TYPE_CHECKING:
     from rds_lib.data.clips import Clip
@@ -177,7 +178,7 @@ def _write_index(new, old, entries, layout, seen_categories):
         new.index.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         return
     seen_path = old.index.with_name("seen_categories.json")
-    seen = set(json.loads(seen_path.read_text(encoding="utf-8"))) if seen_path.exists() else set()
+    seen = set(json.loads(read_text(seen_path))) if seen_path.exists() else set()
     if seen_categories is None:
         seen_categories = {item["category"] for objects in entries.values() for item in objects.values()}
     videos = read_json(old.index, schema=None)["videos"] if old.index.exists() else {}
@@ -210,8 +211,7 @@ def _prediction_files(sequence, t, content, layout):
         yield from ((f"{obj:03d}/{file}", mask.astype(np.uint8)) for obj, mask in content.items())
         return
     if per_object:
-        if any(not 0 < obj < 255 for obj in content):
-            raise RDSInputError(f"{sequence.name}: object ids {shorten(list(content))}; a palette PNG takes 1 to 254")
+        check_labels(content, sequence.name)
         merged = np.zeros(sequence.size, np.uint8)
         for obj in sorted(content, reverse=True):
             merged[content[obj]] = obj

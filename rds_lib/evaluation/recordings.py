@@ -11,8 +11,10 @@ import pandas as pd
 
 from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.images import image_size, read_frame, read_labels
+from rds_lib.data.labels import label_numbers
 from rds_lib.data.sources import Source
 from rds_lib.evaluation.names import run_name
 from rds_lib.metrics.masks import region_similarity
@@ -30,7 +32,7 @@ class Run:
     """One predictor's pass over a video of T frames with an encoder of L blocks."""
 
     name: str  # such as "RDS 0.6"; for people
-    labels: np.ndarray  # (T, H, W) uint8, object ids, 0 where there is none
+    labels: np.ndarray  # (T, H, W) uint8, one of each object, 0 where there is none
     active: np.ndarray  # (T, L) bool
     keep_prob: np.ndarray  # (T, L) float, 1 where a block had to run
     reasons: tuple[str, ...]  # per frame, as in ``route_table``
@@ -58,7 +60,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Recording:
-    """A video with the runs on it; pixels are read when asked for."""
+    """A video with the runs on it; pixels are read when asked for.
+
+    Objects go by their labels, as `label_numbers` gives them: SA-V's objects 0 and 1 are 1 and 2 here.
+    """
 
     name: str
     frame_paths: tuple[Path, ...]
@@ -178,21 +183,26 @@ def read_recordings(
 
 def record(name: str, predictor, sequence: VideoSequence) -> Recording:
     """Track a sequence of a data set and keep what happened, as a recording of one run."""
-    truth, shape, tracked = _truth(sequence), backbone_of(predictor).shape, track_sequence(predictor, sequence)
-    about = {"depth": shape.depth, "length": len(sequence), "truth": truth, "starts": sequence.prompt_frame}
-    run = run_of(name, tracked, sequence.size, **about)
-    return Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, (run,), truth)
+    shape, tracked = backbone_of(predictor).shape, track_sequence(predictor, sequence)
+    run, labels = run_of(name, tracked, sequence, depth=shape.depth), label_numbers(sequence.obj_ids)
+    return Recording(sequence.name, sequence.frame_paths, tuple(labels.values()), shape, (run,), _truth(sequence))
 
 
-def run_of(
-    name: str, tracked: Tracked, size: tuple[int, int], *, depth: int, length: int, truth, starts: Mapping[int, int]
-) -> Run:
-    """A run from what `track_sequence` gives."""
-    labels = np.zeros((length, *size), np.uint8)
+def run_of(name: str, tracked: Tracked, sequence: VideoSequence, *, depth: int) -> Run:
+    """A run from what `track_sequence` gives; where masks overlap, as in SA-V, labels show the last, J is of all."""
+    labels, numbers = np.zeros((len(sequence), *sequence.size), np.uint8), label_numbers(sequence.obj_ids)
     for t, masks in tracked.masks.items():
         for obj_id, mask in masks.items():
-            labels[t][mask] = obj_id
-    return make_run(name, labels, tracked.routes, depth=depth, truth=truth, starts=starts)
+            labels[t][mask] = numbers[obj_id]
+    quality = {number: np.full(len(sequence), np.nan) for number in numbers.values()}
+    nothing = np.zeros(sequence.size, bool)
+    for t in sequence.annotated:
+        truth, found = sequence.masks(t), tracked.masks.get(t, {})
+        for obj_id, start in sequence.prompt_frame.items():
+            if t > start:
+                pair = found.get(obj_id, nothing), truth.get(obj_id, nothing)
+                quality[numbers[obj_id]][t] = region_similarity(*pair)
+    return replace(make_run(name, labels, tracked.routes, depth=depth), quality=quality)
 
 
 def make_run(
@@ -217,9 +227,7 @@ def make_run(
 def _truth(sequence):
     truth = np.full((len(sequence), *sequence.size), 255, np.uint8)
     for t in sequence.annotated:
-        truth[t] = 0
-        for obj_id, mask in sequence.masks(t).items():
-            truth[t][mask] = obj_id
+        truth[t] = label_map(sequence, t)
     return truth
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
+from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.names import RDS
 from rds_lib.metrics.boxes import summarise_boxes
 from rds_lib.metrics.statistics import difference, interval_of
@@ -19,6 +20,23 @@ WORK = {
     "gmacs": "gmacs",
     "gmacs_routed": "gmacs_routed",
 }
+
+
+def with_truth(results: dict) -> dict:
+    """The data sets of ``results`` whose ground truth is here; of the others there are masks, for their servers.
+
+    Raises
+    ------
+    RDSInputError
+        If no data set has any.
+    """
+    found = {name: arms for name, arms in results.items() if any(scores.has_truth for scores in arms.values())}
+    if not found:
+        raise RDSInputError(
+            f"{', '.join(results)}: no ground truth but the prompts, so nothing can be scored; the masks are written. "
+            "Add a data set with ground truth to evaluation.datasets"
+        )
+    return found
 
 
 def stack(results: dict, pick: Callable) -> pd.DataFrame:

@@ -7,10 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rds_lib.core.artifacts import read_json
+from rds_lib.core.artifacts import read_json, read_text
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import VOID, present_labels, read_labels
-from rds_lib.data.layouts import locate, read_index
+from rds_lib.data.images import are_binary, read_labels
+from rds_lib.data.labels import VOID, present_labels
+from rds_lib.data.layouts import check_name, check_split, locate, read_index
+from rds_lib.data.names import frame_files, in_time_order
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Clip:
     """One folder of ground truth, its predictions, and what is scored in it.
 
     ``frames`` maps each scored file name to the objects scored there. ``max_id`` is the largest label a prediction
-    may hold. A ``binary`` clip (SA-V) holds one object: every non-zero pixel belongs to it.
+    may hold. In a ``binary`` clip (SA-V) every non-zero pixel belongs to its one object, and in a ``black_white`` one
+    (DAVIS 2016) those of 255 do, in ground truth and predictions, or those of 1.
     """
 
     sequence: str
@@ -29,6 +32,7 @@ class Clip:
     max_id: int = VOID - 1
     binary: bool = False
     unseen: frozenset = frozenset()
+    black_white: bool = False
 
 
 def find_clips(gt_root, pred_root, protocol, *, split="val", sequences=None) -> tuple[list[Clip], dict]:
@@ -45,6 +49,8 @@ def find_clips(gt_root, pred_root, protocol, *, split="val", sequences=None) -> 
     for name, root in (("gt_root", gt_root), ("pred_root", pred_root)):
         if not root.is_dir():
             raise RDSInputError(f"{name} {root} is not a folder")
+    if sequences is None:
+        check_split(gt_root, protocol, split)
     clips, notes = FINDERS[protocol](gt_root, pred_root, split, sequences)
     for clip in clips:
         _require_predictions(clip)
@@ -60,7 +66,7 @@ def read_pair(clip: Clip, name: str) -> tuple[np.ndarray, np.ndarray]:
         If a file cannot be read, is no index PNG, differs in size, or holds a label the protocol does not allow.
     """
     gt_path, pred_path = clip.gt_dir / name, clip.pred_dir / name
-    gt, pred = read_labels(gt_path), read_labels(pred_path)
+    gt, pred = (read_labels(path, binary=clip.black_white) for path in (gt_path, pred_path))
     if pred.shape != gt.shape:
         raise RDSInputError(
             f"{pred_path} is {pred.shape[1]}x{pred.shape[0]} px, its ground truth {gt.shape[1]}x{gt.shape[0]} px; "
@@ -93,12 +99,15 @@ def _davis_clips(gt_root, pred_root, split, sequences):
     clips = []
     for name in _sequence_names(base, names):
         frames = _frame_names(base / name)
-        count = max(present_labels(read_labels(base / name / frames[0])), default=0)
+        black_white = are_binary(base / name / frame for frame in frames)
+        first = read_labels(base / name / frames[0], binary=black_white)
+        count = max(present_labels(first), default=0)
         if count == 0:
             raise RDSInputError(f"{base / name / frames[0]} shows no object; DAVIS takes its objects from this frame")
         objects = tuple(range(1, count + 1))
         scored = dict.fromkeys(frames[1:-1], objects)
-        clips.append(Clip(name, base / name, pred_root / name, objects, scored, max_id=count))
+        about = {"max_id": count, "black_white": black_white}
+        clips.append(Clip(name, base / name, pred_root / name, objects, scored, **about))
     return clips, notes
 
 
@@ -151,20 +160,33 @@ def _ytvos_clips(gt_root, pred_root, split, sequences):
     clips, flagged = [], False
     for name in _sequence_names(where.masks, sequences):
         folder = where.masks / name
-        entries = _appearances(folder) if meta is None else _meta_objects(meta, where.index, name)
-        frames = _prompts_left_out(folder, entries)
+        masks = [folder / frame for frame in _frame_names(folder)]
+        about = {"black_white": are_binary(masks)}
+        entries = _appearances(masks, **about) if meta is None else _meta_objects(meta, where.index, name)
+        frames = {} if _shows_prompts_alone(folder, entries) else _prompts_left_out(folder, entries)
         flagged = flagged or any("seen" in entry for entry in entries.values())
-        unseen = frozenset(obj_id for obj_id, entry in entries.items() if not _is_seen(entry, seen))
-        clips.append(Clip(name, folder, pred_root / name, tuple(entries), frames, unseen=unseen))
+        about["unseen"] = frozenset(obj_id for obj_id, entry in entries.items() if not _is_seen(entry, seen))
+        clips.append(Clip(name, folder, pred_root / name, tuple(entries), frames, **about))
     source = seen_path.name if seen is not None else "meta.json" if flagged else "missing: all objects count as seen"
     return clips, {"seen_split": source}
+
+
+def _shows_prompts_alone(folder, entries):
+    """Whether the ground truth is kept back, as YouTube-VOS publishes valid: a mask where an object begins, no other.
+
+    A prompt of one object is no ground truth of another, so nothing of such a sequence can be scored.
+    """
+    listed = [in_time_order(entry["frames"], "meta.json") for entry in entries.values()]
+    prompts, others = {first for first, *_ in listed}, {stem for _, *rest in listed for stem in rest}
+    present = {Path(name).stem for name in _frame_names(folder)}
+    return present <= prompts and not others <= present
 
 
 def _prompts_left_out(folder, entries):
     """Scored frames in time order: those ``meta.json`` lists for an object, without the first, its prompt."""
     frames = {frame: () for frame in _frame_names(folder)}
     for obj_id, entry in entries.items():
-        for stem in sorted(entry["frames"])[1:]:
+        for stem in in_time_order(entry["frames"], f"meta.json, object {obj_id}")[1:]:
             if f"{stem}.png" not in frames:
                 raise RDSInputError(f"{folder / stem}.png is missing; meta.json lists it for object {obj_id}")
             frames[f"{stem}.png"] += (obj_id,)
@@ -175,7 +197,9 @@ def _meta_objects(meta, path, sequence):
     """``{obj_id: {"frames": [stem, ...], ...}}`` of one sequence, ids ascending."""
     try:
         objects = {int(key): entry for key, entry in meta["videos"][sequence]["objects"].items()}
-        if objects and all(entry["frames"] for entry in objects.values()):
+        if objects and all(entry["frames"] and isinstance(entry["frames"], list) for entry in objects.values()):
+            for stem in {stem for entry in objects.values() for stem in entry["frames"]}:
+                check_name(stem, f"{path}: frame")
             return dict(sorted(objects.items()))
     except (KeyError, TypeError, AttributeError, ValueError):
         pass
@@ -185,16 +209,16 @@ def _meta_objects(meta, path, sequence):
     )
 
 
-def _appearances(folder):
+def _appearances(frames, black_white):
     """What ``meta.json`` would say: each object of the ground truth with the frames from its first sight on."""
     entries = {}
-    for frame in _frame_names(folder):
-        for obj_id in present_labels(read_labels(folder / frame)):
+    for frame in frames:
+        for obj_id in present_labels(read_labels(frame, binary=black_white)):
             entries.setdefault(obj_id, {"frames": []})
         for entry in entries.values():
-            entry["frames"].append(Path(frame).stem)
+            entry["frames"].append(frame.stem)
     if not entries:
-        raise RDSInputError(f"{folder} shows no object in any frame")
+        raise RDSInputError(f"{frames[0].parent} shows no object in any frame")
     return dict(sorted(entries.items()))
 
 
@@ -206,8 +230,8 @@ def _is_seen(entry, seen_categories):
 
 def _read_seen(path):
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
+        names = json.loads(read_text(path))
+    except ValueError as cause:
         raise RDSInputError(f"{path} cannot be read as JSON ({cause})") from cause
     if not isinstance(names, list):
         raise RDSInputError(f"{path} should hold a list of category names, not {type(names).__name__}")
@@ -235,7 +259,8 @@ def _frame_names(folder):
 def _require_predictions(clip):
     if not clip.pred_dir.is_dir():
         raise RDSInputError(f"sequence {clip.sequence!r} has no predictions: {clip.pred_dir} is not a folder")
-    missing = sorted(set(clip.frames) - set(_pngs(clip.pred_dir)))
+    present = {path.name for path in clip.pred_dir.iterdir()}
+    missing = [name for name in clip.frames if name not in present]
     if missing:
         raise RDSInputError(
             f"{clip.pred_dir / missing[0]} is missing ({len(missing)} of the {len(clip.frames)} scored frames of "
@@ -248,9 +273,8 @@ def _folders(root):
 
 
 def _pngs(folder):
-    """Frame files in time order; hidden files such as ``._00000.png`` and ``.DS_Store`` are not frames."""
-    names = [path.name for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith(".")]
-    return sorted(names, key=lambda name: (int(name[:-4]) if name[:-4].isdecimal() else 0, name))
+    """File names of masks in time order; hidden files such as ``._00000.png`` are passed over."""
+    return [path.name for path in frame_files(folder, (".png",))[0]]
 
 
 FINDERS = {"davis2017": _davis_clips, "sav": _sav_clips, "ytvos": _ytvos_clips}

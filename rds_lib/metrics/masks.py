@@ -2,15 +2,18 @@
 
 import functools
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.labels import as_mask
 from rds_lib.metrics.files import Clip, find_clips, read_pair
 
 CONTOUR_TOLERANCE = 0.008  # of the image diagonal
+UNSCORED = "has no scored frame"
 
 
 def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None) -> pd.DataFrame:
@@ -40,8 +43,22 @@ def score_masks(gt_root, pred_root, protocol="davis2017", *, split="val", sequen
     clips, notes = find_clips(gt_root, pred_root, protocol, split=split, sequences=sequences)
     rows = [_object_row(clip, obj, track, protocol) for clip in clips for obj, track in _score_clip(clip).items()]
     table = pd.DataFrame(rows)
+    warn_of_unscored(table, protocol)
     table.attrs["summary"] = {"protocol": protocol, **notes, **summarise(table, protocol)}
     return table
+
+
+def warn_of_unscored(table, protocol) -> None:
+    """Say once which objects of `score_masks`' table have no frame that counts."""
+    unscored = table[table["frames"] == 0]
+    if len(unscored):
+        first = unscored.iloc[0]
+        more = f" ({len(unscored)} of {len(table)} objects have none)" if len(unscored) > 1 else ""
+        warnings.warn(
+            f"object {first['object']} of sequence {first['sequence']!r} {UNSCORED} (protocol {protocol}){more}; NaN, "
+            "and left out of every mean",
+            stacklevel=3,
+        )
 
 
 def score_frames(gt_root, pred_root, protocol="davis2017", *, split="val", sequences=None) -> pd.DataFrame:
@@ -126,7 +143,7 @@ def _score_clip(clip: Clip) -> dict:
             label = 1 if clip.binary else obj
             masks = _crop(pred == label, gt == label)
             scores = region_similarity(*masks), contour_accuracy(*masks, radius)
-            tracks[obj].append((name.removesuffix(".png"), scores, *(mask.any() for mask in masks)))
+            tracks[obj].append((Path(name).stem, scores, *(mask.any() for mask in masks)))
     if clip.binary:
         tracks = {obj: _from_first_sight(track) for obj, track in tracks.items()}
     return {
@@ -148,12 +165,6 @@ def _from_first_sight(track):
 
 def _object_row(clip, obj, track, protocol):
     J, F = track[1].T
-    if not len(J):
-        warnings.warn(
-            f"object {obj} of sequence {clip.sequence!r} has no scored frame (protocol {protocol}); it is NaN and left "
-            "out of every mean",
-            stacklevel=2,
-        )
     row = {"sequence": clip.sequence, "object": obj, "J": _mean(J), "F": _mean(F)}
     row |= {"JF": (row["J"] + row["F"]) / 2, "frames": len(J)}
     for name, values in (("J", J), ("F", F)):
@@ -183,7 +194,8 @@ def _as_masks(pred, gt):
     pred, gt = np.asarray(pred), np.asarray(gt)
     if pred.ndim != 2 or pred.shape != gt.shape or not pred.size:
         raise RDSInputError(f"masks must be two (H, W) arrays of one size; got {pred.shape} and {gt.shape}")
-    return tuple((mask if mask.dtype == bool else mask != 0).view(np.uint8) for mask in (pred, gt))
+    masks = (mask != 0 if mask.dtype.kind in "iu" else as_mask(mask) for mask in (pred, gt))
+    return tuple(mask.view(np.uint8) for mask in masks)
 
 
 def _crop(pred, gt):

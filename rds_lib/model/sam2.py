@@ -1,18 +1,23 @@
 """Build SAM2 models from official or mini configs and load their weights, without pickle."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import sam2  # noqa: F401  (its import registers SAM2's configs with Hydra)
+import sam2  # noqa: F401  (its import registers SAM2's configs with Hydra, for those who build stock models)
 import torch
-from hydra import compose
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
+from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
 from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import MINI_SAM2
+from rds_lib.core.paths import MINI_SAM2, shipped
 
 MINI_CONFIG = MINI_SAM2 / "mini_sam2.yaml"
 MINI_WEIGHTS = MINI_SAM2 / "mini_sam2.safetensors"
@@ -40,14 +45,25 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
     Raises
     ------
     RDSInputError
-        If the config is unknown, or the checkpoint is missing, broken or made for another config.
+        If the config is unknown, the device not there, or the checkpoint missing, broken or made for another config.
     """
+    check_device(device)
     model = instantiate(load_config(config_file, [f"++model._target_={cls}", *overrides]).model, _recursive_=True)
-    if ckpt_path is None:
-        ckpt_path = SHIPPED.get(config_file)
+    if ckpt_path is None and config_file in SHIPPED:
+        ckpt_path = shipped(SHIPPED[config_file])
     if ckpt_path:
         _load_weights(model, Path(ckpt_path), config_file)
     return model.to(device).eval()
+
+
+def check_device(device: str | torch.device, name: str = "device") -> None:
+    """Raise unless something can be computed on a device; torch says it in as many ways as there are devices."""
+    try:
+        torch.zeros(1, device=device).add(1).item()
+    except Exception as cause:
+        found = "cpu" + "".join(f", cuda:{n}" for n in range(torch.cuda.device_count()))
+        why = str(cause).strip().partition("\n")[0]
+        raise RDSInputError(f"{name} {device}: not usable here; found {found} ({why})") from cause
 
 
 def load_config(config_file, overrides=()):
@@ -55,14 +71,32 @@ def load_config(config_file, overrides=()):
     if config_file in SHIPPED:
         files = [MINI_CONFIG] + ([] if config_file == "mini" else [MINI_CONFIG.with_stem("mini_sam2_half")])
         changes = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
-        return OmegaConf.merge(*map(OmegaConf.load, files), changes)
+        return OmegaConf.merge(*map(OmegaConf.load, map(shipped, files)), changes)
     try:
-        config = compose(config_name=str(config_file), overrides=list(overrides))
+        with _hydra_of_sam2():
+            config = compose(config_name=str(config_file), overrides=list(overrides))
+            OmegaConf.resolve(config)
     except Exception as cause:
+        why = str(cause).strip().partition("\n")[0]
         hint = "use 'mini' or a config's name in the sam2 package (no file path): 'configs/sam2.1/sam2.1_hiera_l.yaml'"
-        raise RDSInputError(f"model config {config_file!r} could not be composed; {hint}") from cause
-    OmegaConf.resolve(config)
+        if not isinstance(cause, MissingConfigException):
+            hint = f"look at the overrides: {', '.join(overrides) or 'none'}"
+        fault = f"model config {config_file!r} could not be composed ({type(cause).__name__}: {why})"
+        raise RDSInputError(f"{fault}; {hint}") from cause
     return config
+
+
+@contextmanager
+def _hydra_of_sam2() -> Iterator[None]:
+    """Compose from the sam2 package, whatever Hydra the program around us has set up, and leave that as it was."""
+    program, version = GlobalHydra.instance(), VersionBase.instance()
+    hydra, base = program.hydra, version.version_base
+    program.clear()
+    try:
+        initialize_config_module("sam2", version_base="1.2")
+        yield
+    finally:
+        program.hydra, version.version_base = hydra, base
 
 
 def _load_weights(model, path, config_file):

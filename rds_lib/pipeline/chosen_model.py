@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from rds_lib.core.errors import RDSInputError
-from rds_lib.model.sam2 import SHIPPED, load_config
+from rds_lib.core.paths import shipped
+from rds_lib.model.sam2 import SHIPPED, check_device, load_config
 from rds_lib.routing.predictor import MINI_RDS, RDSVideoPredictor, build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 
@@ -19,13 +18,8 @@ def check_model(config: str, checkpoint: Path | None, device: str | None) -> Non
     if checkpoint is None and config not in SHIPPED:
         known = ", ".join(SHIPPED)
         raise RDSInputError(f"--config {config}: its weights are missing; give --checkpoint (only {known} ship theirs)")
-    if device is None:
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as cause:
-        found = "cpu" + "".join(f", cuda:{n}" for n in range(torch.cuda.device_count()))
-        raise RDSInputError(f"--device {device}: not usable here; found {found}") from cause
+    if device is not None:
+        check_device(device, "--device")
 
 
 def predictor_of(
@@ -56,7 +50,7 @@ def predictor_of(
             raise RDSInputError(
                 f"--budget {budget:g}: no router ships with {config}; give --rds, or leave --budget out"
             )
-        weights = load_rds(rds or MINI_RDS)
+        weights = load_rds(rds or shipped(MINI_RDS))
         if routing == "threshold" and tau is None and budget < weights.lowest_budget:
             raise RDSInputError(
                 f"--budget {budget:g}: this router serves {weights.lowest_budget:g} to 1; give a budget in that range, "

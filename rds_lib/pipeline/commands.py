@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +35,7 @@ def train(
     profile: Profile = None,
 ):
     """Train one run of RDS, alone or under torchrun on several GPUs; the stage then finds it trained."""
-    params, folder = _begin(profile)
+    params, folder = _begin(profile, trains=True)
     from rds_lib.pipeline.train import train_run
 
     train_run(params, folder, run)
@@ -46,7 +48,7 @@ def baselines(
     level: Annotated[float | None, typer.Option(help="One of the method's levels; SlimSAM's are ninths.")] = None,
 ):
     """Train baselines: all of them, one method, or one level; alone or under torchrun. The stage finds them trained."""
-    params, folder = _begin(profile)
+    params, folder = _begin(profile, trains=True)
     from rds_lib.methods import METHODS, method_of
     from rds_lib.pipeline.baselines import train_level
 
@@ -60,7 +62,7 @@ def baselines(
 @app.command()
 def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="mini or mini_half.")] = "mini"):
     """Train a mini SAM2 itself, alone or under torchrun; the frozen stage pretrain then finds it trained."""
-    params, _ = _begin(profile)
+    params, _ = _begin(profile, trains=True)
     from rds_lib.pipeline.pretrain import train_model
 
     train_model(params, model)
@@ -74,9 +76,10 @@ def benchmark(
 ):
     """Time SAM2, the full encoder, RDS and the baselines in turn: table, blocks and frames.csv, and metrics.json."""
     params, folder = _begin(profile)
-    from rds_lib.pipeline.benchmark import time_profile
+    with _result(out, folder, "benchmark") as place:
+        from rds_lib.pipeline.benchmark import time_profile
 
-    table = time_profile(params, out or folder / "benchmark", workdir=folder, device=device)
+        table = time_profile(params, place, workdir=folder, device=device)
     columns = "method level active_blocks gmacs encoder_ms frame_ms fps speedup speedup_low speedup_high eta".split()
     typer.echo(table[columns].round(3).to_string(index=False))
 
@@ -106,9 +109,9 @@ def headroom(
 
     Without --data the profile's own model and clips, by its section headroom, of which options change values.
     """
-    params, folder = _begin(profile)
-    from rds_lib.core.artifacts import check_output
+    params, folder = _begin(profile, own_data=data is None or out is None)
     from rds_lib.data.datasets import read_dataset
+    from rds_lib.data.output import check_output
     from rds_lib.evaluation.headroom_names import FILE
     from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, measure_profile, open_tracker, run_headroom
     from rds_lib.report.headroom import as_page
@@ -141,17 +144,19 @@ def report(profile: Profile = None, out: Out = None):
     params, folder = _begin(profile)
     from rds_lib.core.artifacts import read_table
 
-    out = out or folder / "report"
-    STAGES["report"].build(params, folder, out)
-    typer.echo(read_table(out / "claims.csv")[["key", "effect", "verdict"]].to_string(index=False))
+    with _result(out, folder, "report") as place:
+        STAGES["report"].build(params, folder, place)
+        claims = read_table(place / "claims.csv")
+    typer.echo(claims[["key", "effect", "verdict"]].to_string(index=False))
 
 
 @app.command()
 def check(profile: Profile = None, out: Out = None):
     """Compare a run with the committed results, number by number: reproduction.md and reproduction.csv."""
     params, folder = _begin(profile)
-    out = out or folder / "check"
-    typer.echo("\n".join([*STAGES["check"].build(params, folder, out), f"More in {out / 'reproduction.md'}."]))
+    with _result(out, folder, "check") as place:
+        lines = STAGES["check"].build(params, folder, place)
+    typer.echo("\n".join([*lines, f"More in {(out or folder / 'check') / 'reproduction.md'}."]))
 
 
 @app.command()
@@ -163,6 +168,13 @@ def publish(profile: Profile = None):
 
     changed = publish_run(params, folder)
     typer.echo("\n".join([*map(shown, changed), f"{len(changed)} files changed."]))
+
+
+@notebook_app.callback()
+def _needs_notebooks():
+    from rds_lib.core.paths import check_checkout
+
+    check_checkout()
 
 
 @notebook_app.command()
@@ -202,15 +214,34 @@ def tidy(name: Name):
     notebook.store_tidy(name)
 
 
-def _begin(profile):
-    """Load a profile for a command, and return it with its working folder."""
+def _begin(profile, *, trains: bool = False, own_data: bool = True):
+    """Load a profile for a command, and return it with the folder of its products."""
     _log()
-    from rds_lib.core.paths import workdir
+    from rds_lib.core import paths
     from rds_lib.pipeline.params import load_params
 
+    if own_data:
+        paths.check_checkout()
     params = load_params(profile)
     fit_threads(params.model.config)
-    return params, workdir(params.profile)
+    if trains:
+        from rds_lib.data.output import check_writable
+
+        check_writable(paths.CACHE)
+    return params, paths.products(params.profile)
+
+
+@contextmanager
+def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
+    """Yield the folder to write: the stage's own, which DVC keeps, or one that becomes ``out`` when it is whole."""
+    from rds_lib.data.output import check_writable, output_folder
+
+    if out is None:
+        check_writable(folder / stage)
+        yield folder / stage
+        return
+    with output_folder(out, overwrite=True, marker=stage) as place:
+        yield place
 
 
 def _log():

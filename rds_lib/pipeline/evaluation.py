@@ -7,7 +7,7 @@ from rds_lib.data.sources import validation_sources
 from rds_lib.evaluation.evaluate import evaluate_arms
 from rds_lib.evaluation.names import RDS
 from rds_lib.evaluation.recordings import SHAPE
-from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, score_table, stack
+from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, score_table, stack, with_truth
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.arms import arms, repeated_arms, trained_parameters
@@ -21,7 +21,8 @@ def run(params, workdir: Path, out: Path) -> None:
     Writes ``table.csv`` (a row per method, level and data set), ``boxes.csv`` (the same for the masks' boxes),
     ``objects.csv`` (every object's score), ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and
     ``spread.csv`` (what RDS ran, per frame and block), ``encoder.json`` (the layout of the encoder's blocks),
-    ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``. Routes and masks are of the first seed.
+    ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``. Routes and masks are of the first seed. A
+    data set whose ground truth is kept back, as YouTube-VOS 2019 valid, has masks and routes and no scores.
     """
     for stage in ("train", "baselines"):
         require(stage, params, workdir)
@@ -33,10 +34,11 @@ def run(params, workdir: Path, out: Path) -> None:
     )
     seeds = params.train.more_seeds
     repeated = {seed: evaluate_arms(repeated_arms(params, workdir, seed), sources, **options) for seed in seeds}
-    objects = objects_table(results, repeated, first=params.train.seed)
-    table = score_table(results, repeated, seed=section.seed, n=section.bootstrap, trained=trained)
+    scored = with_truth(results)
+    objects = objects_table(scored, {seed: with_truth(own) for seed, own in repeated.items()}, first=params.train.seed)
+    table = score_table(scored, repeated, seed=section.seed, n=section.bootstrap, trained=trained)
     write_table(out / "table.csv", table)
-    write_table(out / "boxes.csv", box_scores(results))
+    write_table(out / "boxes.csv", box_scores(scored))
     write_table(out / "comparisons.csv", compare_arms(objects, seed=section.seed, n=section.bootstrap))
     write_table(out / "objects.csv", objects)
     routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rds_lib.core.artifacts import check_output, output_folder, write_bytes, write_json, write_table, write_text
+from rds_lib.core.artifacts import write_bytes, write_json, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.parallel import cpu_workers
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.datasets import Sequence as VideoSequence
+from rds_lib.data.output import check_output, output_folder
 from rds_lib.data.sources import training_sequences
 from rds_lib.evaluation.headroom import measure, random_plans
 from rds_lib.evaluation.headroom_clips import frames_of, load_clip

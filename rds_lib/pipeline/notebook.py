@@ -18,6 +18,7 @@ from rds_lib.core import paths
 from rds_lib.core.artifacts import atomic_write, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import THREADS, WORKERS, thread_variables
+from rds_lib.data.output import check_writable
 from rds_lib.pipeline.stages import NOTEBOOKS
 
 if TYPE_CHECKING:
@@ -147,9 +148,10 @@ def run(name: str, profile: str | None = None) -> Path:
     values = section_values(name, profile)
     profile, config = values["profile"], load_params(profile).model.config
     _check_names(name, parameters(read(name)), values)
-    running = paths.BUILD / "running" / profile / f"{name}.ipynb"
+    running, workdir = paths.BUILD / "running" / profile / f"{name}.ipynb", paths.RUNS / profile
+    for folder in (running.parent, workdir, paths.CACHE):
+        check_writable(folder)
     running.parent.mkdir(parents=True, exist_ok=True)
-    workdir = paths.RUNS / profile
     _execute(name, running, values, environment(workdir, config=config, smoke=profile == "smoke"))
     nb = tidy(nbformat.read(running, as_version=4))
     banner = nbformat.v4.new_markdown_cell(BANNER.format(name=name, profile=profile), id="generated-banner")
@@ -187,6 +189,26 @@ def smoke_folder() -> Iterator[Path]:
     paths.SMOKE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.SMOKE) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def own_jupyter() -> Iterator[dict[str, str]]:
+    """Yield environment variables for kernels that run this interpreter and read no setting of the user's.
+
+    Jupyter looks for the kernel ``python3`` in ``JUPYTER_PATH`` first, where clusters put one of their own. A kernel
+    reads the profile in ``IPYTHONDIR`` and the file ``PYTHONSTARTUP`` before its first cell.
+    """
+    from ipykernel.kernelspec import get_kernel_dict
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        spec = Path(folder) / "kernels" / KERNELSPEC["name"] / "kernel.json"
+        write_text(spec, json.dumps(get_kernel_dict()))
+        names = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        yield {
+            **dict.fromkeys(names, folder),
+            "JUPYTER_DEFAULT_PROVISIONER_NAME": "local-provisioner",
+            "PYTHONSTARTUP": "",
+        }
 
 
 def _section(name: str) -> str:
@@ -230,7 +252,7 @@ def _execute(name: str, output: Path, values: Mapping[str, Any], variables: Mapp
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with _exported(variables):
+        with own_jupyter() as settings, _exported({**settings, **variables}):
             papermill.execute_notebook(
                 str(_path(name)),
                 str(output),
@@ -247,6 +269,11 @@ def _execute(name: str, output: Path, values: Mapping[str, Any], variables: Mapp
         raise NotebookFailed(f"{error}\nnotebooks/{name}.ipynb: {what}") from None
     except DeadKernelError as error:
         raise NotebookFailed(f"notebooks/{name}.ipynb: the kernel died, perhaps out of memory ({error})") from None
+    except (RuntimeError, OSError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NotebookFailed(
+            f"notebooks/{name}.ipynb: no kernel of {sys.executable} could run it ({why}); is ipykernel installed there?"
+        ) from None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
+from rds_lib.pipeline.profile_rules import faults
 
 
 def _length(*allowed: int, words: str) -> AfterValidator:
@@ -309,8 +310,8 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     Raises
     ------
     RDSInputError
-        If the file is missing or unreadable, or a key is unknown, missing or out of range. The message names the
-        file, the key, its value and what is allowed.
+        If the file is missing or unreadable, a key is unknown, missing or out of range, or sections do not go together.
+        The message names the file, the key, its value and what is allowed.
     """
     if path is None:
         profile = profile or _default_profile()
@@ -321,14 +322,17 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     path = Path(path)
     sections = {"profile": profile or path.stem, **_read(path)}
     try:
-        return Params.model_validate(sections)
+        params, wrong = Params.model_validate(sections), []
     except ValidationError as error:
-        lines = [f"{paths.shown(path)}: {_explain(item)}" for item in error.errors()]
-        raise RDSInputError("\n".join(lines)) from None
+        wrong = [_explain(item) for item in error.errors()]
+    wrong = wrong or list(faults(params))
+    if wrong:
+        raise RDSInputError("\n".join(f"{paths.shown(path)}: {line}" for line in wrong))
+    return params
 
 
 def _default_profile() -> str:
-    path = paths.ROOT / "params.yaml"
+    path = paths.shipped(paths.ROOT / "params.yaml")
     content = _read(path)
     if list(content) != ["profile"] or not isinstance(content["profile"], str):
         raise RDSInputError(f"{path.name}: one line is allowed, `profile: <name>`; got the keys {list(content)}")
@@ -338,7 +342,7 @@ def _default_profile() -> str:
 def _read(path: Path) -> dict:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError, RecursionError, YAMLError) as error:
         raise RDSInputError(f"{paths.shown(path)}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise RDSInputError(f"{paths.shown(path)}: a mapping of keys to values is expected")

@@ -1,8 +1,10 @@
 """Track the objects of one video: prompts in, a folder of masks, routes, an overlay video and a page to look at out."""
 
+import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,18 +14,22 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rds_lib.core.artifacts import output_folder, write_table, write_text
+from rds_lib.core.artifacts import write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
-from rds_lib.data.images import image_size, list_frames, present_labels, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.container import video_rate
+from rds_lib.data.images import image_size, list_frames, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.labels import check_labels, present_labels
+from rds_lib.data.output import output_folder
 from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.track import separate
 from rds_lib.show.inspector.page import inspector_page
-from rds_lib.show.paint import write_overlay_video
+from rds_lib.show.paint import check_fps, write_overlay_video
 
 MARKER = "routes.csv"
+FPS = 24.0  # of an overlay video whose frames do not say when they were taken
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ class Summary:
         )
 
 
-def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click=()) -> dict[int, dict]:
+def first_prompts(
+    size: tuple[int, int], *, mask: str | Path = "", box=(), click=(), frames: Sequence[Path] = ()
+) -> dict[int, dict]:
     """Prompts for `track_video` from one of a mask file, a box or a click.
 
     Parameters
@@ -56,11 +64,13 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
         x0, y0, x1, y1 in px.
     click : sequence of two numbers, or of such sequences, one per object
         x, y in px.
+    frames : sequence of paths
+        Of the video, if they are files.
 
     Raises
     ------
     RDSInputError
-        If not exactly one of the three is given, or the mask is empty.
+        If not exactly one of the three is given, or the mask is empty or one of the frames.
     """
     if [bool(mask), len(box) > 0, len(click) > 0].count(True) != 1:
         raise RDSInputError(
@@ -71,6 +81,8 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
         return {n: {"box": list(one)} for n, one in enumerate(_rows(box), start=1)}
     if len(click):
         return {n: {"points": [list(one)], "labels": [1]} for n, one in enumerate(_rows(click), start=1)}
+    if Path(mask).resolve() in {path.resolve() for path in frames}:
+        raise RDSInputError(f"{mask}: counts as a frame of the video, by its name; move the mask elsewhere")
     labels = read_mask(mask, size)
     ids = present_labels(labels)
     if not ids:
@@ -79,7 +91,9 @@ def first_prompts(size: tuple[int, int], *, mask: str | Path = "", box=(), click
 
 
 def _rows(numbers):
-    return numbers if hasattr(numbers[0], "__len__") else [numbers]
+    rows = numbers if hasattr(numbers[0], "__len__") else [numbers]
+    check_labels(range(1, len(rows) + 1), f"{len(rows)} prompts")
+    return rows
 
 
 @contextmanager
@@ -100,14 +114,14 @@ def track_video(
     *,
     start_frame: int = 0,
     overlay_video: bool = True,
-    fps: float = 24.0,
+    fps: float | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Summary:
     """Track objects from one frame to the end and write the result as a folder.
 
     Writes one palette PNG per frame (empty ones before ``start_frame``), ``routes.csv``, ``inspector.html`` and
-    ``overlay.mp4``. The folder appears whole or not at all.
+    ``overlay.mp4``. The folder appears whole or not at all; the last two may be missing, with a warning.
 
     Parameters
     ----------
@@ -120,7 +134,7 @@ def track_video(
     start_frame : int
         The frame the prompts are on, counted from 0.
     fps : float
-        Of the overlay video.
+        Of the overlay video; by default the video's own, and 24 for a folder of frames.
     overwrite : bool
         Replace an earlier output.
 
@@ -129,6 +143,10 @@ def track_video(
     RDSInputError
         For a video, prompt or output folder that cannot be used; nothing is written then.
     """
+    check_labels(prompts, "prompts")
+    fps = _rate(video) if fps is None else fps
+    if overlay_video:
+        check_fps(fps)
     with output_folder(out, overwrite=overwrite, marker=MARKER) as stage, open_frames(video) as frame_paths:
         labels, routes, seconds = _propagate(predictor, frame_paths, prompts, start_frame, progress)
         for file, label_map in zip(frame_paths, labels):
@@ -139,11 +157,28 @@ def track_video(
         is_routed = recording.runs[0].is_routed[start_frame:]
         active = float(tracked[is_routed if is_routed.any() else slice(None)].mean())
         summary = Summary(len(labels), len(prompts), active, recording.depth, seconds)
-        page = inspector_page([recording], (), title=recording.name, summary=f"{summary}.")
-        write_text(stage / "inspector.html", page)
+        with _extra("inspector.html"):
+            page = inspector_page([recording], (), title=recording.name, summary=f"{summary}.")
+            write_text(stage / "inspector.html", page)
         if overlay_video:
-            write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
+            with _extra("overlay.mp4"):
+                write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
     return summary
+
+
+def _rate(video):
+    own = None if Path(video).is_dir() else video_rate(video)
+    return own or FPS
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Let a file fail that only shows the result, so that the result is not lost with it."""
+    try:
+        yield
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        warnings.warn(f"{name} could not be written ({type(error).__name__}: {why}); all else was", stacklevel=3)
 
 
 def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[list[np.ndarray], pd.DataFrame, float]:
@@ -172,9 +207,8 @@ def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_fra
     run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
     run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
     run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    return Recording(
-        Path(video).resolve().name, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,)
-    )
+    title = os.fsencode(Path(video).resolve().name).decode(errors="replace")  # a page is UTF-8, a name may be anything
+    return Recording(title, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,))
 
 
 def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:

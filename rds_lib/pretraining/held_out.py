@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from rds_lib.data.batches import GeneratedBatches, fit_masks, label_map, to_model_input
-from rds_lib.data.images import present_labels, squeeze
+from rds_lib.data.images import squeeze
+from rds_lib.data.labels import present_labels
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import Prompt, frame_by_frame, make_prompt, track_clip
 from rds_lib.model.losses import clip_iou, mask_iou

@@ -1,5 +1,6 @@
 """Table 9 of the supplement beside what was measured here: a row per method, level and data set, and a page."""
 
+import shutil
 import subprocess
 
 import numpy as np
@@ -91,7 +92,9 @@ def level_name(method: str, level: float) -> str:
 
 
 def commit() -> str:
-    """The commit that the code stands at, short; empty outside a git checkout."""
+    """The commit that the code stands at, short; empty outside a git checkout of its own, and without git."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        return ""
     done = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )

@@ -10,14 +10,14 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import MINI_SAM2
-from rds_lib.data.video import load_video
+from rds_lib.core.paths import MINI_SAM2, shipped
+from rds_lib.data.prompts import check_box, check_frame_index, check_mask, check_points
+from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.frame_router import FrameRouter
-from rds_lib.routing.prompts import check_box, check_frame_index, check_mask, check_points
 from rds_lib.routing.route_table import RouteLog
 from rds_lib.routing.weights import RDSWeights, load_rds
 
@@ -102,14 +102,20 @@ class RDSVideoPredictor(SAM2VideoPredictor):
     def init_state(
         self, video_path, offload_video_to_cpu=False, offload_state_to_cpu=False, async_loading_frames=False
     ):
-        """Start a session on a video: a folder of frames, a video file, or an array (T, H, W, 3)."""
+        """Start a session on a video: a folder of frames, a video file, or an array (T, H, W, 3).
+
+        ``async_loading_frames`` lets a thread load the frames of a folder or list after the first: the same bits.
+        """
+        place = torch.device("cpu") if offload_video_to_cpu else self.device
         if async_loading_frames:
-            return super().init_state(video_path, offload_video_to_cpu, offload_state_to_cpu, async_loading_frames)
-        images, height, width = load_video(video_path, self.image_size)
+            images, height, width = start_loading(video_path, self.image_size, place)
+        else:
+            images, height, width = load_video(video_path, self.image_size)
+            images = images.to(place)
         state = {f"{name}_per_obj": {} for name in PER_OBJECT}
         state |= {name: {} for name in ("cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id")}
         state |= {
-            "images": images if offload_video_to_cpu else images.to(self.device),
+            "images": images,
             "num_frames": len(images),
             "video_height": height,
             "video_width": width,
@@ -286,7 +292,7 @@ def build_rds_video_predictor(
     if routing != "full" and budget is not None:
         if rds_path is None and config_file != "mini":
             raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
-        weights = load_rds(rds_path or MINI_RDS)
+        weights = load_rds(rds_path or shipped(MINI_RDS))
     cls = "compiled.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]

@@ -15,7 +15,8 @@ from PIL import Image
 
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.images import present_labels, read_frame
+from rds_lib.data.images import read_frame
+from rds_lib.data.labels import present_labels
 from rds_lib.show.style import object_colour, rgb
 
 ALPHA = 0.4  # of masks; `paintMasks` of inspector.js has the same
@@ -49,7 +50,7 @@ def overlay(frame: np.ndarray, masks: np.ndarray | Mapping[int, np.ndarray], *, 
 def fitted(image: np.ndarray, side: int) -> np.ndarray:
     """An image no longer than ``side`` px; it is never enlarged."""
     scale = min(1.0, side / max(image.shape[:2]))
-    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
@@ -68,6 +69,12 @@ def few_colours(image: Image.Image, exact: Sequence[tuple[int, int, int]] = ()) 
     packed = Image.fromarray(indices)
     packed.putpalette(colours)
     return packed
+
+
+def check_fps(fps: float) -> None:
+    """Raise unless a video can have this many frames a second."""
+    if not 0.001 <= fps < 1000:
+        raise RDSInputError(f"fps {fps}: expected 0.001 or more and less than 1000 frames per second")
 
 
 def write_overlay_video(
@@ -91,8 +98,7 @@ def write_overlay_video(
     RDSInputError
         If there are no frames, more of one than of the other, or a mask of another size.
     """
-    if not 0 < fps < 1000:
-        raise RDSInputError(f"fps {fps}: expected more than 0 and less than 1000 frames per second")
+    check_fps(fps)
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18"}

@@ -11,7 +11,9 @@ from PIL import Image, JpegImagePlugin
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data import writers as dataset_writers
+from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import davis_palette, describe, read_dataset, save_palette_png, write_dataset, write_masks
+from rds_lib.data.labels import label_numbers
 
 LAYOUTS = ("davis2017", "sav", "ytvos")
 T, H, W = 11, 32, 44
@@ -29,7 +31,9 @@ def make_clip(name="cow", *, late=0, gone=T, seed=0):
         masks[t, 2:12, 2 + t : 14 + t] = 1
         if late <= t < gone:
             masks[t, 15:30, 20:40] = 2
-    return SimpleNamespace(name=name, frames=frames, masks=masks, difficulty="plain", categories=("blob", "spider"))
+    return SimpleNamespace(
+        name=name, frames=frames, masks=masks, difficulty="plain", categories=("blob", "spider"), conditions=()
+    )
 
 
 def tree(root):
@@ -120,6 +124,20 @@ def test_void_is_background(tmp_path):
     save_palette_png(tmp_path / "set/Annotations/480p/cow/00000.png", labels)
     (sequence,) = read_dataset(tmp_path / "set", layout="davis2017")
     assert sequence.obj_ids == (1, 2)
+
+
+@pytest.mark.parametrize("layout", ["davis2017", "ytvos"])
+def test_white_is_the_object_of_a_black_and_white_set(tmp_path, layout):
+    """As in DAVIS 2016; 255 beside other labels is void all the same."""
+    clip = make_clip(late=T)
+    write_dataset(tmp_path / "set", [clip], layout=layout)
+    masks = tmp_path / "set" / MASKS[layout] / "cow"
+    for path in masks.glob("*.png"):
+        Image.fromarray(255 * clip.masks[int(path.stem)]).save(path)
+    (sequence,) = read_dataset(tmp_path / "set", layout=layout)
+    assert sequence.obj_ids == (1,) and sequence.black_white
+    assert np.array_equal(sequence.prompt(1), clip.masks[0] == 1)
+    assert np.array_equal(sequence.masks(5)[1], clip.masks[5] == 1)
 
 
 def test_seen_categories(tmp_path):
@@ -215,7 +233,7 @@ def test_annotations_that_are_no_label_maps_are_refused(tmp_path, layout):
     write_dataset(tmp_path / "set", [make_clip()], layout=layout)
     path = sorted((tmp_path / "set" / MASKS[layout] / "cow").rglob("*.png"))[0]
     for mode, form, message in (("L", "JPEG", "coded as JPEG"), ("RGB", "PNG", "mode 'RGB'")):
-        Image.new(mode, (W, H), "white").save(path, format=form)
+        Image.new(mode, (W, H), "red").save(path, format=form)
         with pytest.raises(RDSInputError, match=f"{path.name}: .*{message}"):
             read_dataset(tmp_path / "set", layout=layout)
 
@@ -237,6 +255,46 @@ def test_stray_files_are_passed_over(tmp_path):
                 (folder / name).write_bytes(b"stray")
         (sequence,) = read_dataset(root, layout=layout)
         assert len(sequence) == T
+
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16"]  # Windows' Notepad has written all of them
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_other_systems_are_read(tmp_path, layout, encoding, end):
+    write_dataset(tmp_path / "set", [make_clip("kuh_ü"), make_clip("cow")], layout=layout)
+    index = tmp_path / "set" / INDEX[layout]
+    for path in index.parent.glob("*.*"):
+        path.write_bytes(path.read_text(encoding="utf-8").replace("\n", end).encode(encoding))
+    assert [sequence.name for sequence in read_dataset(tmp_path / "set", layout=layout)] == ["kuh_ü", "cow"]
+    write_dataset(tmp_path / "set", [make_clip("more")], layout=layout)
+    assert len(read_dataset(tmp_path / "set", layout=layout)) == 3
+    index.write_bytes("kuh_ü\n".encode("latin-1"))
+    with pytest.raises(RDSInputError, match=f"{index.name}: cannot be read"):
+        read_dataset(tmp_path / "set", layout=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_split_that_is_not_there_is_said_with_those_that_are(tmp_path, layout):
+    for split in ("test", "train"):
+        write_dataset(tmp_path / "set", [make_clip(split)], layout=layout, split=split)
+    with pytest.raises(RDSInputError, match="set: no split 'val' here; there is: test, train"):
+        read_dataset(tmp_path / "set", layout=layout)
+    assert [sequence.name for sequence in read_dataset(tmp_path / "set", layout=layout, split="test")] == ["test"]
+    write_dataset(tmp_path / "set", [make_clip()], layout=layout)
+    assert [sequence.name for sequence in read_dataset(tmp_path / "set", layout=layout)] == ["cow"]
+    with pytest.raises(RDSInputError, match="no split 'testdev' here; there is: test, train, val"):
+        read_dataset(tmp_path / "set", layout=layout, split="testdev")
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_written_and_read(tmp_path):
+    name = 245 * "n"
+    write_dataset(tmp_path / "set", [make_clip(name)], layout="davis2017")
+    (sequence,) = read_dataset(tmp_path / "set", layout="davis2017")
+    folder = write_masks(tmp_path / "out", sequence, {0: sequence.masks(0)})
+    assert folder.name == name and len(os.listdir(folder)) == 1
 
 
 def test_questions_about_what_is_not_there_are_answered_with_an_error(tmp_path):
@@ -266,6 +324,16 @@ def test_describe_has_a_row_per_sequence(tmp_path):
     write_dataset(tmp_path / "set", [make_clip("a"), make_clip("b")], layout="ytvos")
     table = describe(read_dataset(tmp_path / "set", layout="ytvos"))
     assert table.to_dict("records")[1] == dict(name="b", frames=T, annotated=3, objects=2, size="44x32", layout="ytvos")
+
+
+def test_every_object_has_a_label_of_its_own_in_a_label_map(tmp_path):
+    """SA-V's first object is 0, the label map's background."""
+    write_dataset(tmp_path / "set", [make_clip()], layout="sav")
+    (sequence,) = read_dataset(tmp_path / "set", layout="sav")
+    assert np.array_equal(label_map(sequence, 4), make_clip().masks[4])
+    assert label_numbers([3, 254]) == {3: 3, 254: 254} and label_numbers([900, 2]) == {2: 1, 900: 2}
+    with pytest.raises(RDSInputError, match="255 objects; a label map holds at most 254"):
+        label_numbers(range(255))
 
 
 # --- predictions ---
@@ -320,7 +388,7 @@ def test_predictions_replace_older_ones_as_a_whole(tmp_path):
         (-1, np.zeros((H, W), np.uint8), "frames 0 to 10"),
         (0, np.zeros((H, W), np.float32), "float32"),
         (0, {1: np.zeros((H, W), np.uint8)}, "bool for one object"),
-        (0, {0: np.zeros((H, W), bool)}, "takes 1 to 254"),
+        (0, {0: np.zeros((H, W), bool)}, "from 1 to 254"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(tmp_path, t, content, message):

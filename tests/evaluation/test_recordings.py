@@ -6,10 +6,11 @@ import pytest
 
 from rds_lib.core.artifacts import write_json, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.datasets import write_masks
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.datasets import read_dataset, write_dataset, write_masks
 from rds_lib.data.sources import Source
-from rds_lib.evaluation.recordings import make_run, read_recordings, read_shape, record, recorded_names
-from rds_lib.metrics.masks import score_frames
+from rds_lib.evaluation.recordings import make_run, read_recordings, read_shape, record, recorded_names, run_of
+from rds_lib.metrics.masks import region_similarity, score_frames
 from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import copy_first_mask
 from rds_lib.routing.predictor import build_rds_video_predictor
@@ -120,6 +121,32 @@ def test_recording_on_the_spot_scores_what_the_tracker_gave(mini_weights, rds_fi
     )
     both, either = (run.labels[3] == 1) & (recording.truth[3] == 1), (run.labels[3] == 1) | (recording.truth[3] == 1)
     assert run.quality[1][3] == pytest.approx(both.sum() / either.sum())
+
+
+def test_an_object_with_the_id_of_the_background_is_recorded(tmp_path):
+    """SA-V's object 000: the same two objects as in DAVIS's layout, the same labels and quality."""
+    clip = generate_clip(11, 3, split="val", frames=9, height=64, width=96, difficulty="plain", n_objects=2)
+    runs = []
+    for layout in ("davis2017", "sav"):
+        write_dataset(tmp_path / layout, [clip], layout=layout)
+        (sequence,) = read_dataset(tmp_path / layout, layout=layout)
+        runs.append(run_of("copy", copy_first_mask(sequence), sequence, depth=4))
+    assert np.array_equal(runs[0].labels, runs[1].labels) and runs[0].quality.keys() == runs[1].quality.keys() == {1, 2}
+    for obj_id in (1, 2):
+        assert np.array_equal(runs[0].quality[obj_id][4::4], runs[1].quality[obj_id][4::4])
+        assert np.isnan(runs[1].quality[obj_id][5])
+
+
+def test_quality_is_of_the_whole_mask_where_masks_overlap(tmp_path):
+    clip = generate_clip(11, 3, split="val", frames=9, height=64, width=96, difficulty="plain", n_objects=2)
+    write_dataset(tmp_path / "set", [clip], layout="sav")
+    (sequence,) = read_dataset(tmp_path / "set", layout="sav")
+    tracked = copy_first_mask(sequence)
+    for masks in tracked.masks.values():
+        masks[1] = masks[0] | masks[1]
+    run = run_of("copy", tracked, sequence, depth=4)
+    for t in (4, 8):
+        assert run.quality[1][t] == region_similarity(tracked.masks[t][0], sequence.masks(t)[0]) > 0
 
 
 def test_quality_has_no_value_on_the_prompt_nor_where_truth_is_unknown():

@@ -142,6 +142,15 @@ def test_masks_may_be_bool_or_any_integers():
         assert (region_similarity(a, b), contour_accuracy(a, b)) == expected
 
 
+def test_logits_are_no_masks():
+    gt = box(6, 7, 9, 9)
+    assert region_similarity(gt * 1.0, gt) == 1
+    for measure in (region_similarity, contour_accuracy):
+        for soft in (np.where(gt, 8.0, -8.0), 0.3 * gt, np.where(gt, 1, np.nan)):
+            with pytest.raises(RDSInputError, match="mask holds"):
+                measure(soft, gt)
+
+
 def test_masks_of_two_sizes_are_refused():
     for measure in (region_similarity, contour_accuracy):
         with pytest.raises(RDSInputError, match=r"\(40, 60\) and \(40, 59\)"):
@@ -182,7 +191,7 @@ def test_split_list_says_what_is_scored(davis, tmp_path):
     shutil.copytree(gt, tmp_path / "root" / "Annotations" / "Full-Resolution")
     table = score_masks(tmp_path / "root", pred, split="train")
     assert table["sequence"].tolist() == ["b"] and table.attrs["summary"]["split"] == "train"
-    with pytest.raises(RDSInputError, match="val.txt"):
+    with pytest.raises(RDSInputError, match="no split 'val' here; there is: train"):
         score_masks(tmp_path / "root", pred)
     table = score_masks(tmp_path / "root", pred, sequences=["a"])
     assert set(table["sequence"]) == {"a"} and table.attrs["summary"]["split"] == "named sequences"

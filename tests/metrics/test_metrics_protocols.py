@@ -200,3 +200,71 @@ def test_ytvos_grey_prediction_is_refused(ytvos):
     write_palette_png(ytvos[1] / "v" / "00015.png", 255 * CAT)
     with pytest.raises(RDSInputError, match=r"00015.png holds label 255 \(a 0/255 grey mask\?\)"):
         score_masks(*ytvos, protocol="ytvos")
+
+
+# --- names without leading zeros ---
+
+
+@pytest.mark.parametrize("protocol", ["davis2017", "sav", "ytvos"])
+def test_the_first_and_the_last_frame_are_those_in_time(tmp_path, protocol):
+    """Text order would leave out frame_1 and frame_9 of twelve."""
+    folder = "v/000" if protocol == "sav" else "v"
+    for root in ("gt", "pred"):
+        (tmp_path / root / folder).mkdir(parents=True)
+        for t in range(1, 13):
+            is_wrong = root == "pred" and t == (1 if protocol == "ytvos" else 12)
+            write_palette_png(tmp_path / root / folder / f"frame_{t}.png", NOTHING if is_wrong else CAT)
+    if protocol == "ytvos":
+        frames = sorted(f"frame_{t}" for t in range(1, 13))
+        (tmp_path / "gt" / "meta.json").write_text(json.dumps(describe(cat_1=frames)))
+    table = score_frames(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
+    assert table["frame"].tolist() == [f"frame_{t}" for t in range(2, 13 if protocol == "ytvos" else 12)]
+    assert (table["J"] == 1).all()
+
+
+def test_the_prompt_is_the_first_frame_in_time_of_those_that_meta_lists(tmp_path):
+    for root in ("gt", "pred"):
+        (tmp_path / root / "v").mkdir(parents=True)
+        for t in range(8, 13):
+            write_palette_png(tmp_path / root / "v" / f"{t}.png", CAT)
+    (tmp_path / "gt" / "meta.json").write_text(json.dumps(describe(cat_1=["10", "11", "12", "9"])))
+    table = score_frames(tmp_path / "gt", tmp_path / "pred", protocol="ytvos")
+    assert table["frame"].tolist() == ["10", "11", "12"]
+
+
+# --- black and white, as DAVIS 2016 ---
+
+
+@pytest.mark.parametrize("protocol", ["davis2017", "ytvos"])
+@pytest.mark.parametrize("white", [1, 255])
+def test_white_is_the_object_where_ground_truth_is_black_and_white(tmp_path, protocol, white):
+    for root, value in (("gt", 255), ("pred", white)):
+        write(tmp_path / root / "v", [value * CAT, value * CAT, NOTHING, value * CAT], 1)
+    table = score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
+    assert table["object"].tolist() == [1] and table["JF"].tolist() == [1]
+    write_palette_png(tmp_path / "pred" / "v" / "00001.png", NOTHING)
+    assert score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)["J"][0] < 1
+    write_palette_png(tmp_path / "pred" / "v" / "00001.png", 3 * CAT)
+    with pytest.raises(RDSInputError, match="00001.png: label 3 in a mask of black and white"):
+        score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)
+
+
+def test_void_beside_objects_stays_void(tmp_path):
+    for root in ("gt", "pred"):
+        write(tmp_path / root / "v", [CAT + 2 * DOG, 255 * CAT * (root == "gt"), CAT], 1)
+    assert score_masks(tmp_path / "gt", tmp_path / "pred")["J"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("frames", [7, ["00000", "../../secret"], ["00000", 5], "00000"])
+def test_frames_of_meta_are_plain_names(ytvos, frames):
+    (ytvos[0] / "meta.json").write_text(json.dumps(describe(cat_1=frames)))
+    with pytest.raises(RDSInputError, match="meta.json"):
+        score_masks(*ytvos, protocol="ytvos")
+
+
+@pytest.mark.parametrize(("protocol", "folder"), [("sav", "sav_test/Annotations_6fps"), ("ytvos", "train/Annotations")])
+def test_a_split_that_is_not_there_is_said(tmp_path, protocol, folder):
+    (tmp_path / "gt" / folder).mkdir(parents=True)
+    (tmp_path / "pred").mkdir()
+    with pytest.raises(RDSInputError, match="gt: no split 'val' here; there is: (test|train)$"):
+        score_masks(tmp_path / "gt", tmp_path / "pred", protocol=protocol)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -15,9 +17,11 @@ from typer.testing import CliRunner
 
 from rds_lib.__main__ import app
 from rds_lib.core.artifacts import read_table
-from rds_lib.data.datasets import read_dataset
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.generate import generate_datasets
 from rds_lib.data.images import read_labels
+from rds_lib.data.output import MANIFEST
 from rds_lib.methods import METHODS
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
@@ -206,7 +210,7 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     result = _run("track", video.frame_paths[0].parent, "--mask", mask, "--out", out, "--budget", 0.5, *model_options)
     assert result.exit_code == 0, result.output
     assert all(words in result.stdout for words in ("6 frames", f"{len(video.obj_ids)} object", "of 48 blocks"))
-    assert sorted(path.name for path in out.iterdir()) == [f"{t:05d}.png" for t in range(6)] + [
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST] + [f"{t:05d}.png" for t in range(6)] + [
         "inspector.html",
         "overlay.mp4",
         "routes.csv",
@@ -223,6 +227,90 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     assert data["menu"] == [video.name] and len(data["videos"][video.name]["frames"]) == 6 and data["routing"] == {}
     assert run["name"] == "RDS 0.5" and len(run["active"]) == 6 * 48
     assert run["reasons"] == ["first_frame"] + 5 * ["routed"]
+
+
+def test_a_name_that_is_no_text_is_tracked_and_shown(video, model_options, tmp_path):
+    odd = tmp_path / os.fsdecode(b"clip-\xff")
+    shutil.copytree(video.frame_paths[0].parent, odd)
+    out = tmp_path / os.fsdecode(b"out-\xfe")
+    result = _run("track", odd, "--box", "10,10,60,60", "--out", out, *model_options, "--routing", "full")
+    assert result.exit_code == 0 and "out-\\udcfe" in result.stdout, result.output
+    assert (out / "inspector.html").is_file() and len(list(out.glob("*.png"))) == 6
+
+
+def test_an_extra_that_fails_costs_no_masks(video, model_options, tmp_path, monkeypatch):
+    """Of a frame that no video encoder takes, or a disk that is full when the page is written."""
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for name in ("write_overlay_video", "inspector_page"):
+        monkeypatch.setattr(f"rds_lib.pipeline.track.{name}", fail)
+    out, frames = tmp_path / "out", video.frame_paths[0].parent
+    result = _run("track", frames, "--box", "10,10,60,60", "--out", out, *model_options, "--routing", "full")
+    assert result.exit_code == 0, result.output
+    for name in ("overlay.mp4", "inspector.html"):
+        assert f"warning: {name} could not be written (OSError: [Errno 28] No space left" in result.stderr
+    assert not (out / "overlay.mp4").exists() and not (out / "inspector.html").exists()
+    assert len(list(out.glob("*.png"))) == 6 and len(read_table(out / "routes.csv")) == 6 * 48
+
+
+def test_a_device_whose_memory_is_full_is_one_line(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    monkeypatch.setattr("rds_lib.data.generate.generate_datasets", full)
+    result = _run("data", "generate", "--profile", "smoke", "--out", tmp_path / "clips")
+    assert result.exit_code == 2 and result.stderr == "error: the device's memory is full (CUDA out of memory)\n"
+
+
+@pytest.mark.parametrize("command", [["headroom", "--data", "x"], ["benchmark", "--profile", "smoke"]])
+def test_every_command_with_a_device_refuses_one_that_is_not_there(command, root, monkeypatch, tmp_path):
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
+    command = [root / "val" / "davis2017" if part == "x" else part for part in command]
+    result = _run(*command, "--device", "cuda:99", "--out", tmp_path / "out")
+    _assert_refused(result, tmp_path / "out", "device cuda:99: not usable here; found cpu")
+
+
+@pytest.mark.parametrize("command", ["benchmark", "report", "check"])
+def test_a_stages_command_puts_nothing_over_files_of_the_user(command, monkeypatch, tmp_path):
+    def write(params, *places, **_):
+        out = places[-1]
+        out.mkdir(exist_ok=True)
+        (out / "table.csv").write_text("new")
+        return []
+
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path / "products"))
+    monkeypatch.setattr("rds_lib.pipeline.stages.Stage.build", lambda stage, *arguments: write(*arguments))
+    monkeypatch.setattr("rds_lib.pipeline.benchmark.time_profile", write)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "table.csv").write_text("mine")
+    result = _run(command, "--profile", "smoke", "--out", out)
+    assert result.exit_code == 2 and "holds other files, such as table.csv" in result.stderr
+    assert [path.name for path in out.iterdir()] == ["table.csv"] and (out / "table.csv").read_text() == "mine"
+    (out / "table.csv").unlink()
+    for _ in range(2):  # its own earlier output it replaces
+        _run(command, "--profile", "smoke", "--out", out)
+        assert command == "report" or (out / "table.csv").read_text() == "new"
+
+
+def test_faults_of_the_disk_are_one_line(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path / "clips"))
+
+    monkeypatch.setattr("rds_lib.data.generate.generate_datasets", full)
+    result = _run("data", "generate", "--profile", "smoke", "--out", tmp_path / "clips")
+    assert result.exit_code == 2 and result.stderr == f"error: {tmp_path / 'clips'}: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", [["report"], ["check"], ["benchmark"], ["train", "any"], ["baselines"]])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path / "file"))
+    monkeypatch.setattr("rds_lib.core.paths.CACHE", tmp_path / "file" / "cache")
+    result = _run(*command, "--profile", "smoke")
+    assert result.exit_code == 2 and "cannot be written (Not a directory)" in result.stderr
 
 
 def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, tmp_path):
@@ -251,8 +339,6 @@ def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, 
 
 def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, model_options, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "routes.csv").write_text("old")
     command = [
         "track",
         video.frame_paths[0].parent,
@@ -265,14 +351,17 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
         "--routing",
         "full",
     ]
+    assert _run(*command).exit_code == 0
+    first = (out / "routes.csv").stat().st_ino
     refused = _run(*command)
-    assert refused.exit_code == 2 and "--overwrite" in refused.stderr and (out / "routes.csv").read_text() == "old"
-    (out / "routes.csv").rename(out / "thesis.txt")
+    assert refused.exit_code == 2 and "--overwrite" in refused.stderr
+    (out / "notes.txt").write_text("mine")
     refused = _run(*command, "--overwrite")
-    assert refused.exit_code == 2 and (out / "thesis.txt").read_text() == "old"
-    (out / "thesis.txt").rename(out / "routes.csv")
+    assert refused.exit_code == 2 and "notes.txt is not of the earlier output" in refused.stderr
+    assert (out / "notes.txt").read_text() == "mine" and (out / "routes.csv").stat().st_ino == first
+    (out / "notes.txt").unlink()
     assert _run(*command, "--overwrite").exit_code == 0
-    assert len(read_table(out / "routes.csv")) == 6 * 48
+    assert len(read_table(out / "routes.csv")) == 6 * 48 and (out / "routes.csv").stat().st_ino != first
 
 
 @pytest.mark.parametrize(
@@ -297,6 +386,11 @@ def test_track_replaces_only_its_own_output_and_only_when_asked(video, mask, mod
         ({"--box": "1,2,30,40", "--config": "mini_half"}, ["mini_half"]),
         ({"--box": "1,2,30,40", "--device": "cuda:99"}, ["--device cuda:99", "found cpu"]),
         ({"--box": "1,2,30,40", "--device": "gpu"}, ["--device gpu", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": "meta"}, ["--device meta", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": "xpu"}, ["--device xpu", "found cpu"]),
+        ({"--box": "1,2,30,40", "--device": ""}, ["--device", "found cpu"]),
+        ({"--box": "1,2,30,40", "--fps": "0"}, ["fps 0", "less than 1000"]),
+        ({"--box": "1,2,30,40", "--fps": "nan"}, ["fps nan", "less than 1000"]),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*the mask is empty")
@@ -353,3 +447,28 @@ def test_evaluate_tracks_and_scores_as_scoring_the_files_does(root, model_option
 def test_evaluate_wants_one_of_its_two_forms(root, tmp_path):
     for arguments in (["--gt", root], ["--data", root], ["--gt", root, "--pred", root, "--data", root]):
         _assert_refused(_run("evaluate", *arguments), tmp_path / "out", "either --gt and --pred")
+
+
+def test_evaluate_writes_masks_where_ground_truth_is_kept_back_or_damaged(model_options, tmp_path):
+    """As YouTube-VOS publishes valid; and with a mask of the wrong size, which is found when it is scored."""
+    data = tmp_path / "data"
+    clip = generate_clip(3, 0, split="val", frames=11, height=64, width=96, difficulty="plain", n_objects=1)
+    write_dataset(data, [clip], layout="ytvos")
+    (sequence,) = read_dataset(data, layout="ytvos")
+    later = set(sequence.annotated) - set(sequence.prompt_frame.values())
+    command = ["evaluate", "--data", data, "--layout", "ytvos", *model_options, "--budget", 0.5, "--out"]
+    for t in later:
+        Image.new("L", (8, 8), 1).save(sequence.mask_paths[t][None])
+    damaged = _run(*command, tmp_path / "damaged")
+    assert damaged.exit_code == 2 and f"{sequence.name!r}: " in damaged.stderr and "8x8" in damaged.stderr
+    for t in later:
+        sequence.mask_paths[t][None].unlink()
+    hidden = _run(*command, tmp_path / "hidden")
+    assert hidden.exit_code == 0 and "nothing to score" in hidden.stdout, hidden.output
+    for out in ("damaged", "hidden"):
+        assert len(list((tmp_path / out / "masks" / sequence.name).iterdir())) == 11
+        assert (tmp_path / out / "routes.csv").is_file() and f"{tmp_path / out / 'masks'}" in (
+            hidden.stdout + damaged.stderr
+        )
+    alone = _run("evaluate", "--gt", data, "--pred", tmp_path / "hidden" / "masks", "--protocol", "ytvos")
+    assert alone.exit_code == 2 and "no frame counts in ytvos" in alone.stderr

@@ -8,6 +8,7 @@ from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import read_frame
+from rds_lib.data.output import MANIFEST
 from rds_lib.evaluation.headroom import Measured
 from rds_lib.evaluation.headroom_names import CHOICES
 from rds_lib.pipeline.headroom import profile_sequences
@@ -43,7 +44,7 @@ def test_the_command_measures_and_writes(root, run, tmp_path):
     done = run("--data", root, "--routes", 3, "--frames", 2)
     assert done.exit_code == 0, done.output
     out = tmp_path / "headroom"
-    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, *FILES]
     summary, table, found = read_json(out / FILES[1]), read_table(out / FILES[0]), Measured.read(out / FILES[4])
     assert summary["sentence"] in done.output and done.output.startswith((out / FILES[2]).read_text())
     assert found.damage.shape == found.iou.shape == (3, 2, 2, 2) and (found.routes.sum(1) == 22).all()
@@ -72,7 +73,7 @@ def test_the_command_measures_and_writes(root, run, tmp_path):
         (["--frames", 3], "2 annotated frames after the first mask"),
         (["--frames", 1], "frames = 1: at least 2"),
         (["--split", "one"], "1 video: at least 2"),
-        (["--split", "none"], "none.txt: missing"),
+        (["--split", "none"], "no split 'none' here; there is: one, val"),
         (["--config", "configs/sam2.1/sam2.1_hiera_l.yaml"], "give --checkpoint"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 
 import nbformat
 import pytest
@@ -153,6 +154,38 @@ def test_run_injects_the_profile_and_leaves_the_source_alone(store):
     assert notebook.tidy(executed) == executed
     assert (paths.NOTEBOOKS / "your_video.ipynb").read_bytes() == before
     assert os.environ == environment and not list(paths.BUILD.rglob("*.ipynb"))
+
+
+def test_kernels_are_our_own_whatever_the_user_has_set_up(store, tmp_path, monkeypatch):
+    """A cluster's `python3` in JUPYTER_PATH, a profile of IPython, a start-up file and another way to start kernels."""
+    spec, ipython = tmp_path / "cluster/kernels/python3", tmp_path / "ipython/profile_default/startup"
+    spec.mkdir(parents=True)
+    ipython.mkdir(parents=True)
+    kernel = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Cluster", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(kernel))
+    for file in (ipython / "00.py", tmp_path / "startup.py"):
+        file.write_text("raised = True")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "cluster"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "startup.py"))
+    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "cluster-provisioner")
+    store("import sys", "print(sys.executable, 'raised' in globals())")
+    done = command("run", "your_video", "--profile", "mini")
+    assert done.exit_code == 0, done.output
+    executed = nbformat.read(paths.RUNS / "mini/executed/your_video.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"{sys.executable} False\n"
+
+
+def test_a_kernel_that_does_not_start_is_one_line(store, monkeypatch):
+    store("1")
+    for argv in (["/bin/false", "{connection_file}"], ["/no/such/python", "{connection_file}"]):
+        monkeypatch.setattr(
+            "ipykernel.kernelspec.get_kernel_dict",
+            lambda argv=argv: {"argv": argv, "display_name": "broken", "language": "python"},
+        )
+        done = command("run", "your_video", "--profile", "mini")
+        assert done.exit_code == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert "notebooks/your_video.ipynb" in done.stderr and sys.executable in done.stderr
 
 
 def test_refresh_stores_outputs_and_writes_nothing_into_runs(store):

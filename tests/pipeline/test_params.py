@@ -7,6 +7,10 @@ from pydantic import ValidationError
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data import generate
+from rds_lib.data.clips import DIFFICULTIES
+from rds_lib.data.layouts import LAYOUTS
+from rds_lib.pipeline import profile_rules
 from rds_lib.pipeline.params import load_params
 
 PROFILES = ["smoke", "mini", "mini_all", "evidence", "paper"]
@@ -135,6 +139,73 @@ def test_rejects_budget_outside_unit_interval(edited, budget, allowed):
         load_params(path=edited("your_video", "budget", f"  budget: {budget}\n"))
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "line", "words"),
+    [
+        (
+            "clips",
+            "frames",
+            "  frames: 2\n",
+            ["train.frames = 3: must be at most clips.frames, 2", "must be 9 or more"],
+        ),
+        ("train", "frames", "  frames: 10\n", ["train.frames = 10: must be at most clips.frames, 9"]),
+        ("importance", "frames", "  frames: 10\n", ["importance.frames = 10: must be at most clips.frames, 9"]),
+        ("headroom", "length", "  length: 2\n", ["headroom.frames = 2: must be less than the 2 frames"]),
+        ("headroom", "split", "  split: calibration\n", ["headroom.split = 'calibration'", "draws 1"]),
+        (
+            "train",
+            "budgets",
+            "  budgets: [0.8]\n",
+            ["evaluation.budgets = [0.8, 0.4]: [0.4]", "placement_budget = 0.4"],
+        ),
+        ("train", "budgets", "  budgets: [0.8, 0.4, 0.8]\n", ["train.budgets", "each budget once"]),
+        ("train", "more_seeds", "  more_seeds: [0]\n", ["train.more_seeds = [0]", "train.seed, 0"]),
+        (
+            "evaluation",
+            "budgets",
+            "  budgets: [0.8]\n",
+            ["figures.budget = 0.4", "'RDS 0.4' must be one of", "RDS 0.8"],
+        ),
+        ("evaluation", "datasets", "  datasets: [sav]\n", ["datasets = ['sav']: must have davis or changing"]),
+        ("evaluation", "datasets", "  datasets: [davis, changing]\n", ["'changing' must have clips"]),
+        ("clips", "sav", "  sav: 0\n", ["'sav' must have clips"]),
+        (
+            "clips",
+            "val",
+            "  val: 1\n",
+            ["figures.videos: val-0001-fast_motion", "inspect.videos: val-0001-fast_motion"],
+        ),
+        ("figures", "compared", "  compared: [val-0000-occlusion]\n", ["figures.compared: val-0000-occlusion must be"]),
+        ("inspect", "runs", "  runs: [SAM2, RDS 0.6]\n", ["inspect.runs: 'RDS 0.6'", "SAM2, RDS 0.8, RDS 0.4"]),
+        ("data", "generated", "  generated: false\n", ["data.davis_root = ''", "davis, sav must have a root"]),
+    ],
+)
+def test_sections_that_do_not_go_together_are_refused(edited, section, key, line, words):
+    with pytest.raises(RDSInputError) as caught:
+        load_params(path=edited(section, key, line))
+    for word in ["edited.yaml", *words]:
+        assert word in str(caught.value)
+
+
+def test_the_names_of_drawn_clips_are_those_that_are_drawn():
+    clips = load_params("evidence").clips
+    jobs = generate._sets(clips)
+    for dataset, name in (("davis", "davis2017"), ("changing", "changing")):
+        kinds = [DIFFICULTIES[job.index % len(DIFFICULTIES)] for job in jobs[name]]
+        drawn = [
+            f"val-{job.index:04d}-{'changing' if job.kind == 'changing' else kind}"
+            for job, kind in zip(jobs[name], kinds)
+        ]
+        assert profile_rules.drawn_names(clips, dataset) == drawn
+
+
+@pytest.mark.parametrize(("dataset", "stride", "first"), [("davis", 1, 2), ("sav", 4, 2), ("ytvos", 5, 1)])
+def test_the_fewest_frames_with_a_score_follow_from_the_layouts(dataset, stride, first):
+    """DAVIS and SA-V leave out the first and the last annotation, YouTube-VOS an object's first."""
+    assert LAYOUTS[{"davis": "davis2017"}.get(dataset, dataset)].stride == stride
+    assert profile_rules.SCORED_FROM[dataset] == first * stride + 1
+
+
 def test_exponents_without_a_point_are_numbers(edited):
     assert load_params(path=edited("pretrain", "lr", "  lr: 1e-05\n")).pretrain.lr == 1e-5
 
@@ -144,6 +215,12 @@ def test_unknown_profile_lists_the_known_ones():
         load_params("papr")
 
 
+@pytest.mark.parametrize("value", [1200 * "[" + 1200 * "]", 5000 * "9"])
+def test_values_that_no_parser_takes_are_an_error(edited, value):
+    with pytest.raises(RDSInputError, match=r"edited\.yaml: cannot be read as YAML"):
+        load_params(path=edited("train", "seed", f"  seed: {value}\n"))
+
+
 def test_file_that_is_no_mapping_is_an_error(tmp_path):
     file = tmp_path / "list.yaml"
     file.write_text("- 1\n")
@@ -151,9 +228,10 @@ def test_file_that_is_no_mapping_is_an_error(tmp_path):
         load_params(path=file)
 
 
-def test_workdir_keeps_smoke_out_of_runs(monkeypatch, tmp_path):
+def test_a_notebook_opened_by_hand_keeps_out_of_the_stages_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("RDS_WORKDIR", raising=False)
     assert paths.workdir("smoke") == paths.SMOKE
-    assert paths.workdir("mini") == paths.RUNS / "mini"
+    assert paths.workdir("mini") == paths.products("mini") == paths.RUNS / "mini"
+    assert paths.products("smoke") == paths.RUNS / "smoke"
     monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
-    assert paths.workdir("mini") == tmp_path
+    assert paths.workdir("smoke") == paths.products("mini") == tmp_path

@@ -1,10 +1,12 @@
 """dvc.yaml: stages depend on the code they reach and the sections they read; names are the same everywhere."""
 
 import ast
+import contextlib
 import json
 import re
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from rds_lib.core import paths
@@ -20,7 +22,7 @@ SECTIONS = Params.model_fields.keys() - {"profile"}
 # In no list: errors, paths, parameters and file writing, and the register of stages.
 PLUMBING = (
     "rds_lib/core/",
-    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "fingerprint", "__init__")),
+    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "profile_rules", "fingerprint", "__init__")),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
 READ_BELOW = {
@@ -98,7 +100,12 @@ def listed(stage):
 
 
 def tracked(stage):
-    return {section for item in stage.get("params", []) for section in item["params/${profile}.yaml"]}
+    return {section for item in stage.get("params", []) for sections in item.values() for section in sections}
+
+
+def profile_of(name):
+    """The profile that a stage runs with: the pipeline's own, but for the frozen stage whose weights are shipped."""
+    return "mini" if name == "pretrain" else "${profile}"
 
 
 def sections_read(name):
@@ -161,7 +168,7 @@ def test_the_register_holds_the_stages_that_make_a_folder_or_run_a_notebook():
     made = {name for name, stage in PIPELINE.items() if f"runs/${{profile}}/{name}" in stage["outs"]}
     assert STAGES.keys() == made | {"pretrain"}
     told = {
-        name: f"python -m rds_lib notebook run {stage.notebook} --profile ${{profile}}"
+        name: f"python -m rds_lib notebook run {stage.notebook} --profile {profile_of(name)}"
         for name, stage in STAGES.items()
         if stage.notebook
     }
@@ -264,9 +271,26 @@ def test_stages_depend_on_the_code_cells_of_their_notebooks_alone():
 
 def test_every_notebook_has_one_section_of_every_profile():
     assert NOTEBOOKS.keys() == set(STORED) and set(NOTEBOOKS.values()) <= SECTIONS
-    for stage in PIPELINE.values():
-        assert all(list(item) == ["params/${profile}.yaml"] for item in stage.get("params", []))
+    for name, stage in PIPELINE.items():
+        assert all(list(item) == [f"params/{profile_of(name)}.yaml"] for item in stage.get("params", []))
         assert tracked(stage) <= SECTIONS
+
+
+def test_a_frozen_stage_is_the_same_in_every_profile():
+    """DVC takes one whose command changed for changed, and wants its dependencies without making them."""
+    frozen = [stage for stage in PIPELINE.values() if stage.get("frozen")]
+    assert frozen == [PIPELINE["pretrain"]] and "${profile}" not in json.dumps(frozen)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
+def test_the_commands_of_stages_write_where_dvc_looks(profile, monkeypatch):
+    from rds_lib.pipeline import commands
+
+    monkeypatch.delenv("RDS_WORKDIR", raising=False)
+    monkeypatch.setattr(commands, "fit_threads", lambda config: None)
+    params, folder = commands._begin(profile)
+    for name in [name for name, stage in PIPELINE.items() if f"runs/${{profile}}/{name}" in stage["outs"]]:
+        assert folder / name == paths.ROOT / "runs" / params.profile / name
 
 
 def test_what_stages_depend_on_exists():
@@ -307,6 +331,39 @@ def test_stored_notebook_is_tidy_and_executed(name):
     assert notebook.tidy(nb) == nb, f"run: python -m rds_lib notebook refresh {name}"
     assert all(cell.execution_count for cell in nb.cells if cell.cell_type == "code")
     assert (paths.NOTEBOOKS / f"{name}.ipynb").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_papermill_reads_every_parameter_and_its_comment(name):
+    """Its parser skips a line with a second `=`, and then calls the parameter unknown."""
+    import papermill
+
+    found = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb"))
+    values = notebook.parameters(notebook.read(name))
+    assert list(found) == list(values)
+    assert {key: ast.literal_eval(item["default"]) for key, item in found.items()} == values
+
+
+def test_all_paths_of_your_video_start_at_the_repository(monkeypatch, tmp_path):
+    """Run the cells up to the prompt, in the folder of the notebooks as a kernel does."""
+    from rds_lib.pipeline import track
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
+    monkeypatch.chdir(paths.NOTEBOOKS)
+    code = [cell.source for cell in notebook.read("your_video").cells if cell.cell_type == "code"]
+    (tmp_path / "root" / "clip").mkdir(parents=True)
+    Image.new("RGB", (32, 24)).save(tmp_path / "root" / "clip" / "0.png")
+    Image.new("L", (32, 24), 1).save(tmp_path / "root" / "first.png")
+    space, opened = {}, []
+    monkeypatch.setattr(
+        track, "open_frames", lambda video: opened.append(video) or contextlib.nullcontext([video / "0.png"])
+    )
+    for source in (code[0], code[1], 'video, prompt, out = "clip", "first.png", "result"', code[2], code[3]):
+        exec(source, space)
+    assert opened == [tmp_path / "root" / "clip"] and list(space["prompts"]) == [1]
+    (target,) = [node for node in ast.walk(cells("your_video")) if ast.unparse(node).startswith("target = ")]
+    exec(ast.unparse(target), space)
+    assert space["target"] == tmp_path / "root" / "result"
 
 
 @pytest.mark.parametrize("name", STORED)

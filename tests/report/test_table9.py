@@ -1,8 +1,11 @@
 """Table 9: the paper's thirty rows, and our rows beside them."""
 
+import subprocess
+
 import numpy as np
 import pandas as pd
 
+from rds_lib.report import table9
 from rds_lib.report.table9 import COLUMNS, as_page, budget_rows, measured_rows, paper_rows
 
 
@@ -128,3 +131,18 @@ def test_the_budgets_have_routed_frames_beside_all():
     table = budget_rows(scores())
     assert table[["dataset", "level"]].to_records(index=False).tolist() == [("set", 0.8), ("set", 0.6), ("tube", 0.8)]
     assert (table["active_blocks"] - table["active_blocks_routed"] == 1).all() and "gmacs_routed" in table
+
+
+def test_the_commit_is_that_of_our_own_checkout_or_none(tmp_path, monkeypatch):
+    """Not that of a repository which an unpacked archive happens to lie in; and git need not be there."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "a"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(table9, "ROOT", tmp_path)
+    assert len(table9.commit()) >= 7
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setattr(table9, "ROOT", tmp_path / "copy")
+    assert table9.commit() == ""
+    monkeypatch.setattr(table9, "ROOT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert table9.commit() == ""

@@ -9,12 +9,14 @@ from PIL import Image
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.images import list_frames, read_frame
 from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.deployed import FoldedRouter
 from rds_lib.routing.predictor import POSTPROCESSING, RDSVideoPredictor, RoutingPolicy, build_rds_video_predictor
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
+from rds_lib.show.paint import write_overlay_video
 
 ALWAYS_ON = [0, 2, 8, 44, 47]
 T, H, W = 6, 96, 128
@@ -128,12 +130,24 @@ def test_full_routing_is_bit_identical_to_sam2(stock, full, video):
     "flags", [{"offload_video_to_cpu": True, "offload_state_to_cpu": True}, {"async_loading_frames": True}]
 )
 def test_the_flags_of_init_state_give_the_masks_of_sam2(stock, full, video, flags):
+    """SAM2's loader in a thread rounds otherwise than its loader without; ours gives the latter's bits both times."""
     masks = []
-    for predictor in (stock, full):
-        state = predictor.init_state(str(video), **flags)
+    for predictor, given in ((stock, {} if "async_loading_frames" in flags else flags), (full, flags)):
+        state = predictor.init_state(str(video), **given)
         predictor.add_new_mask(state, 0, 1, box_mask())
         masks.append(track(predictor, state, max_frame_num_to_track=1))
     assert all(torch.equal(masks[0][t][1], masks[1][t][1]) for t in (0, 1))
+
+
+def test_loading_in_a_thread_takes_what_loading_takes(full, video, tmp_path):
+    """SAM2's own loader wants decord for a video file, and takes neither arrays nor lists."""
+    path, frames = tmp_path / "clip.mp4", [read_frame(path) for path in list_frames(video)]
+    write_overlay_video(path, frames, [np.zeros((H, W), np.uint8)] * len(frames), fps=10)
+    for source in (path, np.stack(frames), list_frames(video)):
+        state = full.init_state(source, async_loading_frames=True)
+        expected = full.init_state(source)
+        assert state["num_frames"] == len(frames) and state.keys() == expected.keys()
+        assert all(torch.equal(state["images"][t], expected["images"][t]) for t in range(len(frames)))
 
 
 def test_is_a_sam2_predictor_with_the_same_signatures_and_state_dict(stock, routed):
@@ -342,6 +356,12 @@ BAD_MASKS = {
     "transposed": box_mask().T,
     "NaN": np.where(box_mask(), np.nan, 0.0),
     "infinite tensor": torch.full((H, W), torch.inf),
+    "logits": np.where(box_mask(), 8.0, -8.0),
+    "soft": np.where(box_mask(), 0.7, 0.2),
+    "labels of two objects": box_mask() + 2 * box_mask(60, 70),
+    "a label of its own": 3 * box_mask(),
+    "smooth": np.where(box_mask(), 255, 128),
+    "integer tensor of labels": torch.from_numpy(box_mask() * 2),
 }
 
 

@@ -81,3 +81,4 @@ def test_colours_with_a_meaning_survive_a_palette_of_few_colours():
 def test_images_are_shrunk_and_never_enlarged():
     assert fitted(GREY, 30).shape == (20, 30, 3) and fitted(GREY.swapaxes(0, 1), 30).shape == (30, 20, 3)
     assert fitted(GREY, 100).shape == GREY.shape
+    assert fitted(np.zeros((2, 2000, 3), np.uint8), 480).shape == (1, 480, 3)

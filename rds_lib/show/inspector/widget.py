@@ -116,15 +116,8 @@ class RoutingInspector(anywidget.AnyWidget):
             tracked = track_sequence(self._predictor, sequence)
         finally:
             self._predictor.set_policy(policy)
-        run = run_of(
-            f"live {budget:g}, {wanted} blocks" if counted else f"live {budget:g}, tau {tau:.2f}",
-            tracked,
-            sequence.size,
-            depth=recording.depth,
-            length=len(sequence),
-            truth=recording.truth,
-            starts=sequence.prompt_frame,
-        )
+        name = f"live {budget:g}, {wanted} blocks" if counted else f"live {budget:g}, tau {tau:.2f}"
+        run = run_of(name, tracked, sequence, depth=recording.depth)
         self._recordings[recording.name] = recording.with_run(run)
         with self.hold_sync():
             self.runs = runs_data(self.recording, live_side(recording))

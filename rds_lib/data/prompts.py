@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.labels import as_mask
 
 LABELS = {-1: "padding", 0: "background", 1: "foreground", 2: "box top left", 3: "box bottom right"}
 
@@ -19,14 +20,17 @@ def check_frame_index(inference_state, frame_idx, name="frame_idx"):
 
 
 def check_mask(inference_state, mask, image_size: int):
-    """Raise unless ``mask`` is finite and of the video's or the model's input size; warn if it is empty."""
-    values = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    """Raise unless ``mask`` is a mask by its values and of the video's or the model's input size; warn if it is empty.
+
+    SAM2 takes what is not 0 in an array for the object, so logits would be all object, and thresholds float tensors.
+    """
+    is_tensor = isinstance(mask, torch.Tensor)
+    values = mask.detach().cpu().float().numpy() if is_tensor else np.asarray(mask)
     size = inference_state["video_height"], inference_state["video_width"]
     if values.ndim != 2 or values.shape not in (size, (image_size, image_size)):
         raise RDSInputError(f"mask has shape {values.shape}; give one object's mask (H, W) = {size}, the video's size")
-    if not np.issubdtype(values.dtype, np.bool_) and not np.isfinite(values).all():
-        raise RDSInputError("mask holds NaN or infinite values; give True or 1 on the object and False or 0 elsewhere")
-    if not values.any():
+    is_soft = is_tensor and mask.is_floating_point() and bool(np.isfinite(values).all())
+    if not (values.any() if is_soft else as_mask(values).any()):
         warnings.warn("the mask is empty: the object is tracked as absent from the start", stacklevel=4)
 
 

@@ -1,0 +1,106 @@
+"""What sections of a profile ask of each other: refused when it is loaded, not by a stage after hours of training."""
+
+from collections.abc import Iterator
+
+# The names that `rds_lib.data` gives generated clips of its DAVIS-shaped sets; a test holds them equal.
+KINDS = (
+    "plain",
+    "fast_motion",
+    "occlusion",
+    "disappearance",
+    "scale_change",
+    "deformation",
+    "appearance_change",
+    "distractor",
+    "late_entry",
+)
+FIRST_WIDE, FIRST_CHANGING = 3006, 5000
+SCORED_FROM = {"davis": 3, "sav": 9, "ytvos": 6, "changing": 2}  # frames that a generated clip needs to have a score
+
+
+def faults(params) -> Iterator[str]:
+    """Every value that another section makes impossible, as ``key = value: what is allowed``."""
+    yield from _budgets(params)
+    yield from _data(params)
+    if params.data.generated:
+        yield from _clips(params)
+        yield from _names(params)
+
+
+def _budgets(params) -> Iterator[str]:
+    trained, scored = params.train.budgets, params.evaluation.budgets
+    for key, values in (("train.budgets", trained), ("evaluation.budgets", scored)):
+        if len(set(values)) < len(values):
+            yield f"{key} = {list(values)}: must name each budget once"
+    untrained = [budget for budget in scored if budget not in trained]
+    if untrained:
+        yield f"evaluation.budgets = {list(scored)}: {untrained} must be among train.budgets, {list(trained)}"
+    for key, budget, known, name in (
+        ("baselines.placement_budget", params.baselines.placement_budget, trained, "train.budgets"),
+        ("figures.budget", params.figures.budget, scored, "evaluation.budgets"),
+    ):
+        if budget not in known:
+            yield f"{key} = {budget:g}: must be one of {name}, {list(known)}"
+    seeds = (params.train.seed, *params.train.more_seeds)
+    if len(set(seeds)) < len(seeds):
+        yield f"train.more_seeds = {list(seeds[1:])}: must differ from each other and from train.seed, {seeds[0]}"
+    runs = ["SAM2", *(f"RDS {budget:g}" for budget in scored)]
+    for run in params.inspect.runs:
+        if run not in runs:
+            yield f"inspect.runs: {run!r} must be one of the recorded runs, {', '.join(runs)}"
+
+
+def _data(params) -> Iterator[str]:
+    data, wanted = params.data, params.evaluation.datasets
+    if not data.generated and not data.davis_root:
+        yield "data.davis_root = '': must name DAVIS 2017 to train on, unless data.generated is true"
+    shaped = ("davis", "changing") if data.generated else ("davis",)
+    if not set(shaped) & set(wanted):
+        yield f"evaluation.datasets = {list(wanted)}: must have {' or '.join(shaped)}, for the figures"
+    roots = [name for name in wanted if getattr(data, f"{name}_root", "")]
+    absent = [name for name in wanted if name not in roots and not data.generated]
+    if absent:
+        yield f"evaluation.datasets = {list(wanted)}: {', '.join(absent)} must have a root in section data"
+
+
+def _clips(params) -> Iterator[str]:
+    clips, headroom = params.clips, params.headroom
+    for key, frames in (("train.frames", params.train.frames), ("importance.frames", params.importance.frames)):
+        if frames > clips.frames:
+            yield f"{key} = {frames}: must be at most clips.frames, {clips.frames}"
+    tracked = min(headroom.length, clips.frames)
+    if headroom.frames >= tracked:
+        yield f"headroom.frames = {headroom.frames}: must be less than the {tracked} frames that are tracked of a clip"
+    drawn = {
+        "train": clips.train + clips.changing_train,
+        "calibration": clips.calibration + clips.changing_calibration,
+        "davis": clips.val + clips.wide,
+        "sav": clips.sav,
+        "ytvos": clips.ytvos + clips.wide_ytvos,
+        "changing": clips.changing,
+    }
+    if drawn[headroom.split] < 2:
+        yield f"headroom.split = {headroom.split!r}: must have 2 clips or more; section clips draws 1"
+    for name in params.evaluation.datasets:
+        if not drawn[name]:
+            yield f"evaluation.datasets: {name!r} must have clips; section clips draws none"
+        elif clips.frames < SCORED_FROM[name]:
+            yield f"clips.frames = {clips.frames}: must be {SCORED_FROM[name]} or more, to score {name!r}"
+
+
+def drawn_names(clips, dataset: str) -> list[str]:
+    """Names of the generated clips of a DAVIS-shaped set, davis or changing."""
+    if dataset == "changing":
+        return [f"val-{FIRST_CHANGING + i:04d}-changing" for i in range(clips.changing)]
+    numbers = [*range(clips.val), *range(FIRST_WIDE, FIRST_WIDE + clips.wide)]
+    return [f"val-{number:04d}-{KINDS[number % len(KINDS)]}" for number in numbers]
+
+
+def _names(params) -> Iterator[str]:
+    shown = next((name for name in params.evaluation.datasets if name in ("davis", "changing")), None)
+    known = drawn_names(params.clips, shown) if shown else []
+    asked = {"figures.videos": params.figures.videos, "figures.compared": params.figures.compared}
+    for key, videos in (asked | {"inspect.videos": params.inspect.videos}).items():
+        absent = [video for video in videos if video not in known]
+        if absent and known:
+            yield f"{key}: {', '.join(absent)} must be among the clips that are drawn, {known[0]} to {known[-1]}"
