@@ -55,12 +55,22 @@ def propagate(features: Tensor, context: Tensor, labels: Tensor, protocol: Proto
             around = tuple(
                 slice(max(s.start - reach, 0), min(s.stop + reach, n)) for s, n in zip(here, (h, w), strict=True)
             )
-            near = _near(here, around, protocol.radius, features.device)  # (n, N)
-            window = context[:, *around].flatten(0, 2)  # (t N, D)
-            likeness = features[here].flatten(0, 1) @ window.T  # (n, t N)
-            weights = _weights(likeness, near.repeat(1, len(context)), protocol)
-            found[here] = (weights @ labels[:, *around].flatten(0, 2)).view(found[here].shape)
+            far = _near(here, around, protocol.radius, features.device).logical_not()  # (n, N)
+            bias = torch.zeros_like(far, dtype=features.dtype).masked_fill_(far, -torch.inf).repeat(1, len(context))
+            window, seen = (part[:, *around].flatten(0, 2) for part in (context, labels))  # (t N, D), (t N, M)
+            likeness = torch.addmm(bias, features[here].flatten(0, 1), window.T)  # (n, t N)
+            found[here] = _read_off(likeness, seen, protocol).view(found[here].shape)
     return found / found.sum(-1, keepdim=True)
+
+
+def _read_off(likeness, labels, protocol) -> Tensor:
+    """The labels (N, M) that rows of likeness (n, N) point to, (n, M): from the few that count, unless more tie."""
+    top = protocol.top
+    most, index = likeness.topk(min(top + 1, likeness.shape[-1]), dim=-1)
+    if most.shape[-1] > top and (most[:, top] == most[:, top - 1]).any():
+        return _weights(likeness, protocol) @ labels
+    weights = (most[:, :top] / protocol.temperature).softmax(-1)
+    return torch.einsum("nk,nkm->nm", weights, labels[index[:, :top]])
 
 
 def propagate_dense(
@@ -74,7 +84,7 @@ def propagate_dense(
     whole = slice(0, h), slice(0, w)
     near = _near(whole, whole, protocol.radius, features.device).repeat(1, context.shape[1])
     likeness = features.flatten(1, 2) @ context.flatten(1, 3).transpose(1, 2)  # (B, h w, t h w)
-    found = _weights(likeness, near, protocol) @ labels.flatten(1, 3)
+    found = _weights(likeness.masked_fill(~near, -torch.inf), protocol) @ labels.flatten(1, 3)
     found = found / found.sum(-1, keepdim=True) if normalise else found
     return found.view(len(features), h, w, -1)
 
@@ -88,11 +98,12 @@ def _near(here, around, radius, device) -> Tensor:
     return (y.flatten()[:, None] - v.flatten()) ** 2 + (x.flatten()[:, None] - u.flatten()) ** 2 <= radius**2
 
 
-def _weights(likeness, near, protocol) -> Tensor:
-    """Softmax over the most alike patches among the near ones."""
-    likeness = likeness.masked_fill(~near, -torch.inf)
-    least = likeness.topk(min(protocol.top, likeness.shape[-1]), dim=-1).values[..., -1:]
-    return (likeness.masked_fill(likeness < least, -torch.inf) / protocol.temperature).softmax(-1)
+def _weights(likeness, protocol) -> Tensor:
+    """Softmax over the most alike patches; those out of reach have a likeness of -inf."""
+    if protocol.top < likeness.shape[-1]:
+        least = likeness.topk(protocol.top, dim=-1).values[..., -1:]
+        likeness = likeness.masked_fill(likeness < least, -torch.inf)
+    return (likeness / protocol.temperature).softmax(-1)
 
 
 def class_scores(labels: Tensor) -> Tensor:

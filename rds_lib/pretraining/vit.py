@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from rds_lib.core.artifacts import copy_file, read_tensors
 from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
-from rds_lib.dinov3.propagation import OFFICIAL, DinoClips, propagate_dense
+from rds_lib.dinov3.propagation import (
+    OFFICIAL,
+    DinoClips,
+    Protocol,
+    class_scores,
+    patch_labels,
+    propagate,
+    propagate_dense,
+)
 from rds_lib.model.losses import mask_iou
 from rds_lib.pretraining.held_out import VIDEO_FRAMES, fitted, windows
 
@@ -24,13 +32,15 @@ MINI = {
     "intermediate_size": 512,
     "num_hidden_layers": 12,
     "num_attention_heads": 4,
-    "patch_size": 16,
+    "patch_size": 8,  # masks of small videos need patches that are small too
     "image_size": 256,
     "num_register_tokens": 4,
     "pos_embed_rescale": None,  # its position encoding stays the same while it is trained
 }
 FILES = ("config.json", "model.safetensors")
 COLOUR = 1.0  # weight of the propagated colours
+EVERY = 2**31  # patches: all that are in reach count, so that the right one gains even where it is not among the first
+LEARNING = Protocol(top=EVERY, temperature=0.07)
 
 
 def build_vit(start_from: Path | None, device) -> nn.Module:
@@ -67,7 +77,7 @@ class VitPupil:
         images, targets, owner = clips
         tokens = self.backbone.embed(images.transpose(0, 1).flatten(0, 1))
         features = self.backbone.run(tokens).unflatten(0, (images.shape[1], -1))  # (T, B, h, w, D)
-        tracker = DinoClips(self.backbone)
+        tracker = DinoClips(self.backbone, LEARNING)
         loss, iou = tracker.loss(tracker.track(targets, lambda t, _: features[t][owner]), targets)
         return loss + COLOUR * colour_loss(images, features), iou
 
@@ -81,11 +91,19 @@ class VitPupil:
                 continue
             images, targets = (part.to(next(model.parameters()).device) for part in found)
             features = self.backbone.run(self.backbone.embed(images))
-            tracker = DinoClips(self.backbone)
-            outputs = tracker.track(targets, lambda t, _: features[t].expand(len(targets), -1, -1, -1))  # noqa: B023
-            ious = [mask_iou(outputs[t].mask_logits[:, 0], targets[:, t]) for t in range(1, len(times))]
-            scores += torch.stack(ious).mean(0).tolist()
+            scores += _ious(features, targets)
         return float(np.mean(scores))
+
+
+def _ious(features: Tensor, targets: Tensor) -> list[float]:
+    """Mean IoU of every object (O, T, S, S) on the frames after the first, followed by the official protocol."""
+    labels = [patch_labels(targets[:, 0] > 0, features.shape[1:3])]
+    for t in range(1, len(features)):
+        known = [0, *range(max(1, t - OFFICIAL.context), t)]
+        labels.append(propagate(features[t], features[known], torch.stack([labels[k] for k in known])))
+    scores = torch.stack([class_scores(frame).permute(2, 0, 1) for frame in labels[1:]], 1)  # (1 + O, T - 1, h, w)
+    logits = F.interpolate(scores[1:] - scores[:1], size=targets.shape[-2:])
+    return torch.stack([mask_iou(logits[:, t - 1], targets[:, t]) for t in range(1, len(features))]).mean(0).tolist()
 
 
 def colour_loss(images: Tensor, features: Tensor) -> Tensor:
@@ -102,6 +120,6 @@ def colour_loss(images: Tensor, features: Tensor) -> Tensor:
     for t in range(1, len(features)):
         first = max(0, t - 2)
         context, seen = (part[first:t].transpose(0, 1) for part in (features, colours))
-        found = propagate_dense(features[t], context, seen, OFFICIAL, normalise=False)
+        found = propagate_dense(features[t], context, seen, LEARNING, normalise=False)
         losses.append(F.smooth_l1_loss(found, colours[t]))
     return sum(losses) / len(losses)
