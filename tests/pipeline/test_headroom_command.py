@@ -73,7 +73,7 @@ def test_the_command_measures_and_writes(root, run, tmp_path):
         (["--frames", 3], "2 annotated frames after the first mask"),
         (["--frames", 1], "frames = 1: at least 2"),
         (["--split", "one"], "1 video: at least 2"),
-        (["--split", "none"], "none.txt: missing"),
+        (["--split", "none"], "no split 'none' here; there is: one, val"),
         (["--config", "configs/sam2.1/sam2.1_hiera_l.yaml"], "give --checkpoint"),
     ],
 )
