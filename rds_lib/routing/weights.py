@@ -78,13 +78,8 @@ class RDSWeights:
             routing, tau = self.rule_for(budget)
             if routing == "top_n":
                 known = ", ".join(f"{known:g}" for known in sorted(self.taus)) or "none"
-                _logger.warning(
-                    "no threshold was calibrated for budget %g (calibrated: %s): every routed frame runs exactly %d "
-                    "blocks",
-                    budget,
-                    known,
-                    n_active,
-                )
+                what = "no threshold was calibrated for budget %g (calibrated: %s): "
+                _logger.warning(what + "every routed frame runs exactly %d blocks", budget, known, n_active)
         return RoutingPolicy(router(self.router), float(budget), routing, 0.5 if tau is None else tau, n_active)
 
     def apply_to(self, model, *, merge: bool = True):
