@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,12 @@ def test_imports_are_found_wherever_they_stand():
         "def f():\n    from rds_lib.f import z\nimport torch\nfrom rds_library.no import w"
     )
     assert rooms_imported(tree) == set("abcdef")
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig):
+    patterns = pytestconfig.getini("norecursedirs")
+    folders = [path.name for path in Path(__file__).parent.rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    assert [name for name in folders if any(fnmatch(name, pattern) for pattern in patterns)] == []
 
 
 def test_the_core_reads_in_an_evening():

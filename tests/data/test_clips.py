@@ -361,32 +361,11 @@ def test_a_training_clip_is_seen_in_one_other_light(sequences, monkeypatch):
     assert np.std(slopes) > 0.05
 
 
-def test_varied_windows_are_cropped_around_the_object_and_frames_lie_apart(sequences, monkeypatch):
-    sequence, seen, fit = sequences[0], [], training_data.fit_clip
-    monkeypatch.setattr(
-        training_data, "fit_clip", lambda frames, masks, size: seen.append((frames, masks)) or fit(frames, masks, size)
-    )
-    data = SequenceBatches([sequence], seed=1, batch=8, frames=2, size=64, first_step=0, steps=1, vary=True)
-    assert data[0][0].shape == (8, 2, 3, 64, 64)
-    height, width = sequence.size
-    sides = [frames[0].shape[:2] for frames, _ in seen]
-    assert len(set(sides)) > 4 and all(height // 2 <= h <= height and width // 2 <= w <= width for h, w in sides)
-    assert all(masks[0].any() and masks.shape[1:] == frames[0].shape[:2] for frames, masks in seen)
-
-
 def test_training_and_tracking_see_a_frame_alike(sequences):
     sequence = sequences[0]
     frames, _ = fit_clip([sequence.frame(t) for t in range(3)], np.stack([sequence.masks(t)[1] for t in range(3)]), 64)
     tracked, _, _ = load_video([sequence.frame(t) for t in range(3)], 64)
     assert torch.allclose(to_model_input(frames), tracked, atol=1e-6)
-
-
-@pytest.mark.parametrize("vary, gaps", [(False, {1}), (True, {1, 2})])
-def test_frames_lie_apart_only_where_clips_are_varied(sequences, monkeypatch, vary, gaps):
-    times, label_map = [], training_data._label_map
-    monkeypatch.setattr(training_data, "_label_map", lambda sequence, t: times.append(t) or label_map(sequence, t))
-    SequenceBatches(sequences[:1], seed=1, batch=12, frames=2, size=64, first_step=0, steps=1, vary=vary)[0]
-    assert {abs(b - a) for a, b in zip(times[::2], times[1::2])} == gaps
 
 
 def test_generated_clips_are_squeezed_from_many_shapes(monkeypatch):

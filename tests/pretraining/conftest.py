@@ -5,33 +5,36 @@ import pytest
 
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset
+from rds_lib.data.textures import more_pictures
 from rds_lib.data.writers import write_dataset
 from rds_lib.pretraining import stock as stock_module
 from rds_lib.pretraining.footage import open_footage
 from rds_lib.pretraining.stock import Stock, open_stock
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _small_stock():
-    """A stock of few drawn objects is built in a moment."""
+    """A stock of few drawn objects is built in a moment; other tests find the whole one again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stock_module, "DRAWN", 12)
         patch.setattr("rds_lib.data.textures.SCENES", {"train": 2, "calibration": 1, "val": 1})
+        more_pictures.cache_clear()
         yield
+    more_pictures.cache_clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """A folder for what is decoded once."""
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stock(cache):
     return open_stock(cache)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def flat_stock():
     """Grounds of grey, a red and a blue disc, and one place from which the red one was taken out."""
     y, x = np.mgrid[:128, :128]
@@ -42,7 +45,7 @@ def flat_stock():
     return Stock(grounds, np.ones(3, np.float32), 2, np.stack([sprite, sprite[..., [2, 1, 0, 3]]]), places)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real_root(tmp_path_factory):
     """A training list of twelve videos in DAVIS's layout, two objects each; the first and the eleventh are held out."""
     root = tmp_path_factory.mktemp("real") / "davis"
@@ -54,11 +57,11 @@ def real_root(tmp_path_factory):
     return str(root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def videos(real_root):
     return read_dataset(real_root, layout="davis2017", split="train")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def footage(cache, videos):
     return open_footage(cache, videos[1:3])

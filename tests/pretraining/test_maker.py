@@ -197,6 +197,13 @@ def test_windows_of_real_videos_keep_frames_and_labels_together(flat_stock, foot
             assert np.abs(picture - rgb(images)[0, t].movedim(0, -1).numpy() * 255).mean() < 9
 
 
+def test_frames_of_real_windows_lie_one_to_three_apart_and_are_cropped_around_the_object(footage):
+    windows = [draw_real(generator(number), 3, footage) for number in range(60)]
+    assert {int(step) for real in windows for step in real.frame.diff()} == {-3, -2, -1, 1, 2, 3}
+    sides = torch.stack([real.frame_map[0, :, :2].abs().amax(1) for real in windows])
+    assert len(sides.unique()) > 60 and 0.4 < sides.min() < 0.6 and sides.max() > 0.9
+
+
 def test_pixels_are_made_on_the_device_alone(stock, footage):
     """The device here holds no numbers, so an operation that mixes it with the CPU, or waits for it, is an error."""
     maker = ClipMaker(stock, footage, device="meta")
