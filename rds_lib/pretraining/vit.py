@@ -33,7 +33,7 @@ MINI = {
     "num_hidden_layers": 12,
     "num_attention_heads": 4,
     "patch_size": 8,  # masks of small videos need patches that are small too
-    "image_size": 256,
+    "image_size": 192,
     "num_register_tokens": 4,
     "pos_embed_rescale": None,  # its position encoding stays the same while it is trained
 }
