@@ -124,16 +124,22 @@ def _calibrate(params, path, budget, sequences) -> dict:
     return {"run": str(budget), "budget": budget, "target_active": goal, "tau": tau, "frames": len(w)}
 
 
-def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
-    section, arms = params.evaluation, [Arm(STILL, 0.0, track=lambda _: copy_first_mask)]
-    arms.append(Arm(DINO, 1.0, partial(tracker, params), keep_masks=True))
-    arms.append(Arm(DINO_ADAPTED, 1.0, partial(_adapted, params, weights_file(out, CONTROL))))
+def arms(params, out: Path) -> list[Arm]:
+    """The rows of the evaluation, with the weights in ``out``; at each budget RDS is followed by its controls."""
+    found = [Arm(STILL, 0.0, track=lambda _: copy_first_mask)]
+    found.append(Arm(DINO, 1.0, partial(tracker, params), keep_masks=True))
+    found.append(Arm(DINO_ADAPTED, 1.0, partial(_adapted, params, weights_file(out, CONTROL))))
     for budget in params.dinov3.budgets:
         build = partial(tracker, params, weights_file(out, str(budget)), budget=budget)
-        arms.append(Arm(RDS, budget, build, kind="learned", keep_masks=True))
-        arms += [Arm(name, budget, build, kind="forced", route=make) for name, make in CONTROLS.items()]
+        found.append(Arm(RDS, budget, build, kind="learned", keep_masks=True))
+        found += [Arm(name, budget, build, kind="forced", route=make) for name, make in CONTROLS.items()]
+    return found
+
+
+def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
+    section = params.evaluation
     sources = [source for source in validation_sources(params, workdir) if source.layout == "davis2017"]
-    results = evaluate_arms(arms, sources, keep=out / "predictions", ranking=ranking, seed=section.seed)
+    results = evaluate_arms(arms(params, out), sources, keep=out / "predictions", ranking=ranking, seed=section.seed)
     objects, resampling = objects_table(results), {"seed": section.seed, "n": section.bootstrap}
     table = score_table(results, **resampling)
     routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}
