@@ -1,14 +1,19 @@
 """The DINOv3 tracker behind SAM2's methods: masks in and out, routes, objects that come later, and what is refused."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from test_propagation import by_hand
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import SequenceBatches
+from rds_lib.data.clips import generate_clip
+from rds_lib.data.images import list_frames
 from rds_lib.dinov3.backbone import DinoBackbone
-from rds_lib.dinov3.propagation import DinoClips
+from rds_lib.dinov3.propagation import DinoClips, Protocol
 from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.track import separate, track_sequence
@@ -90,6 +95,27 @@ def test_masks_come_back_at_the_videos_size(tracker, video):
     table = tracker.route_table(state)
     assert table.groupby("frame_idx")["reason"].first().tolist() == ["first_frame", "routed", "routed", "routed"]
     assert table["active"].all()
+
+
+def test_a_whole_video_is_labelled_as_the_protocol_says(tracker):
+    """The first frame and the seven latest, in NumPy; a folder of frames in ``RDS_VIDEO`` takes the clip's place."""
+    folder = os.environ.get("RDS_VIDEO")
+    made = generate_clip(7, 3, split="val", frames=11, height=64, width=96, difficulty="plain", n_objects=2)
+    state = tracker.init_state(list_frames(folder)[:11] if folder else np.stack(made.frames))
+    height, width = state["video_height"], state["video_width"]
+    mask = np.zeros((height, width), bool)
+    mask[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = True
+    tracker.add_new_mask(state, 0, 1, mask)
+    found = [state["last"][1].double().numpy() for _ in tracker.propagate_in_video(state)]
+    with torch.inference_mode():
+        features = tracker.backbone.run(tracker.backbone.embed(state["images"])).double().numpy()
+    expected = found[:1]
+    for t in range(1, len(found)):
+        known = [0, *range(max(1, t - 7), t)]
+        labels = np.stack([expected[k] for k in known])
+        expected.append(by_hand(features[t], features[known], labels, Protocol()))
+    assert len(found) == 11 and max(np.abs(a - b).max() for a, b in zip(found, expected)) < 1e-4
+    assert 0.01 < found[-1][..., 1].mean() < 0.5
 
 
 def test_routes_follow_the_last_mask_and_the_first_frame_is_full(checkpoint, rds, video):
