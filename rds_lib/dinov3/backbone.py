@@ -4,7 +4,8 @@ A block takes and gives all tokens, prefix and patches, so any of them can be sk
 official segmentation tracking: the last block's, after the final norm, without the prefix, of length 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -85,6 +86,20 @@ def layers_of(vit: nn.Module) -> nn.ModuleList:
     raise RDSInputError(f"{type(vit).__name__} has no DINOv3 blocks; give a DINOv3ViTModel")
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing bars for files that are read or written in a moment."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
+
+
 def load_dinov3(checkpoint: str | Path = "mini", *, device="cpu") -> nn.Module:
     """Load a ``DINOv3ViTModel`` in float32, frozen.
 
@@ -108,7 +123,8 @@ def load_dinov3(checkpoint: str | Path = "mini", *, device="cpu") -> nn.Module:
         if config.model_type != MODEL_TYPE:
             raise RDSInputError(f"{name}: a model of type {config.model_type!r}; give a {MODEL_TYPE!r} checkpoint")
         options = {"config": config, "use_safetensors": True, "output_loading_info": True, **local}
-        model, found = DINOv3ViTModel.from_pretrained(str(name), **options)
+        with without_bars() if local else nullcontext():
+            model, found = DINOv3ViTModel.from_pretrained(str(name), **options)
     except (OSError, ValueError, RuntimeError) as cause:
         if isinstance(cause, RDSInputError):
             raise

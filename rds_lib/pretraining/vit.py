@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rds_lib.core.artifacts import copy_file, read_tensors
-from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3, without_bars
 from rds_lib.dinov3.propagation import (
     OFFICIAL,
     DinoClips,
@@ -58,7 +58,7 @@ def save_vit(weights: Path, folder: Path) -> None:
     tensors, _ = read_tensors(weights)
     model = DINOv3ViTModel(DINOv3ViTConfig(**MINI))
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, without_bars():
         model.half().save_pretrained(made)
         for name in FILES:
             copy_file(Path(made) / name, folder / name)
