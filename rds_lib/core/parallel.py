@@ -4,6 +4,7 @@ One frame of a small model fills one core and hardly a second one, so two proces
 than one process of two threads. On a GPU the items take turns.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -42,6 +43,7 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
         return [function(item) for item in bar(items)]
     _job, threads = (function, items), cv2.getNumThreads()
     cv2.setNumThreads(1)  # before the fork: a child that uses an inherited OpenCV thread pool hangs
+    gc.collect()  # and so does one that clears up what of ours had threads, such as a decoder
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=one_thread) as pool:
             return list(bar(pool.map(_call, range(len(items)))))
@@ -51,7 +53,8 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
 
 
 def one_thread(_=None) -> None:
-    """Keep a worker process to one core."""
+    """Keep a worker process to one core, and off the garbage that it was forked with."""
+    gc.freeze()
     torch.set_num_threads(1)
 
 
