@@ -43,7 +43,6 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
         return [function(item) for item in bar(items)]
     _job, threads = (function, items), cv2.getNumThreads()
     cv2.setNumThreads(1)  # before the fork: a child that uses an inherited OpenCV thread pool hangs
-    gc.collect()  # and so does one that clears up what of ours had threads, such as a decoder
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=one_thread) as pool:
             return list(bar(pool.map(_call, range(len(items)))))
@@ -53,7 +52,7 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
 
 
 def one_thread(_=None) -> None:
-    """Keep a worker process to one core, and off the garbage that it was forked with."""
+    """Keep a worker process to one core, and off what it was forked with: a decoder waits for its threads."""
     gc.freeze()
     torch.set_num_threads(1)
 

@@ -108,7 +108,7 @@ def loader(dataset: Dataset, *, device) -> DataLoader:
     workers = 0 if torch.device(device).type == "cpu" else min(LOADERS, torch.get_num_threads())
     if workers:
         cv2.setNumThreads(1)  # before the fork: a child that touches an inherited pool of OpenCV waits for ever
-        gc.collect()  # and so does one that clears up what of ours had threads, such as a decoder
+        gc.collect()  # and so does one that clears up a decoder of ours, whose threads it does not have
     return DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=one_thread)
 
 
