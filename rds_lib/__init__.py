@@ -18,6 +18,7 @@ _EXPORTS = {
     "rank_blocks": "routing.importance",
     "build_rds_video_predictor": "routing.predictor",
     "RDSVideoPredictor": "routing.predictor",
+    "build_rds_dino_tracker": "dinov3.tracker",
     "Method": "methods.base",
     "score_masks": "metrics.masks",
     "RoutingInspector": "show.inspector.widget",

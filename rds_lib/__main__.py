@@ -58,7 +58,13 @@ Tau = Annotated[
     float | None, typer.Option(help="Threshold on keep probabilities, 0 to 1; by default the budget's own.")
 ]
 Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
-Config = Annotated[str, typer.Option(help="mini, or a config of the sam2 package, which needs --checkpoint.")]
+Config = Annotated[
+    str,
+    typer.Option(
+        help="mini, a config of the sam2 package, which needs --checkpoint, or dinov3-mini, dinov3-vits16-..."
+    ),
+]
+ShortSide = Annotated[int | None, typer.Option(help="Of DINOv3's frames in px; by default the official 960.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")]
 Rds = Annotated[Path | None, typer.Option(help="Router and I-LoRA; mini ships its own.")]
 Device = Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")]
@@ -97,6 +103,7 @@ def track(
     config: Config = "mini",
     checkpoint: Checkpoint = None,
     rds: Rds = None,
+    short_side: ShortSide = None,
     device: Device = None,
     fps: Annotated[float | None, typer.Option(help="Of overlay.mp4; the video's own, or 24 for a folder.")] = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
@@ -114,7 +121,8 @@ def track(
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
     frames = list_frames(video) if video.is_dir() else ()
     prompts = first_prompts(video_size(video), mask=mask or "", box=boxes, click=clicks, frames=frames)
-    predictor = predictor_of(config, checkpoint, rds, budget=budget, tau=tau, routing=routing, device=device)
+    options = {"budget": budget, "tau": tau, "routing": routing, "device": device, "short_side": short_side}
+    predictor = predictor_of(config, checkpoint, rds, **options)
     summary = track_video(
         predictor,
         video,
@@ -144,6 +152,7 @@ def evaluate(
     config: Config = "mini",
     checkpoint: Checkpoint = None,
     rds: Rds = None,
+    short_side: ShortSide = None,
     device: Device = None,
     overwrite: Overwrite = False,
 ):
@@ -166,7 +175,7 @@ def evaluate(
         check_output(out, overwrite=overwrite, marker=SCORES)
         sequences = read_dataset(data, layout=layout, split=split)
         # no post-processing: the numbers of video object segmentation are published without
-        options = {"budget": budget, "tau": tau, "routing": routing, "device": device}
+        options = {"budget": budget, "tau": tau, "routing": routing, "device": device, "short_side": short_side}
         predictor = predictor_of(config, checkpoint, rds, **options, apply_postprocessing=False)
         gt_root = _annotation_root(data, layout, split)
         scores = _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite)

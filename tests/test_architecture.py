@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
-ORDER = "core data metrics model routing training methods pretraining evaluation report show pipeline __main__".split()
+ORDER = [
+    *("core", "data", "metrics", "model", "routing", "training", "methods", "dinov3"),
+    *("pretraining", "evaluation", "report", "show", "pipeline", "__main__"),
+]
 WITHOUT_TORCH = (
     "core.errors",
     "core.paths",

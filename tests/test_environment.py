@@ -160,6 +160,8 @@ assert str(paths.ROOT).startswith(sys.argv[1])
 load_params(), load_params("paper")
 for name in ("mini_sam2.yaml", "mini_sam2.safetensors", "mini_sam2_half.safetensors", "rds.safetensors"):
     paths.shipped(paths.MINI_SAM2 / name)
+for name in ("config.json", "model.safetensors"):
+    paths.shipped(paths.ASSETS / "mini_dinov3" / name)
 from rds_lib.__main__ import app
 for command in (["train", "any"], ["notebook", "source"], ["report"]):
     try:

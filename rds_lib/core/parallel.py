@@ -4,6 +4,7 @@ One frame of a small model fills one core and hardly a second one, so two proces
 than one process of two threads. On a GPU the items take turns.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -51,7 +52,8 @@ def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: s
 
 
 def one_thread(_=None) -> None:
-    """Keep a worker process to one core."""
+    """Keep a worker process to one core, and off what it was forked with: a decoder waits for its threads."""
+    gc.freeze()
     torch.set_num_threads(1)
 
 

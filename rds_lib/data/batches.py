@@ -1,5 +1,7 @@
 """Batches of short clips for training: one object a clip, square frames, normalised as SAM2 does it."""
 
+import gc
+
 import cv2
 import numpy as np
 import torch
@@ -106,6 +108,7 @@ def loader(dataset: Dataset, *, device) -> DataLoader:
     workers = 0 if torch.device(device).type == "cpu" else min(LOADERS, torch.get_num_threads())
     if workers:
         cv2.setNumThreads(1)  # before the fork: a child that touches an inherited pool of OpenCV waits for ever
+        gc.collect()  # and so does one that clears up a decoder of ours, whose threads it does not have
     return DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=one_thread)
 
 

@@ -7,8 +7,10 @@ other vector instructions OpenCV may round a colour by one grey level; masks sta
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data import textures
@@ -27,6 +29,7 @@ DIFFICULTIES = (
     "late_entry",
 )
 CATEGORIES = ("blob", "spider", "cutout", *UNSEEN)
+TIMING_INDEX = 4001  # of the validation split; no data set uses it
 SPLIT_CODES = {"train": 0, "calibration": 1, "val": 2}
 IN_PLACE = 0.5  # share of the clips with BSDS500 in which the first object moves in the photograph that it was cut from
 
@@ -132,3 +135,15 @@ def _add_company(scene, sprites, difficulty):
             twins.append(twin)
         return [*twins, *sprites]
     return sprites
+
+
+def write_timing_clip(folder: Path, section, *, frames: int) -> np.ndarray:
+    """Write the frames of the clip that speed is measured on, and return its one object's mask on the first.
+
+    ``section`` is a profile's ``clips``.
+    """
+    size, look = {"height": section.height, "width": section.width}, {"difficulty": "plain", "n_objects": 1}
+    clip = generate_clip(section.seed, TIMING_INDEX, split="val", frames=frames, **size, **look)
+    for t, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(folder / f"{t:05d}.jpg", quality=95)
+    return clip.masks[0] == 1

@@ -1,9 +1,11 @@
 """Pictures on disk: list frames, read frames and label maps, write palette PNGs. Every refusal names the file."""
 
 import io
+import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -75,13 +77,25 @@ def open_rgb(path: str | Path) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def squeeze(frame: np.ndarray | Image.Image, size: int) -> np.ndarray:
+class ShortSide(NamedTuple):
+    """A size that keeps a frame's shape: the short side in px, both sides rounded up to a multiple of ``stride``."""
+
+    px: int
+    stride: int
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of a frame of this size."""
+        scale = self.px / min(width, height)
+        return tuple(self.stride * math.ceil(round(side * scale, 6) / self.stride) for side in (width, height))
+
+
+def squeeze(frame: np.ndarray | Image.Image, size: int | ShortSide) -> np.ndarray:
     """Resize an RGB frame to a square of ``size`` px, uint8 (S, S, 3): the one way for training and for tracking.
 
-    Pillow's bicubic filter, as ``sam2.utils.misc.load_video_frames``.
+    Pillow's bicubic filter, as ``sam2.utils.misc.load_video_frames``. With a `ShortSide` the frame keeps its shape.
     """
     image = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
-    return np.asarray(image.resize((size, size)))
+    return np.asarray(image.resize(size.of(*image.size) if isinstance(size, ShortSide) else (size, size)))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

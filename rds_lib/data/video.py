@@ -15,7 +15,7 @@ from PIL import Image
 from rds_lib.core.artifacts import atomic_write
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.container import decode_video
-from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, image_size, list_frames, open_rgb, squeeze
+from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, ShortSide, image_size, list_frames, open_rgb, squeeze
 
 _kept: "KeptFrames | None" = None  # in force inside `kept_frames`
 
@@ -26,7 +26,7 @@ class KeptFrames:
     def __init__(self, room: int):
         self.room, self._videos = room, {}
 
-    def get(self, folder: str | Path, image_size: int) -> tuple[torch.Tensor, int, int]:
+    def get(self, folder: str | Path, image_size: int | ShortSide) -> tuple[torch.Tensor, int, int]:
         """What `load_video` gives for a folder, from memory where it was kept."""
         key = str(folder), image_size
         if key in self._videos:
@@ -39,7 +39,7 @@ class KeptFrames:
             self.room = 0
         return video
 
-    def fill(self, folder: str | Path, image_size: int) -> None:
+    def fill(self, folder: str | Path, image_size: int | ShortSide) -> None:
         """Keep a folder's frames now if there is room, so that processes forked later find them."""
         if self.room:
             self.get(folder, image_size)
@@ -56,7 +56,9 @@ def kept_frames(room: int = 2**30) -> Iterator[KeptFrames]:
         _kept = before
 
 
-def load_video(video, image_size: int, *, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, int, int]:
+def load_video(
+    video, image_size: int | ShortSide, *, start: int = 0, stop: int | None = None
+) -> tuple[torch.Tensor, int, int]:
     """Load a video as SAM2 wants it: resized to a square, scaled to [0, 1] and normalised.
 
     Parameters
@@ -64,8 +66,8 @@ def load_video(video, image_size: int, *, start: int = 0, stop: int | None = Non
     video : path, ndarray or sequence
         A folder of JPEG or PNG frames under any names that sort, a video file (see `container.VIDEO_FORMATS`), an
         array (T, H, W, 3) uint8 RGB, or a sequence of such frames or of paths.
-    image_size : int
-        Side S of the model's input in px.
+    image_size : int or ShortSide
+        Side S of the model's input in px; with a `ShortSide` frames keep their shape, so S, S become its sides.
     start, stop : int
         Load frames ``start <= t < stop`` only.
 

@@ -2,7 +2,7 @@
 
 All arms take a step before any takes the next, in an order that rotates, so that whatever else the machine does slows
 all of them alike. Ratios are taken within the run. Encoder, router and blocks are timed on the same frames on a CPU,
-where that is free; on a GPU on every other frame, whose own time then does not count. Every ratio refers to ``SAM2``.
+where that is free; on a GPU on every other frame, whose own time then does not count. Every ratio refers to one model.
 ``full`` runs the same code with every block watched: how far its ``speedup`` is from 1 tells how far to trust the rest.
 """
 
@@ -108,13 +108,14 @@ def benchmark_predictors(
     frames: int,
     repeats: int,
     dtype: str = "float32",
+    reference: str = SAM2,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Time predictors on one video, interleaved.
 
     Parameters
     ----------
     arms : sequence of Arm
-        Built one after the other, all on one device. ``SAM2``, to which ratios refer, and ``full`` are among them.
+        Built one after the other, all on one device. ``reference``, to which ratios refer, and ``full`` are among them.
     video : path
         A folder of JPEG frames, at least ``warmup + frames + 2`` of them.
     prompts : mapping
@@ -128,9 +129,9 @@ def benchmark_predictors(
     -------
     table : DataFrame, one row per arm: ``method, level, kind`` and
         ``frame_ms``, ``frame_p99_ms`` of counted frames; ``encoder_ms`` (with routing), ``router_ms`` (with copy and
-        decision); ``speedup`` S = T / t over SAM2's T; where whole blocks are skipped ``saved_ms`` = sum over i not in
-        K of (1 - a_i) c_i, ``speedup_ideal``, and ``eta`` = (T - t) / saved; S and eta with ``_low`` and ``_high``.
-        ``gmacs`` are of what ran, ``copies_per_frame`` those of routing.
+        decision); ``speedup`` S = T / t, T the reference's; where whole blocks are skipped ``saved_ms`` = sum over i
+        not in K of (1 - a_i) c_i, ``speedup_ideal``, and ``eta`` = (T - t) / saved; S and eta with ``_low`` and
+        ``_high``. ``gmacs`` are of what ran, ``copies_per_frame`` those of routing.
     blocks : DataFrame, one row per arm and block
         ``activation`` a_i, and ``full``'s ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
     frames : DataFrame, one row per arm and counted frame: ``method, level, pass, frame, ms``
@@ -157,7 +158,7 @@ def benchmark_predictors(
         for number in range(repeats):
             gc.collect()
             _run_pass(runners, prompts, timed, number)
-    return _summarise(runners, prompts, dtype)
+    return _summarise(runners, prompts, dtype, reference)
 
 
 @contextmanager
@@ -202,9 +203,9 @@ def _run_pass(runners, prompts, timed, number):
         runner.finish(timed)
 
 
-def _summarise(runners, prompts, dtype):
+def _summarise(runners, prompts, dtype, reference):
     by_method = {runner.arm.method: runner for runner in runners}
-    full, stock = by_method[FULL], by_method[SAM2]
+    full, stock = by_method[FULL], by_method[reference]
     frames = pd.concat([runner.frames() for runner in runners], ignore_index=True)
     drawn = drawn_times(frames, seed=0)
     backbone = backbone_of(full.predictor)
@@ -252,7 +253,7 @@ def _times(runner, full, stock, activation, block_ms):
         "saved_ms": saved if saved else np.nan,
         "speedup_ideal": whole_ms / (whole_ms - saved) if skips else np.nan,
         "copies_per_frame": runner.copies - full.copies,
-        "image_size": runner.predictor.image_size,
+        "image_size": getattr(runner.predictor.image_size, "px", runner.predictor.image_size),
         "counted_frames": len(runner.plain),
     }
 

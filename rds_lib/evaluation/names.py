@@ -11,7 +11,7 @@ PLACES = {  # where adapters go instead of I-LoRA's blocks, by the placement's n
     "none": "nowhere",
 }
 ADAPTERS = {kind: f"RDS, adapters {place}" for kind, place in PLACES.items()}
-DINO, DINO_RDS = "DINOv3", "DINOv3 + RDS"  # the second backbone, whole and routed
+DINO, DINO_RDS, DINO_ADAPTED = "DINOv3", "DINOv3 + RDS", "DINOv3 + I-LoRA"  # the second backbone
 PLANS = {"A": "plan A", "B": "plan B"}  # the supplement's static plans
 RANDOM, TOP_N, OWN_MEAN = "random routes", "static top-n", "own mean w"  # controls; see `controls`
 

@@ -13,9 +13,13 @@ from rds_lib.model.track import Tracked, track_sequence
 
 @contextmanager
 def watch_gates(model) -> Iterator[list]:
-    """Collect what a model's gates decide, one entry per call of its image encoder; `activity` reads an entry."""
-    modules, seen = gated(model), []
-    hook = model.image_encoder.register_forward_hook(lambda *_: seen.append([module.gate for module in modules]))
+    """Collect what the gates of a SAM2 model decide, one entry per call of its image encoder, for `activity`."""
+    encoder, seen = getattr(model, "image_encoder", None), []
+    if encoder is None:  # another backbone, whose gates are its routes
+        yield seen
+        return
+    modules = gated(model)
+    hook = encoder.register_forward_hook(lambda *_: seen.append([module.gate for module in modules]))
     try:
         yield seen
     finally:

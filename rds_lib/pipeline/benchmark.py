@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from rds_lib.core.artifacts import write_json, write_table
-from rds_lib.data.clips import generate_clip
+from rds_lib.data.clips import write_timing_clip
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.names import FULL, RDS, SAM2, run_name
 from rds_lib.pipeline.arms import timed_arms
 from rds_lib.pipeline.stages import require
 
-CLIP_INDEX = 4001  # of the validation split; no data set uses it
 METRICS = (
     "frame_ms encoder_ms fps router_ms router_share active_blocks gmacs speedup speedup_low speedup_high speedup_ideal "
     "eta copies_per_frame".split()
@@ -52,7 +50,7 @@ def time_profile(
     try:
         arms = timed_arms(params, workdir, device=device, compiled=compiled)
         with tempfile.TemporaryDirectory() as folder:
-            mask = _write_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
+            mask = write_timing_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
             protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
             table, blocks, frames = benchmark_predictors(arms, folder, {1: mask}, dtype=dtype, **protocol)
@@ -73,12 +71,3 @@ def _metrics(table):
         for name in METRICS
         if np.isfinite(row[name]) and (name in ("fps", "gmacs") or row["method"] in (SAM2, FULL, RDS))
     }
-
-
-def _write_clip(folder: Path, section, *, frames: int) -> np.ndarray:
-    """Write the frames of the benchmark's clip, and return its one object's mask on the first."""
-    size, look = {"height": section.height, "width": section.width}, {"difficulty": "plain", "n_objects": 1}
-    clip = generate_clip(section.seed, CLIP_INDEX, split="val", frames=frames, **size, **look)
-    for t, frame in enumerate(clip.frames):
-        Image.fromarray(frame).save(folder / f"{t:05d}.jpg", quality=95)
-    return clip.masks[0] == 1

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rds_lib.core.artifacts import read_json, read_table, write_table, write_text
 from rds_lib.core.paths import reports, shown
+from rds_lib.evaluation.names import DINO
 from rds_lib.pipeline.machine import FILE, machine_facts
 from rds_lib.pipeline.stages import require
 from rds_lib.report.markdown import table
@@ -29,7 +30,7 @@ UNKNOWN_MACHINE = "The machine that computed the committed results is not record
 
 @dataclass(frozen=True)
 class Results:
-    """What is compared: the measured rows of Table 9, the ledger of claims, and the machine (empty: not recorded)."""
+    """What is compared: measured rows of Tables 9 and 8, the ledger, and the machine (empty: not recorded)."""
 
     rows: pd.DataFrame
     claims: pd.DataFrame
@@ -37,10 +38,14 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path, machine: dict[str, str]) -> "Results":
-        """Read ``table9.csv`` and ``claims.csv`` of a folder."""
+        """Read ``table9.csv``, ``table8.csv`` where there is one, and ``claims.csv`` of a folder."""
         rows = read_table(folder / "table9.csv", columns=[*KEY, *SCORES, "metric", "fps", "source"])
+        rows = rows[rows["source"] == "measured"]
+        if (folder / "table8.csv").is_file():
+            second = read_table(folder / "table8.csv", columns=[*KEY, *SCORES])[[*KEY, *SCORES]]
+            rows = pd.concat([rows, second.assign(dataset=second["dataset"] + f", {DINO}")], ignore_index=True)
         claims = read_table(folder / "claims.csv", columns=["key", "verdict"])
-        return cls(rows[rows["source"] == "measured"].astype({"level": str}), claims, machine)
+        return cls(rows.astype({"level": str}), claims, machine)
 
 
 def run(params, workdir: Path, out: Path) -> list[str]:

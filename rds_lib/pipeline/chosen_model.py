@@ -4,9 +4,22 @@ from pathlib import Path
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import shipped
+from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
 from rds_lib.model.sam2 import SHIPPED, check_device, load_config
 from rds_lib.routing.predictor import MINI_RDS, RDSVideoPredictor, build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
+
+DINO_MINI = "dinov3-mini"
+
+
+def is_dino(config: str) -> bool:
+    """Whether a config names a DINOv3: ``dinov3-mini``, or a model's name on the hub, such as ``dinov3-vits16-...``."""
+    return config.startswith("dinov3-")
+
+
+def dino_checkpoint(config: str, checkpoint: Path | None) -> str | Path:
+    """What to load for a config that names a DINOv3: the checkpoint that is given, ours, or the hub's."""
+    return checkpoint or ("mini" if config == DINO_MINI else f"facebook/{config}")
 
 
 def check_model(config: str, checkpoint: Path | None, device: str | None) -> None:
@@ -14,8 +27,9 @@ def check_model(config: str, checkpoint: Path | None, device: str | None) -> Non
 
     Random weights track without a complaint, so a command refuses them; `model.sam2.build_model` makes them for tests.
     """
-    load_config(config)
-    if checkpoint is None and config not in SHIPPED:
+    if not is_dino(config):
+        load_config(config)
+    if checkpoint is None and not is_dino(config) and config not in SHIPPED:
         known = ", ".join(SHIPPED)
         raise RDSInputError(f"--config {config}: its weights are missing; give --checkpoint (only {known} ship theirs)")
     if device is not None:
@@ -31,8 +45,9 @@ def predictor_of(
     tau: float | None,
     routing: str,
     device: str | None,
+    short_side: int | None = None,
     **sam2_options,
-) -> RDSVideoPredictor:
+) -> RDSVideoPredictor | DinoTracker:
     """Build the predictor of ``track`` and ``evaluate``.
 
     Raises
@@ -56,6 +71,12 @@ def predictor_of(
                 f"--budget {budget:g}: this router serves {weights.lowest_budget:g} to 1; give a budget in that range, "
                 "or your own --tau"
             )
+    if is_dino(config):
+        return build_rds_dino_tracker(
+            dino_checkpoint(config, checkpoint), rds, budget, routing, tau, short_side, device
+        )
+    if short_side is not None:
+        raise RDSInputError(f"--short-side {short_side}: frames of {config} are squeezed to a square; leave it out")
     return build_rds_video_predictor(
         config, checkpoint, rds, budget=budget, tau=tau, routing=routing, device=device, **sam2_options
     )

@@ -60,8 +60,8 @@ def baselines(
 
 
 @app.command()
-def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="mini or mini_half.")] = "mini"):
-    """Train a mini SAM2 itself, alone or under torchrun; the frozen stage pretrain then finds it trained."""
+def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="mini, mini_half or dinov3.")] = "mini"):
+    """Train one of the mini models itself, alone or under torchrun; the frozen stage pretrain then finds it trained."""
     params, _ = _begin(profile, trains=True)
     from rds_lib.pipeline.pretrain import train_model
 

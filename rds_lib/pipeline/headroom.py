@@ -18,6 +18,8 @@ from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.output import check_output, output_folder
 from rds_lib.data.sources import training_sequences
+from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.propagation import DinoClips
 from rds_lib.evaluation.headroom import measure, random_plans
 from rds_lib.evaluation.headroom_clips import frames_of, load_clip
 from rds_lib.evaluation.headroom_names import FILE, MEASURED, TABLE
@@ -25,7 +27,7 @@ from rds_lib.evaluation.headroom_table import as_table, summarise
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
 from rds_lib.model.sam2 import build_model
-from rds_lib.pipeline.chosen_model import check_model
+from rds_lib.pipeline.chosen_model import check_model, dino_checkpoint, is_dino
 from rds_lib.report.headroom import as_page
 from rds_lib.report.table9 import commit
 from rds_lib.routing.algorithm1 import target_active
@@ -70,9 +72,11 @@ def profile_sequences(params, workdir: Path, split: str) -> list[VideoSequence]:
 
 
 def open_tracker(config: str, checkpoint: Path | None, device: str | None = None) -> ClipTracker:
-    """A SAM2 model with its weights, on the GPU if there is one; random weights are refused."""
+    """A SAM2 or DINOv3 model with its weights, on the GPU if there is one; random weights are refused."""
     check_model(config, checkpoint, device)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if is_dino(config):
+        return DinoClips(DinoBackbone(load_dinov3(dino_checkpoint(config, checkpoint), device=device)))
     return SAM2Clips(build_model(config, checkpoint, device=device).requires_grad_(False))
 
 

@@ -192,6 +192,31 @@ class Evaluation(Section):
     datasets: Annotated[tuple[Dataset, ...], _FromList, _NotEmpty]
 
 
+class Dinov3(Section):
+    """RDS on DINOv3, at ``budgets``: ``checkpoint`` is "mini", a folder or an id on the hub.
+
+    ``always_on`` are the blocks that are never skipped, by default the first and the last. Importance is measured on
+    ``clips`` clips and chooses ``k_sel`` blocks for adapters. ``distil`` is the weight of the distance of the features
+    from the full model's, beside the loss of tracking.
+    """
+
+    checkpoint: str
+    short_side: Side
+    always_on: Annotated[tuple[CountOrNone, ...], _FromList]
+    seed: Seed
+    budgets: Budgets
+    k_sel: Count
+    clips: Count
+    steps: Count
+    batch: Count
+    frames: Frames
+    lr_router: Rate
+    lr_lora: Rate
+    lora_rank: Count
+    router_hidden: Count
+    distil: Annotated[float, Field(ge=0)]
+
+
 class Benchmark(Section):
     """The timing protocol: ``warmup`` untimed frames, then ``frames`` timed ones, ``repeats`` times over."""
 
@@ -203,7 +228,7 @@ class Benchmark(Section):
 
 
 class Pretrain(Section):
-    """Training of the mini base model.
+    """Training of the mini base models; ``vit_phases`` and ``vit_lr`` are those of the mini DINOv3.
 
     The rate holds its peak for the share ``hold`` of the steps. Optional: a folder of weights to ``start_from``,
     BSDS500 photographs to cut objects from, DAVIS-shaped videos, then the ``real_share`` of the clips. Up to
@@ -215,6 +240,8 @@ class Pretrain(Section):
     phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
     lr: Rate
     hold: Annotated[float, Field(ge=0, lt=1)]
+    vit_phases: Annotated[tuple[Phase, ...], _FromList, _NotEmpty]
+    vit_lr: Rate
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     start_from: str
     bsds_root: str
@@ -271,6 +298,7 @@ class Params(BaseModel):
     router: Router
     baselines: Baselines
     evaluation: Evaluation
+    dinov3: Dinov3
     benchmark: Benchmark
     pretrain: Pretrain
     your_video: YourVideo

@@ -1,4 +1,4 @@
-"""Stage `pretrain`: train the mini SAM2 and the one of half its depth, level and score them, and ship their weights."""
+"""Stage `pretrain`: train the mini SAM2, the one of half its depth and the mini DINOv3, and ship their weights."""
 
 import hashlib
 from functools import partial
@@ -9,19 +9,21 @@ import pandas as pd
 from rds_lib.core.artifacts import copy_file, read_table, write_table
 from rds_lib.core.paths import CACHE, MINI_SAM2, resolve_or_none
 from rds_lib.data.sources import training_sequences
+from rds_lib.dinov3.backbone import MINI_DINOV3
 from rds_lib.model.sam2 import SHIPPED, build_model
 from rds_lib.pretraining.held_out import held_out_iou, held_out_videos_iou
 from rds_lib.pretraining.levelling import level_masks
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, export_weights, pretrain, real_videos
+from rds_lib.pretraining.vit import VIT, save_vit
 
 LEVELS = MINI_SAM2 / "levels.csv"  # what levelling the shipped weights tried
 
 
 def run(params, workdir: Path, out: Path) -> None:
-    """Train both mini models, level them, score them on held-out clips, and outside smoke runs ship their weights.
+    """Train the mini models, level SAM2's and score them on held-out clips; outside smoke runs ship all weights.
 
-    Writes ``mini.safetensors``, ``mini_half.safetensors``, and ``log.csv``, ``levels.csv`` and ``scores.csv`` with a
-    column ``model``. Resumes from ``.cache/pretrain``.
+    Writes ``mini.safetensors``, ``mini_half.safetensors``, the folder ``mini_dinov3``, and ``log.csv``, ``levels.csv``
+    and ``scores.csv`` with a column ``model``. Resumes from ``.cache/pretrain``.
     """
     section, logs, levels, scores = params.pretrain, [], [], []
     for name, shipped in SHIPPED.items():
@@ -33,8 +35,12 @@ def run(params, workdir: Path, out: Path) -> None:
         scores.append(score_held_out(build_model(name, weights), **options))
         for target in [out / f"{name}.safetensors"] + ([] if params.is_smoke else [shipped]):
             copy_file(weights, target)
+    weights = train_model(params, VIT)
+    logs.append(read_table(weights.with_name("log.csv")))
+    for target in [out / MINI_DINOV3.name] + ([] if params.is_smoke else [MINI_DINOV3]):
+        save_vit(weights, target)
     for file, tables in (("log.csv", logs), ("levels.csv", levels), ("scores.csv", scores)):
-        write_table(out / file, pd.concat(dict(zip(SHIPPED, tables)), names=["model"]).reset_index("model"))
+        write_table(out / file, pd.concat(dict(zip([*SHIPPED, VIT], tables)), names=["model"]).reset_index("model"))
     if not params.is_smoke:
         copy_file(out / "levels.csv", LEVELS)
 
@@ -42,9 +48,12 @@ def run(params, workdir: Path, out: Path) -> None:
 def train_model(params, name: str) -> Path:
     """Train one of the mini models, or find it trained, and return its weights.
 
-    ``start_from`` is a folder with weights of both under the names of the shipped ones.
+    ``start_from`` is a folder with weights of both mini SAM2 under the names of the shipped ones; the mini DINOv3
+    starts from random ones.
     """
     section = params.pretrain
+    if name == VIT:
+        section = section.model_copy(update={"phases": section.vit_phases, "lr": section.vit_lr, "start_from": ""})
     digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
     start = resolve_or_none(section.start_from)
     return pretrain(

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import read_json, read_table, write_table, write_text
+from rds_lib.evaluation.names import DINO, DINO_RDS, RDS
 from rds_lib.pipeline.stages import require
-from rds_lib.report import table9, verdicts
+from rds_lib.report import table8, table9, verdicts
 from rds_lib.report.claims import the_claims
 from rds_lib.report.evidence import Evidence
 
@@ -28,9 +29,13 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
         for name, product in TABLES.items()
     }
     headroom = read_json(require("headroom/headroom.json", params, workdir))
+    own = {
+        name: read_table(require(f"dinov3/{name}.csv", params, workdir)) for name in ("table", "comparisons", "speed")
+    }
     boxes = read_table(require("evaluation/boxes.csv", params, workdir))
     dataset = tables["objects"]["dataset"].iloc[0]
-    ledger = verdicts.judge(the_claims(), Evidence.of_dataset(dataset, params.evaluation, **tables, headroom=headroom))
+    both = tables | _with_dinov3(tables, params, workdir)
+    ledger = verdicts.judge(the_claims(), Evidence.of_dataset(dataset, params.evaluation, **both, headroom=headroom))
     ours = table9.measured_rows(tables["scores"], tables["speed"], profile=params.profile)
     table = pd.concat([ours, table9.paper_rows()], ignore_index=True)
     write_table(out / "claims.csv", ledger)
@@ -38,4 +43,18 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     write_table(out / "budget.csv", table9.budget_rows(tables["scores"]))
     write_text(out / "claims.md", verdicts.as_page(ledger, profile=params.profile, dataset=dataset))
     write_text(out / "table9.md", table9.as_page(table, boxes))
+    second = table8.measured_rows(own["table"], own["speed"])
+    depth = read_json(require("dinov3/encoder.json", params, workdir))["depth"]
+    write_table(out / "table8.csv", second)
+    write_text(out / "table8.md", table8.as_page(second, own["comparisons"], profile=params.profile, depth=depth))
     return ledger
+
+
+def _with_dinov3(tables, params, workdir) -> dict[str, pd.DataFrame]:
+    """Objects, speeds and frames with those of the second backbone, under names of their own."""
+    found = {}
+    for name, file in (("objects", "objects"), ("speed", "speed"), ("frames", "frames")):
+        own = read_table(require(f"dinov3/{file}.csv", params, workdir))
+        own = own[own["method"].isin((DINO, RDS))].replace({"method": {RDS: DINO_RDS}})
+        found[name] = pd.concat([tables[name], own], ignore_index=True)
+    return found

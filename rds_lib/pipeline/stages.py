@@ -35,6 +35,7 @@ STAGES = {
     "train": Stage("rds_lib.pipeline.train:run", "03_rds_training"),
     "baselines": Stage("rds_lib.pipeline.baselines:run", "04_baselines"),
     "evaluation": Stage("rds_lib.pipeline.evaluation:run", "05_evaluation"),
+    "dinov3": Stage("rds_lib.pipeline.dinov3:run", "08_dinov3_transfer"),
     "benchmark": Stage("rds_lib.pipeline.benchmark:run"),
     "report": Stage("rds_lib.pipeline.report:run"),
     "figures": Stage("rds_lib.pipeline.figures:run", "06_figures"),

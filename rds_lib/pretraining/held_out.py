@@ -14,7 +14,6 @@ from rds_lib.model.clip_tracking import Prompt, frame_by_frame, make_prompt, tra
 from rds_lib.model.losses import clip_iou, mask_iou
 from rds_lib.training.run import Averaged
 
-CHECK_SEED, CHECK_CLIPS, CHECK_FRAMES = 4099, 24, 8  # the generated clips to choose by where there are no real videos
 VIDEO_FRAMES = 24  # frames that a held-out video is followed for, from its first frame and from its middle
 
 
@@ -25,34 +24,46 @@ def held_out_videos_iou(model, sequences: Sequence, *, frames: int = VIDEO_FRAME
     Every video counts twice where it is long enough: from its first annotated frame and from its middle. Frames are
     squeezed to the model's square, as where it tracks.
     """
-    views = (view for sequence in sequences for view in look_at(model, sequence, frames=frames))
-    return float(np.mean([iou for view in views for iou in follow(model, view)]))
+    return float(np.mean([iou for view in look_at(model, sequences, frames=frames) for iou in follow(model, view)]))
+
+
+def windows(sequences: Sequence, frames: int) -> Iterator[tuple]:
+    """Every video with the times of its first frames, and of frames from its middle on where it is long enough."""
+    for sequence in sequences:
+        times = sequence.annotated
+        for start in dict.fromkeys((0, len(times) // 2 if len(times) >= 2 * frames else 0)):
+            yield sequence, times[start : start + frames]
+
+
+def fitted(sequence, times, size: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Frames (T, 3, S, S) and masks (O, T, S, S) of the objects of the first one, as a model takes them.
+
+    None where none is seen there.
+    """
+    labels = np.stack([label_map(sequence, t) for t in times])
+    ids = present_labels(labels[0])
+    if not ids:
+        return None
+    images = to_model_input(np.stack([squeeze(sequence.frame(t), size) for t in times]))
+    masks = np.stack([fit_masks(labels == obj_id, size) for obj_id in ids])
+    return images, torch.from_numpy(masks).float()
 
 
 class View(NamedTuple):
     """Some frames of a video, encoded, with the objects that are on the first of them."""
 
     encode: Callable
-    targets: torch.Tensor  # (K, T, S, S), 0/1
+    targets: torch.Tensor  # (O, T, S, S), 0/1
 
 
-def look_at(model, sequence, *, frames: int) -> Iterator[View]:
-    """Encode up to ``frames`` frames from a video's first annotated one and, where it is long enough, its middle."""
-    times = sequence.annotated
-    for start in dict.fromkeys((0, len(times) // 2 if len(times) >= 2 * frames else 0)):
-        if view := _view(model, sequence, times[start : start + frames]):
-            yield view
-
-
-def _view(model, sequence, times) -> View | None:
-    labels = np.stack([label_map(sequence, t) for t in times])
-    if not (ids := present_labels(labels[0])):
-        return None
-    images = to_model_input(np.stack([squeeze(sequence.frame(t), model.image_size) for t in times])).to(model.device)
-    masks = np.stack([fit_masks(labels == obj_id, model.image_size) for obj_id in ids])
-    backbone = backbone_of(model)
-    encode = frame_by_frame(backbone.run(backbone.embed(images)), 1, torch.zeros(len(ids), dtype=torch.long))
-    return View(encode, torch.from_numpy(masks).float().to(model.device))
+def look_at(model, sequences: Sequence, *, frames: int) -> Iterator[View]:
+    """Encode the `windows` of videos in which an object is seen at first."""
+    for sequence, times in windows(sequences, frames):
+        if found := fitted(sequence, times, model.image_size):
+            images, targets = (part.to(model.device) for part in found)
+            backbone = backbone_of(model)
+            features = backbone.run(backbone.embed(images))
+            yield View(frame_by_frame(features, 1, torch.zeros(len(targets), dtype=torch.long)), targets)
 
 
 def follow(model, view: View) -> list[float]:
@@ -85,9 +96,9 @@ class Choice:
     split ``calibration`` are tracked. Nothing of a validation split is looked at.
     """
 
-    def __init__(self, model, average: Averaged, every: int, total: int, videos, bsds_root: str):
-        self.model, self.average, self.every, self.total = model, average, every, total
-        self.videos, self.bsds_root, self.score, self.step, self.tensors = videos, bsds_root, -1.0, 0, {}
+    def __init__(self, model, average: Averaged, every: int, total: int, score_of: Callable):
+        self.model, self.average, self.every, self.total, self.score_of = model, average, every, total, score_of
+        self.score, self.step, self.tensors = -1.0, 0, {}
 
     def look(self, step: int) -> float | None:
         """Score the average after ``step`` steps, if it is time to, and keep it if it is the best."""
@@ -96,7 +107,7 @@ class Choice:
         learnt = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         random_state, was_training = torch.get_rng_state(), self.model.training
         self.model.load_state_dict(self.average.tensors)
-        score = self._score(self.model.eval())
+        score = self.score_of(self.model.eval())
         self.model.load_state_dict(learnt)
         self.model.train(was_training)
         torch.set_rng_state(random_state)
@@ -104,11 +115,6 @@ class Choice:
             self.score, self.step = score, step
             self.tensors = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
         return round(score, 4)
-
-    def _score(self, model):
-        if self.videos:
-            return held_out_videos_iou(model, self.videos)
-        return held_out_iou(model, seed=CHECK_SEED, clips=CHECK_CLIPS, frames=CHECK_FRAMES, bsds_root=self.bsds_root)
 
     def state_dict(self):
         return {"score": self.score, "step": self.step, "tensors": self.tensors}

@@ -33,7 +33,7 @@ def level_masks(model, sets: Sequence[Sequence], shifts: Sequence[float] = SHIFT
     list of dict
         ``shift`` and ``iou``, the mean over the sets, of all that were tried, and each set's own as ``iou_0``, ...
     """
-    views = [[view for video in videos for view in look_at(model, video, frames=LONGEST)] for videos in sets]
+    views = [list(look_at(model, videos, frames=LONGEST)) for videos in sets]
     unit, rows = outline_constant(model, [part[0] for part in views]), []
     biases = _last_biases(model)
     learnt = [bias.clone() for bias in biases]

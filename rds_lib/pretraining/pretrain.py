@@ -9,9 +9,11 @@ stopped and started again ends at the same weights.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -26,9 +28,10 @@ from rds_lib.model.losses import clip_iou, sam2_loss
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pretraining.batches import RecipeBatches
 from rds_lib.pretraining.footage import open_footage
-from rds_lib.pretraining.held_out import Choice
-from rds_lib.pretraining.maker import ClipMaker
+from rds_lib.pretraining.held_out import Choice, held_out_iou, held_out_videos_iou
+from rds_lib.pretraining.maker import ClipMaker, Clips
 from rds_lib.pretraining.stock import open_stock
+from rds_lib.pretraining.vit import VIT, VitPupil, build_vit
 from rds_lib.training.loop import fit
 from rds_lib.training.run import Averaged, TrainingRun, join_processes, local_device
 
@@ -36,8 +39,48 @@ PROMPT_SHARES = {"mask": 0.6, "box": 0.2, "point": 0.2}
 STILL_SHARES = {"box": 0.5, "point": 0.5}
 MASKS_ONLY = 0.4  # share of a run from nothing that tracks masks alone: what boxes and clicks give is not worth it yet
 WARM_UP = 200  # steps
+CHECK_SEED, CHECK_CLIPS, CHECK_FRAMES = 4099, 24, 8  # the generated clips to choose by where there are no real videos
 EMA_DECAY = 0.999
 SAVE_MINUTES = 3.0
+
+
+class Pupil(Protocol):
+    """A model that learns from clips: what differs between SAM2 and another tracker."""
+
+    model: torch.nn.Module
+
+    def set_size(self, size: int) -> None:
+        """Take square images of ``size`` px from now on."""
+
+    def loss(self, clips: Clips, generator: torch.Generator, done: float) -> tuple[torch.Tensor, float]:
+        """Loss and IoU of one step; ``done`` is the share of the training that is over."""
+
+    def score(self, model: torch.nn.Module, videos: Sequence, bsds_root: str) -> float:
+        """IoU on held-out videos, or on held-out clips where there are none."""
+
+
+class Sam2Pupil:
+    """SAM2, from a mask alone for the share ``masks_only`` of the run, then from a box or a click too.
+
+    Stochastic depth with ``drop_path``.
+    """
+
+    def __init__(self, model, drop_path: float, masks_only: float):
+        self.model, self.drop_path, self.masks_only = model, drop_path, masks_only
+
+    def set_size(self, size):
+        set_image_size(self.model, size)
+
+    def loss(self, clips, generator, done):
+        shares = PROMPT_SHARES if done >= self.masks_only else {"mask": 1.0}
+        route = draw_route(backbone_of(self.model), self.drop_path, generator)
+        images, targets, owner = clips
+        return prompted_loss(self.model, images, targets, generator, owner=owner, shares=shares, route=route)
+
+    def score(self, model, videos, bsds_root):
+        if videos:
+            return held_out_videos_iou(model, videos)
+        return held_out_iou(model, seed=CHECK_SEED, clips=CHECK_CLIPS, frames=CHECK_FRAMES, bsds_root=bsds_root)
 
 
 def pretrain(
@@ -87,25 +130,27 @@ def pretrain(
     rank, world = join_processes()
     device = device or local_device()
     torch.set_flush_denormal(True)
-    model = _build(seed, config_file, start_from, compile_blocks).to(device).train()
+    pupil = _pupil(seed, config_file, start_from, compile_blocks, drop_path, device)
+    model = pupil.model
     optimizer = torch.optim.AdamW(parameter_groups(model, lr, weight_decay))
     videos, held_out = real_videos(davis_root)
     average, total = Averaged(model, EMA_DECAY), sum(phase[3] for phase in phases)
-    choice = Choice(model, average, check_every, total, held_out, bsds_root)
+    score = partial(pupil.score, videos=held_out, bsds_root=bsds_root)
+    choice = Choice(model, average, check_every, total, score)
     parts = {"model": model, "optimizer": optimizer, "average": average, "choice": choice}
     run = TrainingRun(workdir, parts, total=total, save_every=save_every, save_minutes=SAVE_MINUTES, writes=rank == 0)
     stock, footage = open_stock(cache, bsds_root), open_footage(cache, videos) if videos else None
     maker = ClipMaker(stock, footage, objects=objects, device=device)
     own_seed, parameters, end = seed * world + rank, list(model.parameters()), 0
-    masks_only = 0.0 if start_from else MASKS_ONLY * total
-    learning = _Learning(model, maker, average, choice, run, own_seed, drop_path, masks_only)
+    learning = _Learning(pupil, maker, average, choice, run, own_seed)
     learn = partial(fit, run=run, optimizer=optimizer, parameters=parameters, warm_up=WARM_UP, hold=hold, world=world)
     for size, frames, batch, steps in phases:
         end += steps
         todo = min(end - run.step, steps)
         if todo <= 0:
             continue
-        set_image_size(model, size)
+        pupil.set_size(size)
+        learning.size = size
         draw = partial(RecipeBatches, stock, footage, real_share=real_share, seed=own_seed, batch=batch, frames=frames)
         data = loader(draw(first_step=run.step, steps=todo), device=device)
         learn(learning.step_loss, data, after_step=learning.after_step, label=f"{size} px, {frames} frames")
@@ -124,29 +169,26 @@ def real_videos(davis_root: str) -> tuple[list, list]:
 class _Learning:
     """What happens in a step beside the optimiser's part; all its draws follow from seed and step."""
 
-    model: torch.nn.Module
+    pupil: Pupil
     maker: ClipMaker
     average: Averaged
     choice: Choice
     run: TrainingRun
     seed: int
-    drop_path: float
-    masks_only: float  # steps
+    size: int = 0  # px
     started: float = 0.0
 
     def step_loss(self, batch, step):
         self.started = time.perf_counter()
         torch.manual_seed((self.seed << 20) + step)
         generator = torch.Generator().manual_seed((self.seed << 20) + step)
-        shares = PROMPT_SHARES if step >= self.masks_only else {"mask": 1.0}
-        route = draw_route(backbone_of(self.model), self.drop_path, generator)
-        images, targets, owner = self.maker(batch.made, batch.real, self.model.image_size)
-        loss, iou = prompted_loss(self.model, images, targets, generator, owner=owner, shares=shares, route=route)
-        row = {"image_size": self.model.image_size, "frames": targets.shape[1], "objects": len(targets)}
+        clips = self.maker(batch.made, batch.real, self.size)
+        loss, iou = self.pupil.loss(clips, generator, step / self.run.total)
+        row = {"image_size": self.size, "frames": clips.targets.shape[1], "objects": len(clips.targets)}
         return loss, row | {"loss": round(loss.item(), 4), "iou": round(iou, 4)}
 
     def after_step(self, row):
-        self.average.update(self.model)
+        self.average.update(self.pupil.model)
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         row["held_out"] = self.choice.look(self.run.step + 1) if self.run.writes else None
 
@@ -163,15 +205,17 @@ def draw_route(backbone: Backbone, drop_path: float, generator) -> list[bool]:
     return [i in backbone.always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
 
 
-def _build(seed, config_file, start_from, compile_blocks):
+def _pupil(seed, config_file, start_from, compile_blocks, drop_path, device) -> Pupil:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if config_file == VIT:
+            return VitPupil(build_vit(start_from, device))
         model = build_model(config_file, start_from or False)
     if compile_blocks:
         torch._dynamo.config.recompile_limit = 64  # eight kinds of block, two image sizes, with and without gradient
         for block in model.image_encoder.trunk.blocks:
             block.compile(dynamic=False)
-    return model
+    return Sam2Pupil(model.to(device).train(), drop_path, masks_only=0.0 if start_from else MASKS_ONLY)
 
 
 def parameter_groups(model, lr: float, weight_decay: float) -> list[dict]:

@@ -111,11 +111,31 @@ def _on_small_mask(embed: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return torch.stack([rows[..., :before].sum(3), rows[..., before:].sum(3)], 3), embed.bias
 
 
+class PlainRouter(nn.Module):
+    """A trained router line by line, for frames of any shape; what `FoldedRouter` is for square ones."""
+
+    def __init__(self, router: PredictionAwareRouter):
+        super().__init__()
+        self.inner = router.eval().requires_grad_(False)
+        self.always_on, self.normalise, self.spread = router.always_on, router.normalise, float(router.spread)
+        for name, tensor in zip(("mask_weight", "mask_bias"), _on_small_mask(router.mask_patch_embed), strict=True):
+            self.register_buffer(name, tensor.detach().clone())
+
+    def logits(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
+        """As `FoldedRouter.logits`, of tokens (1, h, w, C) and a mask (1, 1, h, w) of one pixel a token."""
+        mask = mask_logits.mul(LARGE).clamp(0, 1)  # a comparison would hide a NaN
+        shown = F.conv2d(F.pad(mask, (1, 0, 1, 0)), self.mask_weight, self.mask_bias)
+        fused = self.inner.image_proj(image_feature.permute(0, 3, 1, 2)) + self.inner.alpha * shown
+        raw = self.inner.mlp(self.inner.norm(self.inner.head(fused).mean((2, 3))))
+        raw = raw - raw.mean(1, keepdim=True) if self.normalise else raw
+        return torch.cat([raw, mask.amax().view(1, 1)], 1)
+
+
 @dataclass(frozen=True)
 class RoutingPolicy:
     """How one frame's logits become its route; change it with ``dataclasses.replace``."""
 
-    router: FoldedRouter
+    router: FoldedRouter | PlainRouter
     budget: float
     mode: str  # "threshold", "sample" or "top_n"
     tau: float

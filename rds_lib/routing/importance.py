@@ -1,6 +1,7 @@
 """How much each block matters to the masks (global) and to the features (local), and the ranking (section B.2)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -106,11 +107,17 @@ def _clip_jf(tracker, images, targets, route) -> float:
 def _local_scores(backbone, images):
     """One number per block for images (B, T, 3, S, S); a frame of each clip at a time, so that long clips fit a GPU."""
     moved, size = np.zeros(backbone.depth), np.zeros(backbone.depth)  # squared
-    for t in range(images.shape[1]):
-        x = backbone.embed(images[:, t])
-        for i, block in enumerate(backbone.blocks):
-            y = block(x)
-            moved[i] += (y - x).norm().item() ** 2 if y.shape == x.shape else np.nan
-            size[i] += x.norm().item() ** 2
-            x = y
+
+    def note(i, block, inputs, y):
+        x = inputs[0]
+        moved[i] += (y - x).norm().item() ** 2 if y.shape == x.shape else np.nan
+        size[i] += x.norm().item() ** 2
+
+    hooks = [block.register_forward_hook(partial(note, i)) for i, block in enumerate(backbone.blocks)]
+    try:
+        for t in range(images.shape[1]):
+            backbone.run(backbone.embed(images[:, t]))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return np.sqrt(moved / size)

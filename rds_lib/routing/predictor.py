@@ -15,11 +15,11 @@ from rds_lib.data.prompts import check_box, check_frame_index, check_mask, check
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
-from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
-from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
+from rds_lib.routing.algorithm1 import check_budget, check_tau
+from rds_lib.routing.deployed import RoutingPolicy
 from rds_lib.routing.frame_router import FrameRouter
 from rds_lib.routing.route_table import RouteLog
-from rds_lib.routing.weights import RDSWeights, load_rds
+from rds_lib.routing.weights import load_rds
 
 _logger = logging.getLogger(__name__)
 ROUTINGS = ("threshold", "sample", "top_n", "full")
@@ -298,11 +298,7 @@ def build_rds_video_predictor(
     overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
     predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)
     if weights is not None:
-        if weights.router is None:
-            raise RDSInputError(
-                f"{rds_path} holds adapters but no router; train it with a budget, or use routing='full'"
-            )
-        predictor.set_policy(_make_policy(weights, budget, routing, tau))
+        predictor.set_policy(weights.policy(budget, routing, tau))
         weights.apply_to(predictor)
         predictor.to(predictor.device)
     if options["vos_optimized"]:
@@ -316,22 +312,6 @@ def _postprocessing():
         return POSTPROCESSING
     _logger.info("sam2 was built without its extension: small holes in masks are not filled")
     return [item for item in POSTPROCESSING if "fill_hole_area" not in item]
-
-
-def _make_policy(weights: RDSWeights, budget, routing, tau) -> RoutingPolicy:
-    router = weights.router
-    n_active = round(target_active(budget, router.depth, router.always_on))
-    if routing == "threshold" and tau is None:
-        routing, tau = weights.rule_for(budget)
-        if routing == "top_n":
-            known = ", ".join(f"{known:g}" for known in sorted(weights.taus)) or "none"
-            _logger.warning(
-                "no threshold was calibrated for budget %g (calibrated: %s): every routed frame runs exactly %d blocks",
-                budget,
-                known,
-                n_active,
-            )
-    return RoutingPolicy(FoldedRouter(router), float(budget), routing, 0.5 if tau is None else tau, n_active)
 
 
 def _check_options(budget, routing, tau, rds_path, unknown):

@@ -190,7 +190,8 @@ class PredictionAwareRouter(nn.Module):
         if len(masks) != 4 or masks[:2] != (frames[0], 1):
             raise RDSInputError(f"mask_logits has shape {masks}; expected ({frames[0]}, 1, H, W)")
         mask = (mask_logits > 0).to(image_feature.dtype)
-        mask = self.mask_patch_embed(F.interpolate(mask, size=(self.image_size, self.image_size), mode="nearest"))
+        pixels = tuple(side * self.token_stride for side in frames[1:3])
+        mask = self.mask_patch_embed(F.interpolate(mask, size=pixels, mode="nearest"))
         fused = self.image_proj(image_feature.permute(0, 3, 1, 2)) + self.alpha * mask  # in this order: channels last
         features = self.norm(self.head(fused).mean((2, 3)))  # (B, hidden)
         return probabilities_of(self.mlp(features), self.spread, self.normalise)

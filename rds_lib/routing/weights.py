@@ -1,6 +1,7 @@
 """The file that holds a router, its I-LoRA adapters and its calibrated thresholds."""
 
 import json
+import logging
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,9 +14,11 @@ from rds_lib.core.artifacts import atomic_write, check_tensors
 from rds_lib.core.errors import RDSInputError
 from rds_lib.model.adapters import PREFIX, adapters_of, add_lora, fold_lora, load_lora, lora_state_dict
 from rds_lib.model.backbone import backbone_of
-from rds_lib.routing.algorithm1 import check_budget, check_tau
+from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
+from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.router import PredictionAwareRouter
 
+_logger = logging.getLogger(__name__)
 FORMAT = "rds/1"
 ROUTER_ARGUMENTS = (  # older files lack the last two, whose defaults are what those routers were trained with
     *("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread"),
@@ -63,6 +66,21 @@ class RDSWeights:
                 "tau, or train a router for this budget"
             )
         return "top_n", 0.5
+
+    def policy(self, budget: float, routing: str, tau: float | None = None, *, router=FoldedRouter) -> RoutingPolicy:
+        """How frames are routed; arguments as of `build_rds_video_predictor`, ``router`` the form to deploy it in."""
+        if self.router is None:
+            raise RDSInputError(
+                "the RDS weights hold adapters but no router; train them with a budget, or use routing='full'"
+            )
+        n_active = round(target_active(budget, self.router.depth, self.router.always_on))
+        if routing == "threshold" and tau is None:
+            routing, tau = self.rule_for(budget)
+            if routing == "top_n":
+                known = ", ".join(f"{known:g}" for known in sorted(self.taus)) or "none"
+                what = "no threshold was calibrated for budget %g (calibrated: %s): "
+                _logger.warning(what + "every routed frame runs exactly %d blocks", budget, known, n_active)
+        return RoutingPolicy(router(self.router), float(budget), routing, 0.5 if tau is None else tau, n_active)
 
     def apply_to(self, model, *, merge: bool = True):
         """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""

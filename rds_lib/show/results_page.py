@@ -59,6 +59,7 @@ def _story(study):
         "",
         "- [claims.md](claims.md): the paper's claims one by one, with measurement and verdict",
         "- [table9.md](table9.md): the paper's Table 9 beside ours, on all data sets",
+        "- [table8.md](table8.md): the same router on another backbone, DINOv3",
         "- [notebooks](../notebooks): where each number comes from; [06_figures](../notebooks/06_figures.ipynb) "
         "explains the figures below",
         "",

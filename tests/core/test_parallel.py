@@ -1,5 +1,6 @@
 """Work shared out among processes: the same results in the same order, errors that come through, one thread each."""
 
+import gc
 import os
 from concurrent.futures.process import BrokenProcessPool
 
@@ -75,3 +76,26 @@ def test_a_gpu_is_not_shared(monkeypatch):
     assert cpu_workers() == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert cpu_workers() == 1
+
+
+class Decoder:
+    """Stands for what has threads: cleared up in a forked child, it would wait for them for ever."""
+
+    def __init__(self, log):
+        self.log, self.ring = log, self
+
+    def __del__(self):
+        with open(self.log, "a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def test_no_worker_clears_up_what_it_was_forked_with(tmp_path):
+    log, kept = tmp_path / "log", [Decoder(tmp_path / "log")]
+    gc.disable()
+    try:
+        Decoder(log)  # a ring, so garbage until somebody collects it
+        map_items(lambda _: (kept.clear(), gc.collect()), [0, 1], workers=2)
+    finally:
+        gc.enable()
+    gc.collect()
+    assert log.read_text().split() == [str(os.getpid())]

@@ -143,3 +143,24 @@ def test_other_profiles_are_compared_with_their_own_results(folders):
     results(reports / "mini_all")
     change(reports / "table9.csv", {"method": "RDS"}, "value", 1.0)
     assert run(workdir, "mini_all")[0][0] == "Scores: 8 of 8 rows identical to the last digit."
+
+
+def test_rows_of_the_second_backbone_are_compared_too_and_are_not_those_of_sam2(folders):
+    run, committed = folders
+    row = {
+        "dataset": "generated-davis",
+        "method": "RDS",
+        "level": "0.6",
+        "value": 70.0,
+        "ci_low": 61.0,
+        "ci_high": 78.0,
+    }
+    write_table(committed / "table8.csv", pd.DataFrame([row]))
+    write_table(run / "report" / "table8.csv", pd.DataFrame([row | {"value": 70.5}]))
+    params = load_params("mini")
+    check.run(params, run, run / "check")
+    table = read_table(run / "check" / "reproduction.csv")
+    apart = table[(table["kind"] == "score") & ~table["identical"]]
+    assert apart[["dataset", "method", "quantity", "committed", "here"]].values.tolist() == [
+        ["generated-davis, DINOv3", "RDS", "value", "70.0", "70.5"]
+    ]

@@ -11,6 +11,7 @@ from rds_lib.core import paths
 from rds_lib.core.artifacts import read_table, write_json, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.headroom_names import BETWEEN, TOTAL, WITHIN
+from rds_lib.model.shape import EncoderShape
 from rds_lib.pipeline import report
 from rds_lib.pipeline.params import load_params
 from rds_lib.report.table9 import COLUMNS
@@ -92,18 +93,42 @@ def workdir(tmp_path):
     won = {name: [effect, effect - 1, effect + 1] for name, effect in ((TOTAL, 2.0), (BETWEEN, 1.5), (WITHIN, 0.5))}
     headroom = {"routes": 12, "blocks": 3, "videos": 6, "measures": {"iou": won}}
     write_json(folder / "headroom" / "headroom.json", headroom)
+    _write_dinov3(folder / "dinov3")
     return folder
+
+
+def _write_dinov3(folder):
+    """Of stage `dinov3`: RDS loses half a point and is 1.25 times as fast."""
+    arms = [("DINOv3", 1.0, 60.0, 20.0), ("RDS", 0.6, 59.5, 16.0), ("random routes", 0.6, 50.0, np.nan)]
+    objects = pd.DataFrame(
+        [(name, 1, method, level, value / 100, "set") for name in SEQUENCES for method, level, value, _ in arms],
+        columns=["sequence", "object", "method", "level", "JF", "dataset"],
+    )
+    table = pd.DataFrame([("set", *arm[:3]) for arm in arms], columns=["dataset", "method", "level", "value"])
+    timed = pd.DataFrame([arm for arm in arms if arm[3] > 0], columns=["method", "level", "value", "frame_ms"])
+    timed = timed.assign(encoder_ms=9.0, fps=1e3 / timed["frame_ms"], speedup=20 / timed["frame_ms"], eta=np.nan)
+    frames = [(*row, 0, t, ms) for *row, ms in timed[["method", "level", "frame_ms"]].values for t in range(4)]
+    gaps = {"dataset": "set", "level": 0.6, "against": ["DINOv3"], "effect": -0.5, "ci_low": -0.5, "ci_high": -0.5}
+    write_table(folder / "objects.csv", objects)
+    write_table(folder / "table.csv", table.assign(ci_low=50.0, ci_high=61.0, active_blocks=12.0, gmacs=1.0))
+    write_table(folder / "speed.csv", timed.assign(active_blocks=12.0).drop(columns="value"))
+    write_table(folder / "frames.csv", pd.DataFrame(frames, columns=["method", "level", "pass", "frame", "ms"]))
+    write_table(folder / "comparisons.csv", pd.DataFrame(gaps))
+    write_json(folder / "encoder.json", EncoderShape(12, (0,), (0, 11)).as_dict())
 
 
 def test_the_stage_writes_its_own_folder_and_nothing_else(workdir, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     ledger = report.run(load_params("mini"), workdir, tmp_path / "out")
-    made = {"out", *(f"out/{name}" for name in ("budget.csv", "claims.csv", "claims.md", "table9.csv", "table9.md"))}
+    names = ("budget.csv", "claims.csv", "claims.md", "table8.csv", "table8.md", "table9.csv", "table9.md")
+    made = {"out", *(f"out/{name}" for name in names)}
     assert {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - set(before)} == made
     claims = read_table(tmp_path / "out" / "claims.csv").set_index("key")
     assert claims.loc["random", "effect"] == pytest.approx(3) and list(ledger["key"]) == list(claims.index)
     assert claims.loc["speed 0.4", "ci_low"] == pytest.approx(1.6 / (46.5 / 29.8), abs=1e-3), "from the frames"
     assert claims.loc["headroom", ["effect", "ci_low", "verdict"]].tolist() == [2, 1, "reproduced"]
+    verdicts = claims.loc[["Table 8, quality", "Table 8, speed"], ["effect", "verdict"]].values.tolist()
+    assert verdicts == [[-0.5, "reproduced"], [1.25, "reproduced"]]
     assert "data set `set`" in (tmp_path / "out" / "claims.md").read_text()
 
 

@@ -35,7 +35,7 @@ def near_outlines(model, view):
 @torch.inference_mode()
 def test_the_constant_raises_logits_along_outlines_by_one(clips):
     model = build_model("mini")
-    views = [view for clip in clips for view in look_at(model, clip, frames=4)]
+    views = list(look_at(model, clips, frames=4))
     unit = outline_constant(model, views)
     before = near_outlines(model, views[0])
     for bias in heads(model):
@@ -47,7 +47,7 @@ def test_the_constant_raises_logits_along_outlines_by_one(clips):
 def test_a_model_that_shrinks_is_shifted_back_and_only_there(clips):
     model = build_model("mini")
     with torch.inference_mode():
-        views = [view for clip in clips for view in look_at(model, clip, frames=4)]
+        views = list(look_at(model, clips, frames=4))
         unit = outline_constant(model, views)
         for bias in heads(model):
             bias.sub_(0.8 * unit)

@@ -181,7 +181,7 @@ def test_every_tenth_video_of_the_list_is_held_out_and_never_trained_on(
     seen, opened = [], module.open_footage
     monkeypatch.setattr(module, "open_footage", lambda folder, videos: seen.extend(videos) or opened(folder, videos))
     chosen = []
-    monkeypatch.setattr(held_out, "held_out_videos_iou", lambda model, videos: chosen.extend(videos) or 0.5)
+    monkeypatch.setattr(module, "held_out_videos_iou", lambda model, videos: chosen.extend(videos) or 0.5)
     options = {"davis_root": real_root, "check_every": 1, "cache": cache, "device": "cpu"}
     pretrain(workdir=tmp_path, seed=1, phases=[(64, 2, 1, 1)], lr=1e-3, **options)
     assert [video.name for video in chosen] == [video.name for video in videos[::HELD_OUT_EVERY]] and len(chosen) == 2
@@ -197,7 +197,7 @@ def test_the_best_average_is_exported_not_the_last(train, tmp_path, monkeypatch)
         assert not model.training
         return next(scores)
 
-    monkeypatch.setattr(held_out, "held_out_videos_iou", score)
+    monkeypatch.setattr(module, "held_out_videos_iou", score)
     state = load_file(train(tmp_path, save_every=100))
     best, last = ({name: tensor.half() for name, tensor in each.items()} for each in kept)
     assert all(state[name].equal(best[name]) for name in best) and any(
@@ -216,42 +216,34 @@ def test_looking_at_what_is_held_out_leaves_the_training_as_it_was(mini_model, v
     torch.manual_seed(3)
     draw = torch.rand(2)
     torch.manual_seed(3)
-    choice = Choice(mini_model, average, 5, 12, videos[:1], "")
+    choice = Choice(mini_model, average, 5, 12, partial(held_out_videos_iou, sequences=videos[:1]))
     assert [choice.look(step) is not None for step in (4, 5, 11, 12)] == [False, True, False, True]
     assert mini_model.training and torch.rand(2).equal(draw)
     assert all(tensor.equal(before[name]) for name, tensor in mini_model.state_dict().items())
-    again = Choice(mini_model, average, 5, 12, videos[:1], "")
+    again = Choice(mini_model, average, 5, 12, partial(held_out_videos_iou, sequences=videos[:1]))
     again.load_state_dict(choice.state_dict())
     assert again.score == choice.score and again.tensors.keys() == average.tensors.keys()
 
 
-def test_a_video_is_scored_from_its_start_and_its_middle_object_by_object(mini_model, videos, monkeypatch):
+def test_a_video_is_scored_from_its_start_and_its_middle(mini_model, videos):
+    assert list(held_out.windows(videos[:1], 4)) == [(videos[0], (0, 1, 2, 3)), (videos[0], (4, 5, 6, 7))]
+    assert list(held_out.windows(videos[:1], 5)) == [(videos[0], (0, 1, 2, 3, 4))], "too short to count twice"
     set_image_size(mini_model, 64)
-    calls = []
-    monkeypatch.setattr(held_out, "_view", lambda model, video, times: calls.append(times) or (video, times))
-    monkeypatch.setattr(held_out, "follow", lambda model, view: [len(view[1])] * len(view[0].obj_ids))
-    assert held_out_videos_iou(mini_model, videos[:1], frames=4) == 4
-    calls.clear()
-    held_out_videos_iou(mini_model, videos[:2], frames=4)
-    assert calls == 2 * [(0, 1, 2, 3), (4, 5, 6, 7)]
-    calls.clear()
-    held_out_videos_iou(mini_model, videos[:2], frames=5)
-    assert calls == 2 * [(0, 1, 2, 3, 4)], "too short to count twice"
+    first, second = held_out.look_at(mini_model, videos[:1], frames=4)
+    assert first.targets.shape[:2] == (2, 4)
+    assert second.targets.equal(held_out.fitted(videos[0], (4, 5, 6, 7), 64)[1])
 
 
 def test_following_held_out_objects_together_or_alone_is_the_same(mini_model, videos):
     set_image_size(mini_model, 64)
-    view = held_out._view(mini_model, videos[0], (0, 1, 2))
     with torch.inference_mode():
+        view = next(held_out.look_at(mini_model, videos[:1], frames=3))
         together = held_out.follow(mini_model, view)
-    assert len(together) == 2 and all(0 <= value <= 1 for value in together)
-    label_map = held_out.label_map
-    for number in (1, 2):
-        with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-            only = partial(lambda video, t, n: label_map(video, t) * (label_map(video, t) == n), n=number)
-            patch.setattr(held_out, "label_map", only)
-            alone = held_out.follow(mini_model, held_out._view(mini_model, videos[0], (0, 1, 2)))
-            assert alone == pytest.approx([together[number - 1]], abs=1e-5)
+        assert len(together) == 2 and all(0 <= value <= 1 for value in together)
+        for n in range(2):
+            encode = lambda t, previous: {k: [x[:1] for x in v] for k, v in view.encode(t, previous).items()}  # noqa: E731
+            alone = held_out.follow(mini_model, held_out.View(encode, view.targets[n : n + 1]))
+            assert alone == pytest.approx([together[n]], abs=1e-5)
 
 
 def test_a_folder_without_real_videos_is_refused_before_training(tmp_path):

@@ -1,0 +1,259 @@
+"""DINOv3's segmentation tracking with one route per frame through the ViT, behind the methods of SAM2's predictor."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rds_lib.core.errors import RDSInputError
+from rds_lib.data.images import ShortSide
+from rds_lib.data.prompts import check_frame_index, check_mask
+from rds_lib.data.video import load_video
+from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.propagation import OFFICIAL, Protocol, class_scores, patch_labels, propagate
+from rds_lib.routing.deployed import PlainRouter, RoutingPolicy
+from rds_lib.routing.frame_router import FrameRouter
+from rds_lib.routing.route_table import FrameRoute, RouteLog
+from rds_lib.routing.weights import load_rds
+
+MOST_OBJECTS = 254
+OFFICIAL_SIDE = 960  # px, the short side of the official notebook
+
+
+@dataclass
+class _Context:
+    """What later frames take their labels from: a frame's features and soft labels."""
+
+    features: Tensor  # (h, w, D)
+    labels: Tensor  # (h, w, M)
+
+    def with_classes(self, count: int) -> "_Context":
+        """The same with classes that this frame shows nothing of."""
+        return replace(self, labels=F.pad(self.labels, (0, count - self.labels.shape[-1])))
+
+
+class DinoTracker(nn.Module):
+    """Track objects by the likeness of patch features; masks as prompts only.
+
+    Frames with a prompt run all blocks and stay in the context; beside them the most recent frames do. So objects that
+    appear later can be added, each by a mask on the frame where it appears. The route of any other frame follows from
+    the labels of the frame before it, all blocks where these show nothing.
+
+    Parameters
+    ----------
+    vit : DINOv3ViTModel
+    short_side : int
+        px to which the short side of a frame is resized, rounded up to whole patches; the other keeps the shape.
+    always_on : sequence of int, optional
+        See `DinoBackbone`.
+    """
+
+    def __init__(self, vit, *, short_side: int, always_on=None, protocol: Protocol = OFFICIAL):
+        super().__init__()
+        self.vit, self.protocol = vit, protocol
+        self.backbone = DinoBackbone(vit, always_on=always_on)
+        self.frame_router = FrameRouter(self.backbone)
+        self.image_size = ShortSide(short_side, self.backbone.token_stride)
+
+    @property
+    def device(self) -> torch.device:
+        return self.vit.embeddings.cls_token.device
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks L."""
+        return self.backbone.depth
+
+    @property
+    def always_on(self) -> tuple[int, ...]:
+        """Blocks that are never skipped (the paper's K)."""
+        return self.backbone.always_on
+
+    @property
+    def policy(self) -> RoutingPolicy | None:
+        """How frames are routed; None runs all blocks."""
+        return self.frame_router.policy
+
+    def set_policy(self, policy: RoutingPolicy | None):
+        """Route by ``policy`` from now on; None runs all blocks."""
+        self.frame_router.policy = policy
+
+    def set_fixed_route(self, route: Callable | None):
+        """Force the routes of ordinary frames; see `RDSVideoPredictor.set_fixed_route`."""
+        self.frame_router.set_fixed_route(route)
+
+    def route_table(self, inference_state) -> pd.DataFrame:
+        """As `RDSVideoPredictor.route_table`."""
+        return inference_state["rds"].table()
+
+    def timed_parts(self) -> dict[str, tuple[object, str]]:
+        """As `RDSVideoPredictor.timed_parts`."""
+        return {"encoder": (self, "_encode"), "router": (self.frame_router, "route")}
+
+    @torch.inference_mode()
+    def init_state(self, video_path) -> dict:
+        """Start a session on a video: a folder of frames, a video file, or an array (T, H, W, 3)."""
+        images, height, width = load_video(video_path, self.image_size)
+        if len(images) < 2:
+            raise RDSInputError(f"the video has {len(images)} frame; give at least 2, the first has the prompt")
+        state = {"images": images.to(self.device), "num_frames": len(images)}
+        state |= {"video_height": height, "video_width": width}
+        self.reset_state(state)
+        return state
+
+    def reset_state(self, inference_state):
+        """Remove all prompts, results and routes."""
+        inference_state |= {"obj_ids": [], "rds": RouteLog()}
+        inference_state["masks"] = {}  # frame -> object -> (H, W) bool
+        self._forget(inference_state)
+
+    def _forget(self, state):
+        """Drop the context: frames with masks, the most recent others, and the last one with its labels."""
+        state |= {"prompted": {}, "recent": deque(maxlen=self.protocol.context), "last": None}
+
+    def add_new_mask(self, inference_state, frame_idx, obj_id, mask):
+        """Add a mask (H, W) of the video's size; where it meets the mask of another object, the later one wins."""
+        check_frame_index(inference_state, frame_idx)
+        check_mask(inference_state, mask, -1)
+        if obj_id not in inference_state["obj_ids"]:
+            if len(inference_state["obj_ids"]) == MOST_OBJECTS:
+                raise RDSInputError(f"object {obj_id!r} is one too many; at most {MOST_OBJECTS} fit a label map")
+            inference_state["obj_ids"].append(obj_id)
+        mask = torch.as_tensor(np.asarray(mask)).bool().to(self.device)
+        others = inference_state["masks"].setdefault(frame_idx, {})
+        others |= {other: known & ~mask for other, known in others.items() if other != obj_id} | {obj_id: mask}
+
+    def add_new_points_or_box(self, *args, **kwargs):
+        """Refused: labels are propagated from masks."""
+        raise RDSInputError("DINOv3 tracks from masks alone; give add_new_mask (--mask) the object's mask")
+
+    @torch.inference_mode()
+    def propagate_in_video(
+        self, inference_state, start_frame_idx=None, max_frame_num_to_track=None, reverse=False
+    ) -> Iterator[tuple[int, list, Tensor]]:
+        """Yield frame, object ids and scores (O, 1, H, W): above 0 where an object is likelier than the background.
+
+        A frame with a mask shows that mask. Start on one, or go on where the last call ended: its context is kept.
+        """
+        masks, log = inference_state["masks"], inference_state["rds"]
+        if not masks:
+            raise RDSInputError("no object to track; call add_new_mask first")
+        start = min(masks) if start_frame_idx is None else start_frame_idx
+        check_frame_index(inference_state, start, "start_frame_idx")
+        if max_frame_num_to_track is not None and max_frame_num_to_track < 0:
+            raise RDSInputError(f"max_frame_num_to_track is {max_frame_num_to_track}; give 0 or more frames")
+        step = -1 if reverse else 1
+        if inference_state["last"] is None or inference_state["last"][0] != start - step:
+            if start not in masks:
+                raise RDSInputError(f"start_frame_idx is {start}; start on a frame with a mask: {sorted(masks)}")
+            self._forget(inference_state)
+        log.start, log.reverse = start, bool(reverse)
+        end = 0 if reverse else inference_state["num_frames"] - 1
+        if max_frame_num_to_track is not None:
+            end = sorted((start, start + step * max_frame_num_to_track, end))[1]
+        for t in range(start, end + step, step):
+            labels = self._step(inference_state, t)
+            yield t, list(inference_state["obj_ids"]), self._logits(inference_state, t, labels)
+
+    def _logits(self, state, t, labels) -> Tensor:
+        """Scores (O, 1, H, W) of a frame at the video's size; a mask that was given stands as it is."""
+        size, scores = (state["video_height"], state["video_width"]), class_scores(labels).permute(2, 0, 1)
+        logits = F.interpolate((scores[1:] - scores[:1])[:, None], size=size, mode="nearest-exact")
+        for obj_id, mask in state["masks"].get(t, {}).items():
+            logits[:, 0, mask] = -1.0
+            logits[state["obj_ids"].index(obj_id), 0] = 2.0 * mask - 1.0
+        return logits
+
+    def _step(self, state, t) -> Tensor:
+        """Labels (h, w, 1 + O) of one frame, which becomes context."""
+        classes = 1 + len(state["obj_ids"])
+        known = [one.with_classes(classes) for one in (*state["prompted"].values(), *state["recent"])]
+        features, labels = self._encode(state, t, state["last"] and state["last"][1]), None
+        if known:
+            context, seen = (torch.stack([getattr(one, name) for one in known]) for name in ("features", "labels"))
+            labels = propagate(features, context, seen, self.protocol)
+        if t in state["masks"]:
+            labels = self._with_masks(state, t, labels, classes)
+            state["prompted"][t] = _Context(features, labels)
+        else:
+            state["recent"].append(_Context(features, labels))
+        state["last"] = t, labels
+        return labels
+
+    def _with_masks(self, state, t, labels, classes) -> Tensor:
+        """What was propagated (h, w, M), with the masks that are given for this frame in its place."""
+        masks, grid = state["masks"][t], [side // self.backbone.token_stride for side in state["images"].shape[-2:]]
+        given = patch_labels(torch.stack([*masks.values()]), grid)  # (h, w, 1 + given)
+        own = [1 + state["obj_ids"].index(obj_id) for obj_id in masks]
+        rest = given.new_zeros(*grid, classes) if labels is None else labels.clone()
+        rest[..., own] = 0
+        rest[..., 0] += rest.sum(-1) == 0
+        labels = given[..., :1] * rest / rest.sum(-1, keepdim=True)
+        labels[..., own] = given[..., 1:]
+        return labels
+
+    def _encode(self, state, t, previous: Tensor | None) -> Tensor:
+        """Features of one frame under its route; ``previous``: the labels of the frame before, in tracking order."""
+        tokens, log = self.backbone.embed(state["images"][t : t + 1]), state["rds"]
+        if t in state["masks"] or previous is None:
+            reason = "first_frame" if t == log.start else "prompted" if t in state["masks"] else "no_previous_mask"
+            log.frames[t] = self.frame_router.full(reason)
+        elif not self.frame_router.is_active:
+            log.frames[t] = FrameRoute((True,) * self.depth, (1.0,) * self.depth, "routed")
+        else:
+            union = previous[..., 1:].amax(-1) - previous[..., 0]  # above 0 where an object wins
+            log.frames[t] = self.frame_router.route(tokens, [union[None, None]], t, log)
+        active = log.frames[t].active
+        return self.backbone.run(tokens, None if all(active) else active)[0]
+
+
+def build_rds_dino_tracker(
+    checkpoint="mini",
+    rds_path=None,
+    budget=None,
+    routing="threshold",
+    tau=None,
+    short_side=None,
+    device=None,
+    *,
+    always_on=None,
+) -> DinoTracker:
+    """Build a DINOv3 tracker with routing.
+
+    Parameters
+    ----------
+    checkpoint : str or path
+        "mini", a folder, or an id on the hub; see `backbone.load_dinov3`.
+    rds_path : path, optional
+        Router and I-LoRA; by default the shipped ones of "mini".
+    budget, routing, tau, device
+        As for `build_rds_video_predictor`.
+    short_side : int, optional
+        px; by default the official 960, and for "mini" what it was trained at.
+    always_on : sequence of int, optional
+        Blocks that are never skipped; the first and the last by default. A router file has its own.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    vit = load_dinov3(checkpoint, device=device)
+    if short_side is None:
+        short_side = vit.config.image_size if str(checkpoint) == "mini" else OFFICIAL_SIDE
+    if not math.isfinite(short_side) or short_side < vit.config.patch_size:
+        raise RDSInputError(f"short_side is {short_side} px; give at least one patch, {vit.config.patch_size} px")
+    weights = None
+    if routing != "full" and budget is not None:
+        if rds_path is None:
+            raise RDSInputError("a budget needs rds_path, a router trained for this checkpoint; or use routing='full'")
+        weights = load_rds(rds_path)
+        always_on = weights.router.always_on if weights.router is not None else always_on
+    tracker = DinoTracker(vit, short_side=short_side, always_on=always_on)
+    if weights is not None:
+        tracker.set_policy(weights.policy(budget, routing, tau, router=PlainRouter))
+        weights.apply_to(tracker)
+        tracker.policy.router.to(device)
+    return tracker

@@ -1,0 +1,176 @@
+"""Stage `dinov3`: RDS on a second backbone, the paper's Table 8 in small, with everything else reused.
+
+Its folder has the files of `importance`, `train`, `evaluation` and `benchmark` under their names. The whole model is
+called ``DINOv3`` in them, and what is routed as ever.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from rds_lib.core.artifacts import copy_file, read_table, write_json, write_table
+from rds_lib.core.parallel import cpu_workers, map_items
+from rds_lib.core.paths import CACHE
+from rds_lib.data.batches import SequenceBatches
+from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.sources import training_sequences, validation_sources
+from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.propagation import DinoClips
+from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
+from rds_lib.evaluation.arm import Arm
+from rds_lib.evaluation.benchmark import benchmark_predictors
+from rds_lib.evaluation.controls import CONTROLS
+from rds_lib.evaluation.evaluate import evaluate_arms
+from rds_lib.evaluation.names import DINO, DINO_ADAPTED, FULL, RDS, STILL
+from rds_lib.evaluation.recordings import SHAPE
+from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, stack
+from rds_lib.model.track import copy_first_mask
+from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.weights import CONTROL, weights_file
+from rds_lib.routing.algorithm1 import target_active
+from rds_lib.routing.calibration import calibrate
+from rds_lib.routing.importance import measure_importance, rank_blocks
+from rds_lib.routing.route_table import route_spread
+from rds_lib.routing.weights import load_rds, set_taus
+from rds_lib.training.loop import Schedule
+from rds_lib.training.rds import Recipe, train_rds
+from rds_lib.training.run import local_device
+
+ROOMS = ("data", "model", "routing", "training", "pipeline/dinov3.py")  # code that shapes a training
+
+
+def run(params, workdir: Path, out: Path) -> pd.DataFrame:
+    """Score blocks, train RDS at every budget and the full-depth control, evaluate and time them; return the scores.
+
+    Writes ``importance.csv``, ``blocks.json``, ``rds_<run>.safetensors``, ``train_log.csv``, ``calibration.csv``,
+    ``table.csv``, ``objects.csv``, ``comparisons.csv``, ``routes.csv``, ``spread.csv``, ``encoder.json``, the masks
+    below ``predictions``, and ``speed.csv``, ``blocks.csv`` and ``frames.csv`` of the benchmark.
+    """
+    train, calibration = training_sequences(params, workdir)
+    ranking = _rank(params, train, out)
+    runs = {str(budget): (budget,) for budget in params.dinov3.budgets} | {CONTROL: ()}
+    blocks = ranking.loc[ranking["selected"], "block"].tolist()
+    jobs = [partial(train_run, params, train, name, budgets, blocks) for name, budgets in runs.items()]
+    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3")
+    logs, thresholds = [], []
+    for (name, budgets), weights in zip(runs.items(), done, strict=True):
+        copy_file(weights, weights_file(out, name))
+        logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
+        thresholds += [_calibrate(params, weights_file(out, name), budget, calibration) for budget in budgets]
+    write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
+    write_table(out / "calibration.csv", pd.DataFrame(thresholds))
+    _time(params, out)
+    return _evaluate(params, workdir, ranking, out)
+
+
+def tracker(params, rds_path: Path | None = None, **options) -> DinoTracker:
+    """The profile's tracker; options go to `build_rds_dino_tracker`."""
+    section = params.dinov3
+    options |= {"short_side": section.short_side, "always_on": section.always_on or None}
+    return build_rds_dino_tracker(section.checkpoint, rds_path, **options)
+
+
+def train_run(params, sequences, name: str, budgets, blocks) -> Path:
+    """Train one router with its adapters, or the adapters alone, or find them trained, in ``.cache/train``."""
+    section = params.dinov3
+    own = section.model_dump(exclude={"budgets", "short_side", "clips", "k_sel"})
+    scratch = CACHE / "train" / f"dinov3-{name}-{training_key(params, ROOMS, own, budgets, blocks)}"
+    return train_rds(
+        _clips(params),
+        sequences=sequences,
+        blocks=blocks,
+        budgets=budgets,
+        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+        out=scratch / "rds.safetensors",
+        workdir=scratch,
+        lr_router=section.lr_router,
+        lr_lora=section.lr_lora,
+        lora_rank=section.lora_rank,
+        preference_rate=params.router.preference_rate,
+        router_options=params.router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+        | {"hidden": section.router_hidden},
+        recipe=Recipe(damage=section.distil),
+        config_file=DINO,
+    )
+
+
+def _clips(params) -> DinoClips:
+    vit = load_dinov3(params.dinov3.checkpoint, device=local_device())
+    return DinoClips(DinoBackbone(vit, always_on=params.dinov3.always_on or None))
+
+
+def _rank(params, train, out) -> pd.DataFrame:
+    section, clips = params.dinov3, _clips(params)
+    options = {"seed": section.seed, "batch": section.clips, "frames": 2 * section.frames, "first_step": 0, "steps": 1}
+    table = measure_importance(clips, [SequenceBatches(train, size=clips.backbone.image_size, **options)[0]])
+    always_on = clips.backbone.always_on
+    blocks = rank_blocks(table["global_score"], table["local_score"], always_on, section.k_sel)
+    full = round(table.attrs["jf_full"], 3)
+    table = table.assign(selected=table["block"].isin(blocks)).round(6)
+    write_table(out / "importance.csv", table)
+    write_json(out / "blocks.json", {"blocks": blocks, "always_on": list(always_on), "jf_full": full})
+    return table
+
+
+def _calibrate(params, path, budget, sequences) -> dict:
+    found = tracker(params, path, budget=budget, tau=0.5)
+    goal = target_active(budget, found.depth, found.always_on)
+    frames, workers = params.train.calibration_frames, cpu_workers()
+    tau, w = calibrate(found, sequences, target_active=goal, frames=frames, workers=workers)
+    set_taus(path, {budget: tau})
+    return {"run": str(budget), "budget": budget, "target_active": goal, "tau": tau, "frames": len(w)}
+
+
+def arms(params, out: Path) -> list[Arm]:
+    """The rows of the evaluation, with the weights in ``out``; at each budget RDS is followed by its controls."""
+    found = [Arm(STILL, 0.0, track=lambda _: copy_first_mask)]
+    found.append(Arm(DINO, 1.0, partial(tracker, params), keep_masks=True))
+    found.append(Arm(DINO_ADAPTED, 1.0, partial(_adapted, params, weights_file(out, CONTROL))))
+    for budget in params.dinov3.budgets:
+        build = partial(tracker, params, weights_file(out, str(budget)), budget=budget)
+        found.append(Arm(RDS, budget, build, kind="learned", keep_masks=True))
+        found += [Arm(name, budget, build, kind="forced", route=make) for name, make in CONTROLS.items()]
+    return found
+
+
+def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
+    section = params.evaluation
+    sources = [source for source in validation_sources(params, workdir) if source.layout == "davis2017"]
+    results = evaluate_arms(arms(params, out), sources, keep=out / "predictions", ranking=ranking, seed=section.seed)
+    objects, resampling = objects_table(results), {"seed": section.seed, "n": section.bootstrap}
+    table = score_table(results, **resampling)
+    routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}
+    write_table(out / "table.csv", table)
+    write_table(out / "objects.csv", objects)
+    write_table(out / "comparisons.csv", compare_arms(objects, **resampling))
+    write_table(out / "routes.csv", stack(routed, lambda scores: scores.routes).round(4))
+    write_table(out / "spread.csv", stack(routed, lambda scores: route_spread(scores.routes)).round(5))
+    write_json(out / SHAPE, _clips(params).backbone.shape.as_dict())
+    return table
+
+
+def _adapted(params, path):
+    return load_rds(path).apply_to(tracker(params))
+
+
+def _time(params, out) -> None:
+    """Time the whole model, the same under the stopwatch of every block, and RDS, as stage `benchmark` does."""
+    section, threads = params.benchmark, torch.get_num_threads()
+    whole = partial(tracker, params)
+    arms = [Arm(DINO, 1.0, whole, kind="learned"), Arm(FULL, 1.0, whole, kind="learned")]
+    for budget in params.dinov3.budgets:
+        build = partial(tracker, params, weights_file(out, str(budget)), budget=budget)
+        arms.append(Arm(RDS, budget, build, kind="learned"))
+    torch.set_num_threads(section.threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            mask = write_timing_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
+            protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
+            tables = benchmark_predictors(arms, folder, {1: mask}, reference=DINO, **protocol)
+    finally:
+        torch.set_num_threads(threads)
+    for name, table in zip(("speed", "blocks", "frames"), tables, strict=True):
+        write_table(out / f"{name}.csv", table.round(4))
