@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-FILES = ("assets/mini_sam2", "assets/mini_dinov3", "params", "params.yaml")  # rds_lib.core.paths finds them in rds_lib/shipped
+# rds_lib.core.paths finds them in rds_lib/shipped
+FILES = ("assets/mini_sam2", "assets/mini_dinov3", "params", "params.yaml")
 
 
 class BuildWithFiles(build_py):
