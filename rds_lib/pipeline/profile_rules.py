@@ -2,19 +2,8 @@
 
 from collections.abc import Iterator
 
-# The names that `rds_lib.data` gives generated clips of its DAVIS-shaped sets; a test holds them equal.
-KINDS = (
-    "plain",
-    "fast_motion",
-    "occlusion",
-    "disappearance",
-    "scale_change",
-    "deformation",
-    "appearance_change",
-    "distractor",
-    "late_entry",
-)
-FIRST_WIDE, FIRST_CHANGING = 3006, 5000
+from rds_lib.data.drawn import DIFFICULTIES, FIRST_INDEX
+
 SCORED_FROM = {"davis": 3, "sav": 9, "ytvos": 6, "changing": 2}  # frames that a generated clip needs to have a score
 
 
@@ -91,9 +80,9 @@ def _clips(params) -> Iterator[str]:
 def drawn_names(clips, dataset: str) -> list[str]:
     """Names of the generated clips of a DAVIS-shaped set, davis or changing."""
     if dataset == "changing":
-        return [f"val-{FIRST_CHANGING + i:04d}-changing" for i in range(clips.changing)]
-    numbers = [*range(clips.val), *range(FIRST_WIDE, FIRST_WIDE + clips.wide)]
-    return [f"val-{number:04d}-{KINDS[number % len(KINDS)]}" for number in numbers]
+        return [f"val-{FIRST_INDEX['changing'] + i:04d}-changing" for i in range(clips.changing)]
+    numbers = [*range(clips.val), *range(FIRST_INDEX["wide"], FIRST_INDEX["wide"] + clips.wide)]
+    return [f"val-{number:04d}-{DIFFICULTIES[number % len(DIFFICULTIES)]}" for number in numbers]
 
 
 def _names(params) -> Iterator[str]:
