@@ -29,17 +29,24 @@ from rds_lib.evaluation.recordings import SHAPE
 from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, stack
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.training_runs import train_in
 from rds_lib.pipeline.weights import CONTROL, weights_file
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate
 from rds_lib.routing.importance import measure_importance, rank_blocks
 from rds_lib.routing.route_table import route_spread
 from rds_lib.routing.weights import load_rds, set_taus
-from rds_lib.training.loop import Schedule
-from rds_lib.training.rds import Recipe, train_rds
+from rds_lib.training.rds import Recipe
 from rds_lib.training.run import local_device
 
-ROOMS = ("data", "model", "routing", "training", "pipeline/dinov3.py")  # code that shapes a training
+ROOMS = (
+    "data",
+    "model",
+    "routing",
+    "training",
+    "pipeline/dinov3.py",
+    "pipeline/training_runs.py",
+)  # code that shapes a training
 
 
 def run(params, workdir: Path, out: Path) -> pd.DataFrame:
@@ -78,23 +85,9 @@ def train_run(params, sequences, name: str, budgets, blocks) -> Path:
     section = params.dinov3
     own = section.model_dump(exclude={"budgets", "short_side", "clips", "k_sel"})
     scratch = CACHE / "train" / f"dinov3-{name}-{training_key(params, ROOMS, own, budgets, blocks)}"
-    return train_rds(
-        _clips(params),
-        sequences=sequences,
-        blocks=blocks,
-        budgets=budgets,
-        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-        out=scratch / "rds.safetensors",
-        workdir=scratch,
-        lr_router=section.lr_router,
-        lr_lora=section.lr_lora,
-        lora_rank=section.lora_rank,
-        preference_rate=params.router.preference_rate,
-        router_options=params.router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
-        | {"hidden": section.router_hidden},
-        recipe=Recipe(damage=section.distil),
-        config_file=DINO,
-    )
+    what = {"blocks": blocks, "budgets": budgets, "lora_rank": section.lora_rank, "config_file": DINO}
+    recipe = Recipe(damage=section.distil)
+    return train_in(scratch, _clips(params), sequences, section, params.router, recipe=recipe, **what)
 
 
 def _clips(params) -> DinoClips:

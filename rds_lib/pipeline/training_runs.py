@@ -26,23 +26,26 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     section, router = params.train, params.router
     mark = fingerprint(params, budgets, blocks, rank, router.model_dump(exclude={"calibrate"}))
     scratch = CACHE / "train" / f"{name}-{mark}"
-    line_5 = router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
     sequences, _ = training_sequences(params, workdir)
     model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+    clips, what = SAM2Clips(model.requires_grad_(False)), {"blocks": blocks, "budgets": budgets, "lora_rank": rank}
+    return train_in(scratch, clips, sequences, section, router, config_file=params.model.config, **what)
+
+
+def train_in(scratch: Path, clips, sequences, section, router, **options) -> Path:
+    """Call `train_rds` with a profile's section of a training and its ``router``; ``options`` are all else it takes."""
     return train_rds(
-        SAM2Clips(model.requires_grad_(False)),
+        clips,
         sequences=sequences,
-        blocks=blocks,
-        budgets=budgets,
         schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
         out=scratch / "rds.safetensors",
         workdir=scratch,
         lr_router=section.lr_router,
         lr_lora=section.lr_lora,
-        lora_rank=rank,
         preference_rate=router.preference_rate,
-        router_options=line_5 | {"hidden": section.router_hidden},
-        config_file=params.model.config,
+        router_options=router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+        | {"hidden": section.router_hidden},
+        **options,
     )
 
 
