@@ -17,7 +17,7 @@ from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clip
 from rds_lib.data.sources import training_sequences, validation_sources
-from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
 from rds_lib.dinov3.propagation import DinoClips
 from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
 from rds_lib.evaluation.arm import Arm
@@ -28,7 +28,7 @@ from rds_lib.evaluation.names import DINO, DINO_ADAPTED, FULL, RDS, STILL
 from rds_lib.evaluation.recordings import SHAPE
 from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, stack
 from rds_lib.model.track import copy_first_mask
-from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.fingerprint import file_digest, training_key
 from rds_lib.pipeline.training_runs import train_in
 from rds_lib.pipeline.weights import CONTROL, weights_file
 from rds_lib.routing.algorithm1 import target_active
@@ -83,11 +83,20 @@ def tracker(params, rds_path: Path | None = None, **options) -> DinoTracker:
 def train_run(params, sequences, name: str, budgets, blocks) -> Path:
     """Train one router with its adapters, or the adapters alone, or find them trained, in ``.cache/train``."""
     section = params.dinov3
-    own = section.model_dump(exclude={"budgets", "short_side", "clips", "k_sel"})
-    scratch = CACHE / "train" / f"dinov3-{name}-{training_key(params, ROOMS, own, budgets, blocks)}"
+    scratch = CACHE / "train" / f"dinov3-{name}-{_key(params, budgets, blocks)}"
     what = {"blocks": blocks, "budgets": budgets, "lora_rank": section.lora_rank, "config_file": DINO}
     recipe = Recipe(damage=section.distil)
     return train_in(scratch, _clips(params), sequences, section, params.router, recipe=recipe, **what)
+
+
+def _key(params, budgets, blocks) -> str:
+    """Short hash of all that a training depends on, the ViT's weights too where they are a file here."""
+    own = params.dinov3.model_dump(exclude={"budgets", "short_side", "clips", "k_sel"})
+    router, name = params.router.model_dump(exclude={"calibrate"}), params.dinov3.checkpoint
+    weights = (MINI_DINOV3 if name == "mini" else Path(name)) / "model.safetensors"
+    return training_key(
+        params, ROOMS, own, router, file_digest(weights) if weights.is_file() else name, budgets, blocks
+    )
 
 
 def _clips(params) -> DinoClips:

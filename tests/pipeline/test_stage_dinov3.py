@@ -54,6 +54,17 @@ def folder(params, sequences, tmp_path_factory):
     return out
 
 
+def test_a_training_is_made_again_for_another_router_and_for_other_weights_of_the_same_name(params, tmp_path):
+    folder = shutil.copytree(params.dinov3.checkpoint, tmp_path / "vit")
+    params = params.with_section("dinov3", checkpoint=str(folder))
+    keys = [dinov3._key(params, (0.5,), [1]), dinov3._key(params, (0.5,), [1])]
+    keys.append(dinov3._key(params.with_section("router", preference_rate=2.0), (0.5,), [1]))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    keys.append(dinov3._key(params, (0.5,), [1]))
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
 def test_it_writes_the_files_of_four_chapters(folder):
     assert {path.name for path in folder.iterdir()} == set(FILES)
     assert read_shape(folder).depth == 4 and read_shape(folder).always_on == (0, 3)
