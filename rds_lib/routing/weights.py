@@ -38,6 +38,7 @@ class RDSWeights:
     budgets: tuple[float, ...]  # the router was trained for these
     taus: dict[float, float]  # budget -> calibrated threshold
     config_file: str
+    source: str  # the file
 
     @property
     def lowest_budget(self) -> float:
@@ -70,9 +71,8 @@ class RDSWeights:
     def policy(self, budget: float, routing: str, tau: float | None = None, *, router=FoldedRouter) -> RoutingPolicy:
         """How frames are routed; arguments as of `build_rds_video_predictor`, ``router`` the form to deploy it in."""
         if self.router is None:
-            raise RDSInputError(
-                "the RDS weights hold adapters but no router; train them with a budget, or use routing='full'"
-            )
+            fault = f"{self.source} holds adapters but no router"
+            raise RDSInputError(f"{fault}; train it with a budget, or use routing='full'")
         n_active = round(target_active(budget, self.router.depth, self.router.always_on))
         if routing == "threshold" and tau is None:
             routing, tau = self.rule_for(budget)
@@ -158,7 +158,7 @@ def load_rds(path) -> RDSWeights:
         lora = {name.removeprefix("lora."): value for name, value in tensors.items() if name.startswith("lora.")}
         blocks, budgets, rank, alpha = tuple(meta["blocks"]), tuple(meta["budgets"]), meta["rank"], meta["alpha"]
         taus = {float(budget): tau for budget, tau in meta["taus"].items()}
-        weights = RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"])
+        weights = RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"], str(path))
     except (KeyError, TypeError, AttributeError, ValueError) as cause:
         raise RDSInputError(f"{path}: its header cannot be used ({cause}); write it with save_rds") from cause
     wanted = {name: tensor.shape for name, tensor in _router_tensors(router).items()}

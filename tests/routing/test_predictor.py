@@ -433,7 +433,7 @@ def test_rejects_bad_propagation(full, video):
         ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
         ({"config_file": "configs/sam2.1/sam2.1_hiera_t.yaml", "budget": 0.4}, "no router is shipped"),
         ({"bugdet": 0.4}, "unknown argument bugdet"),
-        ({"budget": 0.4, "control": True}, "adapters but no router"),
+        ({"budget": 0.4, "control": True}, r"\.safetensors holds adapters but no router"),
     ],
 )
 def test_rejects_bad_builder_arguments(arguments, match, checkpoint, tmp_path):
