@@ -30,9 +30,10 @@ def _budgets(params) -> Iterator[str]:
     ):
         if budget not in known:
             yield f"{key} = {budget:g}: must be one of {name}, {list(known)}"
-    seeds = (params.train.seed, *params.train.more_seeds)
-    if len(set(seeds)) < len(seeds):
-        yield f"train.more_seeds = {list(seeds[1:])}: must differ from each other and from train.seed, {seeds[0]}"
+    for key, section in (("train", params.train), ("dinov3", params.dinov3)):
+        first, more = section.seed, list(section.more_seeds)
+        if len({first, *more}) < 1 + len(more):
+            yield f"{key}.more_seeds = {more}: must differ from each other and from {key}.seed, {first}"
     runs = ["SAM2", *(f"RDS {budget:g}" for budget in scored)]
     for run in params.inspect.runs:
         if run not in runs:

@@ -54,14 +54,15 @@ def adapted_blocks(params, workdir: Path) -> list[int]:
     return read_json(require("importance", params, workdir) / "blocks.json")["blocks"]
 
 
-def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
+def calibrate_run(params, path: Path, budgets, sequences, build=predictor_for) -> tuple[list[dict], dict]:
     """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget.
 
-    A profile that does not calibrate gives every budget the paper's 0.5.
+    ``build`` makes the profile's predictor of the file. A profile that does not calibrate gives every budget the
+    paper's 0.5.
     """
     rows, seen_w = [], {}
     for budget in budgets:
-        predictor = predictor_for(params, path, budget=budget, tau=0.5)
+        predictor = build(params, path, budget=budget, tau=0.5)
         goal = target_active(budget, predictor.depth, predictor.always_on)
         frames = params.train.calibration_frames
         fixed = None if params.router.calibrate else 0.5
