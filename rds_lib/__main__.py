@@ -17,6 +17,7 @@ from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline import commands
 from rds_lib.pipeline.commands import Profile
 from rds_lib.pipeline.notebook import NotebookFailed
+from rds_lib.work.processes import begin_command
 
 
 class _Commands(TyperGroup):
@@ -283,4 +284,5 @@ app.add_typer(commands.app)
 app.add_typer(data_app, name="data")
 
 if __name__ == "__main__":
+    begin_command()
     app(prog_name="python -m rds_lib")

@@ -1,18 +1,17 @@
 """Read and write a stage's products: whole or not at all, with a schema version inside."""
 
+import hashlib
 import json
-import logging
 import os
 import secrets
 import shutil
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 1
-_logger = logging.getLogger(__name__)
+TEMPORARY = ".tmp-"
 
 
 @contextmanager
@@ -35,7 +34,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(path.suffix) < 16 else ""  # a name of 255 bytes leaves no room for more
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}{suffix}")
+    temporary = path.with_name(f"{mark_of(path)}{secrets.token_hex(4)}{suffix}")
     try:
         yield temporary
         if temporary.is_file():
@@ -52,6 +51,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def mark_of(path: Path) -> str:
+    """What the names of all temporaries of one file or folder begin with."""
+    return f"{TEMPORARY}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
+
+
 def flush(path: Path) -> None:
     """Have the disk hold a file or folder as it is now."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -61,45 +65,18 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None = None, *, stage: str) -> Path:
-    """Return the path of another stage's product; build it first if it is missing and ``build`` is given.
-
-    One process builds; others that ask for the product meanwhile wait for it.
-
-    Parameters
-    ----------
-    name : str
-        File or folder inside ``folder``, such as ``importance`` or ``train/calibration.csv``.
-    folder : str or Path
-        The profile's working folder, from ``paths.workdir(profile)``.
-    build : callable, optional
-        Writes the product to the path it is given. A build that fails leaves nothing behind.
-    stage : str
-        The stage of ``dvc.yaml`` that makes the product; the error names it.
-
-    Raises
-    ------
-    RDSInputError
-        If the product is missing and there is no ``build``.
-    """
-    path = Path(folder) / name
-    if path.exists():
-        return path
-    if build is None:
-        raise RDSInputError(f"{paths.shown(path)} is missing; make it with: dvc repro {stage}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".lock-{path.name}")):
-        if not path.exists():
-            with atomic_write(path) as temporary:
-                build(temporary)
-            _logger.info("built %s, which stage %s makes in a full run", name, stage)
-    return path
-
-
 def copy_file(source: str | Path, target: str | Path) -> None:
     """Copy a file, whole or not at all."""
+    with copied(source, target):
+        pass
+
+
+@contextmanager
+def copied(source: str | Path, target: str | Path) -> Iterator[Path]:
+    """Yield a copy of a file to complete; it becomes ``target`` when the block ends without an error."""
     with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)
+        yield temporary
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -169,12 +146,11 @@ def read_table(path: str | Path, *, columns: Sequence[str] = ()) -> "pd.DataFram
 
 def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", **metadata: Any) -> None:
     """Write named tensors and JSON metadata as safetensors; equal content gives equal bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     note = json.dumps({"schema": SCHEMA, **metadata}, sort_keys=True)
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path) as temporary:
-        save_file(content, temporary, metadata={"rds": note})
+    write_bytes(path, save(content, metadata={"rds": note}))  # a full disk is an OSError then
 
 
 def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":

@@ -11,8 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rds_lib.core.artifacts import copy_file, read_table, write_json, write_table
-from rds_lib.core.parallel import cpu_workers, map_items
+from rds_lib.core.artifacts import copied, read_table, write_json, write_table
 from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clip
@@ -38,6 +37,8 @@ from rds_lib.routing.weights import load_rds, set_taus
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import Recipe, train_rds
 from rds_lib.training.run import local_device
+from rds_lib.work.finished import once
+from rds_lib.work.parallel import cpu_workers, map_items
 
 ROOMS = ("data", "model", "routing", "training", "pipeline/dinov3.py")  # code that shapes a training
 
@@ -57,9 +58,9 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3")
     logs, thresholds = [], []
     for (name, budgets), weights in zip(runs.items(), done, strict=True):
-        copy_file(weights, weights_file(out, name))
+        with copied(weights, weights_file(out, name)) as path:
+            thresholds += [_calibrate(params, path, budget, calibration) for budget in budgets]
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
-        thresholds += [_calibrate(params, weights_file(out, name), budget, calibration) for budget in budgets]
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
     _time(params, out)
@@ -78,23 +79,27 @@ def train_run(params, sequences, name: str, budgets, blocks) -> Path:
     section = params.dinov3
     own = section.model_dump(exclude={"budgets", "short_side", "clips", "k_sel"})
     scratch = CACHE / "train" / f"dinov3-{name}-{training_key(params, ROOMS, own, budgets, blocks)}"
-    return train_rds(
-        _clips(params),
-        sequences=sequences,
-        blocks=blocks,
-        budgets=budgets,
-        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-        out=scratch / "rds.safetensors",
-        workdir=scratch,
-        lr_router=section.lr_router,
-        lr_lora=section.lr_lora,
-        lora_rank=section.lora_rank,
-        preference_rate=params.router.preference_rate,
-        router_options=params.router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
-        | {"hidden": section.router_hidden},
-        recipe=Recipe(damage=section.distil),
-        config_file=DINO,
-    )
+    line_5 = params.router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+
+    def train():
+        train_rds(
+            _clips(params),
+            sequences=sequences,
+            blocks=blocks,
+            budgets=budgets,
+            schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+            out=scratch / "rds.safetensors",
+            workdir=scratch,
+            lr_router=section.lr_router,
+            lr_lora=section.lr_lora,
+            lora_rank=section.lora_rank,
+            preference_rate=params.router.preference_rate,
+            router_options=line_5 | {"hidden": section.router_hidden},
+            recipe=Recipe(damage=section.distil),
+            config_file=DINO,
+        )
+
+    return once(scratch, "rds.safetensors", train)
 
 
 def _clips(params) -> DinoClips:

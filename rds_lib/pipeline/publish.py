@@ -3,12 +3,13 @@
 import datetime
 from pathlib import Path
 
-from rds_lib.core.artifacts import require, write_bytes, write_json
+from rds_lib.core.artifacts import write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import PUBLISHED, ROOT, reports
 from rds_lib.pipeline.machine import FILE, machine_facts
 from rds_lib.pipeline.readme import blocks
 from rds_lib.report.markdown import replace_parts
+from rds_lib.work.locks import require
 
 PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
 DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated

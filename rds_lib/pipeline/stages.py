@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rds_lib.core import artifacts
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work import locks
 
 
 @dataclass(frozen=True)
@@ -66,5 +66,5 @@ def require(product: str, params, workdir: Path) -> Path:
     if name not in STAGES:
         raise RDSInputError(f"stage {name!r} is unknown; the pipeline has: {', '.join(STAGES)}")
     build = (lambda out: STAGES[name].build(params, workdir, out)) if params.is_smoke and STAGES[name].run else None
-    folder = artifacts.require(name, workdir, build, stage=name)
-    return artifacts.require(f"{name}/{inner}", workdir, stage=name) if inner else folder
+    folder = locks.require(name, workdir, build, stage=name)
+    return locks.require(f"{name}/{inner}", workdir, stage=name) if inner else folder

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
-from rds_lib.core.parallel import cpu_workers
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.clip_tracking import SAM2Clips
@@ -17,6 +16,8 @@ from rds_lib.routing.weights import set_taus
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import train_rds
 from rds_lib.training.run import local_device
+from rds_lib.work.finished import once
+from rds_lib.work.parallel import cpu_workers
 
 ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
 
@@ -27,23 +28,27 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     mark = fingerprint(params, budgets, blocks, rank, router.model_dump(exclude={"calibrate"}))
     scratch = CACHE / "train" / f"{name}-{mark}"
     line_5 = router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
-    sequences, _ = training_sequences(params, workdir)
-    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
-    return train_rds(
-        SAM2Clips(model.requires_grad_(False)),
-        sequences=sequences,
-        blocks=blocks,
-        budgets=budgets,
-        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-        out=scratch / "rds.safetensors",
-        workdir=scratch,
-        lr_router=section.lr_router,
-        lr_lora=section.lr_lora,
-        lora_rank=rank,
-        preference_rate=router.preference_rate,
-        router_options=line_5 | {"hidden": section.router_hidden},
-        config_file=params.model.config,
-    )
+
+    def train():
+        sequences, _ = training_sequences(params, workdir)
+        model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+        train_rds(
+            SAM2Clips(model.requires_grad_(False)),
+            sequences=sequences,
+            blocks=blocks,
+            budgets=budgets,
+            schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+            out=scratch / "rds.safetensors",
+            workdir=scratch,
+            lr_router=section.lr_router,
+            lr_lora=section.lr_lora,
+            lora_rank=rank,
+            preference_rate=router.preference_rate,
+            router_options=line_5 | {"hidden": section.router_hidden},
+            config_file=params.model.config,
+        )
+
+    return once(scratch, "rds.safetensors", train)
 
 
 def adapted_blocks(params, workdir: Path) -> list[int]:

@@ -7,10 +7,10 @@ from itertools import product
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from rds_lib.core.artifacts import atomic_write, check_tensors
+from rds_lib.core.artifacts import check_tensors, write_bytes
 from rds_lib.core.errors import RDSInputError
 from rds_lib.model.adapters import PREFIX, adapters_of, add_lora, fold_lora, load_lora, lora_state_dict
 from rds_lib.model.backbone import backbone_of
@@ -198,6 +198,5 @@ def _write(path, tensors, meta, taus):
     if broken:
         raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")
     meta = meta | {"format": FORMAT, "taus": {str(float(budget)): float(tau) for budget, tau in taus.items()}}
-    with atomic_write(path) as temporary:
-        # one entry: safetensors writes several in random order, and equal weights should give equal bytes
-        save_file(tensors, temporary, metadata={"rds": json.dumps(meta, sort_keys=True)})
+    # one entry: safetensors writes several in random order, and equal weights should give equal bytes
+    write_bytes(path, save(tensors, metadata={"rds": json.dumps(meta, sort_keys=True)}))

@@ -28,6 +28,7 @@ from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
+from rds_lib.work.locks import claim
 
 OFFICIAL = "configs/sam2.1/sam2.1_hiera_l.yaml"
 
@@ -311,6 +312,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, monk
     monkeypatch.setattr("rds_lib.core.paths.CACHE", tmp_path / "file" / "cache")
     result = _run(*command, "--profile", "smoke")
     assert result.exit_code == 2 and "cannot be written (Not a directory)" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "check", "benchmark", "headroom"])
+def test_a_stages_folder_that_another_run_writes_is_refused_in_one_line(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
+    with claim(tmp_path / command):
+        result = _run(command, "--profile", "smoke")
+    assert result.exit_code == 2 and f"{command}: in use by process" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, tmp_path):

@@ -19,9 +19,10 @@ LIBRARY = paths.ROOT / "rds_lib"
 PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())["stages"]
 STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = Params.model_fields.keys() - {"profile"}
-# In no list: errors, paths, parameters and file writing, and the register of stages.
+# In no list: errors, paths, parameters and file writing, locks and processes, and the register of stages.
 PLUMBING = (
     "rds_lib/core/",
+    "rds_lib/work/",
     *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "profile_rules", "fingerprint", "__init__")),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
