@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 TEMPORARY = ".tmp-"
+MOST_UNPACKED = 2**31  # bytes of an ``npz``
+
+
+class _Product(dict):
+    """Entries of a file by name; one that is not there is an error that names the file."""
+
+    def __init__(self, entries, path):
+        super().__init__(entries)
+        self.path = Path(path)
+
+    def __missing__(self, name):
+        has = ", ".join(map(str, self))[:200] or "none"
+        raise RDSInputError(f"{paths.shown(self.path)}: no entry {name!r}, it has {has}; make it again with dvc repro")
 
 
 @contextmanager
@@ -106,10 +119,12 @@ def write_json(path: str | Path, data: Mapping[str, Any], *, schema: int | None 
 def read_json(path: str | Path, *, schema: int | None = SCHEMA) -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version."""
     with _readable(path):
-        content = dict(json.loads(read_text(path)))
+        content = json.loads(read_text(path), parse_constant=int)  # which takes no NaN
+        if not isinstance(content, dict):
+            raise ValueError(f"expected names with values, found {type(content).__name__}")
     if schema is not None:
         _check_schema(path, content.pop("schema", None), schema)
-    return content
+    return _Product(content, path)
 
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
@@ -121,9 +136,11 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Read what `write_npz` wrote; pickled objects are refused."""
     with _readable(path), np.load(path, allow_pickle=False) as content:
+        if (size := sum(item.file_size for item in content.zip.infolist())) > MOST_UNPACKED:
+            raise ValueError(f"unpacks to {size} bytes; expected at most {MOST_UNPACKED}")
         arrays = {name: content[name] for name in content.files}
     _check_schema(path, arrays.pop("schema", None), SCHEMA)
-    return arrays
+    return _Product(arrays, path)
 
 
 def write_table(path: str | Path, table: "pd.DataFrame") -> None:
@@ -160,44 +177,26 @@ def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]"
     with _readable(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         metadata = json.loads((file.metadata() or {}).get("rds", "{}"))
+        if not isinstance(metadata, dict):
+            raise ValueError(f"a header that is {type(metadata).__name__}; expected names with values")
     _check_schema(path, metadata.pop("schema", None), SCHEMA)
-    return tensors, metadata
-
-
-def check_tensors(state: "Mapping[str, Tensor]", wanted: Mapping[str, Sequence[int | None]], source: str) -> None:
-    """Raise unless ``state`` has the names and shapes of ``wanted`` (None: any size) and only finite values.
-
-    Raises
-    ------
-    RDSInputError
-        Lists missing, unexpected, misshaped and NaN entries of ``source``.
-    """
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    both = sorted(wanted.keys() & state.keys())
-    wrong = [name for name in both if not _has_shape(state[name], wanted[name])]
-    broken = [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()]
-    faults = {"missing": missing, "unexpected": extra, "other shape": wrong, "NaN or infinite": broken}
-    listed = "; ".join(f"{what}: {', '.join(names[:5])} ({len(names)})" for what, names in faults.items() if names)
-    if listed:
-        raise RDSInputError(f"{source} does not fit: {listed}; use weights saved for the same model")
-
-
-def _has_shape(tensor: "Tensor", wanted: Sequence[int | None]) -> bool:
-    same_rank = len(wanted) == tensor.ndim
-    return same_rank and all(want in (None, have) for want, have in zip(wanted, tensor.shape, strict=True))
+    return tensors, _Product(metadata, path)
 
 
 @contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
-    """Turn whatever a damaged or missing file raises into one error that names it."""
+    """Turn whatever a damaged or missing file raises into one error that names it; a pipe may never end."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("it is no file")
         yield
     except Exception as error:
         raise RDSInputError(f"{paths.shown(Path(path))}: cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _check_schema(path: str | Path, found: Any, wanted: int) -> None:
-    if found is None or int(found) != wanted:
+    if np.ndim(found) or found != wanted:
         raise RDSInputError(
-            f"{paths.shown(Path(path))}: schema version {found}, expected {wanted}; delete the file and run dvc repro"
+            f"{paths.shown(Path(path))}: schema version {str(found)[:40]}, expected {wanted}; delete the file and run "
+            "dvc repro"
         )

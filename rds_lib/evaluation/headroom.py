@@ -5,7 +5,7 @@ embedded once (once more mirrored), and every route runs on these tokens.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import comb
 from pathlib import Path
 
@@ -45,7 +45,8 @@ class Measured:
     @classmethod
     def read(cls, path: Path) -> "Measured":
         """What `write` wrote."""
-        return cls(**read_npz(path))
+        arrays = read_npz(path)
+        return cls(**{item.name: arrays[item.name] for item in fields(cls)})
 
 
 def random_plans(number: int, n_active: int, backbone: Backbone, *, seed: int) -> np.ndarray:

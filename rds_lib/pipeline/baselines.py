@@ -184,4 +184,8 @@ def _write_placements(params, workdir, train, out, trained):
 
 
 def _calibration(train: Path) -> pd.DataFrame:
-    return read_table(train / "calibration.csv").astype({"run": str}).set_index("run")
+    return (
+        read_table(train / "calibration.csv", columns=("run", "tau", "calibration_active"))
+        .astype({"run": str})
+        .set_index("run")
+    )

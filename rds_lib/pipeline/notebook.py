@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rds_lib.core import paths
-from rds_lib.core.artifacts import atomic_write, write_text
+from rds_lib.core.artifacts import atomic_write, read_text, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import THREADS, WORKERS, thread_variables
 from rds_lib.data.output import check_writable
@@ -55,7 +55,10 @@ def read(name: str) -> "NotebookNode":
     """Read a source notebook by its name, which has no folder and no suffix."""
     import nbformat
 
-    return nbformat.read(_existing(name), as_version=4)
+    with _whole(name) as path:
+        nb = nbformat.reads(read_text(path), as_version=4)
+        nbformat.validate(nb)
+    return nb
 
 
 def parameters(nb: "NotebookNode") -> dict[str, Any]:
@@ -63,8 +66,11 @@ def parameters(nb: "NotebookNode") -> dict[str, Any]:
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise RDSInputError(f"one code cell tagged `parameters` is expected, found {len(cells)}")
-    values = {}
-    for node in ast.parse(cells[0].source).body:
+    try:
+        body, values = ast.parse(cells[0].source).body, {}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise RDSInputError(f"parameters cell: cannot be read as Python ({error})") from None
+    for node in body:
         try:
             (target,) = node.targets
             values[target.id] = ast.literal_eval(node.value)
@@ -128,12 +134,13 @@ def write_source(name: str) -> None:
     That is type, tags and source of each code cell. Outputs, cell ids and prose stay out, so that opening, running and
     saving a notebook leaves its stage up to date.
     """
-    nb = json.loads(_existing(name).read_text(encoding="utf-8"))  # nbformat takes longer to import than all the rest
-    cells = [
-        {"tags": sorted(cell["metadata"].get("tags", [])), "source": "".join(cell["source"]), "type": "code"}
-        for cell in nb["cells"]
-        if cell["cell_type"] == "code"
-    ]
+    with _whole(name) as path:
+        nb = json.loads(read_text(path))  # nbformat takes longer to import than all the rest
+        cells = [
+            {"tags": sorted(cell["metadata"].get("tags", [])), "source": "".join(cell["source"]), "type": "code"}
+            for cell in nb["cells"]
+            if cell["cell_type"] == "code"
+        ]
     write_text(paths.BUILD / "source" / f"{name}.json", json.dumps(cells, indent=1, sort_keys=True) + "\n")
 
 
@@ -222,6 +229,21 @@ def _section(name: str) -> str:
     if name not in NOTEBOOKS:
         raise RDSInputError(f"notebook {name!r} has no section of parameters; those that have: {', '.join(NOTEBOOKS)}")
     return NOTEBOOKS[name]
+
+
+@contextmanager
+def _whole(name: str) -> Iterator[Path]:
+    """Turn whatever a file that is no notebook raises into one error that names it."""
+    path = _existing(name)
+    try:
+        yield path
+    except RDSInputError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise RDSInputError(
+            f"{paths.shown(path)}: is no notebook that can be read ({why}); git checkout restores it"
+        ) from error
 
 
 def _path(name: str) -> Path:

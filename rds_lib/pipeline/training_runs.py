@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
-from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.core.errors import RDSInputError
+from rds_lib.core.paths import CACHE, resolve_or_none, shown
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
@@ -53,7 +54,11 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
 
 def adapted_blocks(params, workdir: Path) -> list[int]:
     """The blocks that importance chose for the adapters; measured first in a smoke run."""
-    return read_json(require("importance", params, workdir) / "blocks.json")["blocks"]
+    path = require("importance", params, workdir) / "blocks.json"
+    blocks = read_json(path)["blocks"]
+    if not isinstance(blocks, list) or not all(type(i) is int and 0 <= i < 1024 for i in blocks):
+        raise RDSInputError(f"{shown(path)}: blocks = {str(blocks)[:80]}; block numbers expected: dvc repro importance")
+    return blocks
 
 
 def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:

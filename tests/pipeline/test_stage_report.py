@@ -132,6 +132,27 @@ def test_the_stage_writes_its_own_folder_and_nothing_else(workdir, tmp_path):
     assert "data set `set`" in (tmp_path / "out" / "claims.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "file, column, value, line",
+    [
+        ("evaluation/table.csv", "value", np.nan, 2),
+        ("evaluation/objects.csv", "JF", np.inf, 2),
+        ("evaluation/routes.csv", "active", None, 2),
+        ("benchmark/table.csv", "fps", "fast", 2),
+        ("benchmark/frames.csv", "ms", np.nan, 2),
+        ("dinov3/objects.csv", "JF", np.nan, 2),
+    ],
+)
+def test_a_table_with_a_gap_where_a_number_is_needed_is_refused(workdir, tmp_path, file, column, value, line):
+    table = read_table(workdir / file).astype({column: object})
+    table.loc[line - 2, column] = value
+    write_table(workdir / file, table)
+    wanted = rf"{file}: {column} = .* in line {line}; .* dvc repro {file.split('/')[0]}"
+    with pytest.raises(RDSInputError, match=wanted):
+        report.run(load_params("mini"), workdir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_trained_parameters_and_speeds_come_from_the_tables(workdir, tmp_path):
     report.run(load_params("mini"), workdir, tmp_path / "out")
     table = read_table(tmp_path / "out" / "table9.csv", columns=COLUMNS)
