@@ -1,6 +1,7 @@
 """Ways of teaching the router, one by one and with several seeds, on calibration data: which of them help.
 
-    python benchmarks/levers.py CLIPS OUT [--only plain prior] [--seeds 3] [--budget 0.4] [--steps 80] [--checkpoint F]
+    python benchmarks/levers.py CLIPS OUT [--only plain prior] [--seeds 3] [--budget 0.4] [--steps 80] [--config mini]
+        [--checkpoint F]
 
 CLIPS is a folder that `python -m rds_lib data generate` wrote; its validation sets are not looked at. Every trial
 trains a router with its adapters on the clips of ``train``, calibrates its threshold, and tracks those of
@@ -20,20 +21,20 @@ from rds_lib.core.artifacts import read_table, write_table, write_text
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.sources import Source
+from rds_lib.dinov3.backbone import MINI_DINOV3
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.controls import CONTROLS
 from rds_lib.evaluation.evaluate import evaluate_arms
-from rds_lib.evaluation.names import OWN_MEAN, RDS, SAM2, TOP_N
+from rds_lib.evaluation.names import DINO, OWN_MEAN, RDS, SAM2, TOP_N
 from rds_lib.metrics.statistics import difference
-from rds_lib.model.backbone import backbone_of
-from rds_lib.model.clip_tracking import SAM2Clips
-from rds_lib.model.sam2 import SHIPPED, build_model
+from rds_lib.model.sam2 import SHIPPED
+from rds_lib.pipeline.chosen_model import is_dino, predictor_of
 from rds_lib.pipeline.fingerprint import code_digest, file_digest
+from rds_lib.pipeline.headroom import open_tracker
 from rds_lib.report.markdown import table
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate
 from rds_lib.routing.importance import measure_importance, rank_blocks
-from rds_lib.routing.predictor import build_rds_video_predictor
 from rds_lib.routing.route_table import clip_deviations
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import Recipe, train_rds
@@ -66,10 +67,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=0.4)
     parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--checkpoint", type=Path, help="of a mini SAM2; by default the shipped one")
+    parser.add_argument("--config", default="mini", help="mini, or dinov3-mini")
+    parser.add_argument("--checkpoint", type=Path, help="by default the shipped one")
     options = parser.parse_args()
     train = read_dataset(options.clips / "train", layout="davis2017", split="train")
-    ranking = importance(train, options.checkpoint)
+    ranking = importance(train, options)
     rank = -ranking[["global_score", "local_score"]].rank(ascending=False).sum(axis=1)
     rank[ranking["always_on"]] = rank[~ranking["always_on"]].mean()
     every = variants(tuple(((rank - rank.mean()) / rank.std(ddof=0)).tolist()))
@@ -79,17 +81,28 @@ def main():
             write_text(options.out / "levers.md", summary(options.out))
 
 
-def importance(train, checkpoint) -> pd.DataFrame:
-    """The importance of every block on training clips, measured once for a checkpoint and set of clips."""
-    digest = file_digest(checkpoint or SHIPPED["mini"])[-4:].hex() + f"-{len(train)}"
-    file = paths.CACHE / "levers" / f"importance-{digest}.csv"
+def importance(train, options) -> pd.DataFrame:
+    """The importance of every block on training clips, measured once for a model and set of clips."""
+    file = paths.CACHE / "levers" / f"importance-{model_digest(options).hex()}-{len(train)}.csv"
     if not file.is_file():
-        model = build_model("mini", checkpoint)
-        options = {"seed": 0, "batch": 8, "frames": 8, "first_step": 0, "steps": 1}
-        batches = SequenceBatches(train, size=model.image_size, **options)
+        model = open_tracker(options.config, options.checkpoint)
+        asked = {"seed": 0, "batch": 8, "frames": 8, "first_step": 0, "steps": 1}
+        batches = SequenceBatches(train, size=model.backbone.image_size, **asked)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_table(file, measure_importance(SAM2Clips(model), [batches[0]]))
+        write_table(file, measure_importance(model, [batches[0]]))
     return read_table(file)
+
+
+def model_digest(options) -> bytes:
+    """A short digest of the weights of the model."""
+    shipped = MINI_DINOV3 / "model.safetensors" if is_dino(options.config) else SHIPPED["mini"]
+    return file_digest(options.checkpoint or shipped)[-4:]
+
+
+def predictor(options, weights=None, **routing):
+    """The model, with the router of ``weights`` if there is one."""
+    asked = {"budget": None, "tau": None, "routing": "full", "device": None, "apply_postprocessing": False}
+    return predictor_of(options.config, options.checkpoint, weights, **asked | routing)
 
 
 def trial(name, seed, variant, options, train, ranking):
@@ -100,7 +113,7 @@ def trial(name, seed, variant, options, train, ranking):
     if len(known.merge(pd.DataFrame([key]), on=[*key])):
         return
     build = partial(trained, name, seed, variant, options, train, ranking)
-    arms = [Arm(SAM2, 1.0, partial(build_rds_video_predictor, "mini", options.checkpoint, apply_postprocessing=False))]
+    arms = [Arm(whole_model(options), 1.0, partial(predictor, options))]
     arms = arms if seed == 0 and not len(known) else []
     arms += [Arm(RDS, options.budget, build, kind="learned")]
     arms += [Arm(one, options.budget, build, kind="forced", route=CONTROLS[one]) for one in CONTROLS_HERE]
@@ -116,14 +129,14 @@ def trial(name, seed, variant, options, train, ranking):
 def trained(name, seed, variant, options, train, ranking):
     """The predictor of one trial, calibrated."""
     recipe, router_options = variant
-    model = build_model("mini", options.checkpoint)
-    always_on = backbone_of(model).always_on
-    blocks = rank_blocks(ranking["global_score"], ranking["local_score"], always_on, 24)
-    made_of = (code_digest(paths.ROOT / "rds_lib/training"), file_digest(options.checkpoint or SHIPPED["mini"]))
+    model = open_tracker(options.config, options.checkpoint)
+    always_on, depth = model.backbone.always_on, model.backbone.depth
+    blocks = rank_blocks(ranking["global_score"], ranking["local_score"], always_on, depth // 2)
+    made_of = (code_digest(paths.ROOT / "rds_lib/training"), model_digest(options))
     mark = "-".join([name, str(seed), f"{options.budget:g}", str(options.steps), *(part[:4].hex() for part in made_of)])
     folder = paths.CACHE / "levers" / mark.replace(" ", "_")
     weights = train_rds(
-        SAM2Clips(model.requires_grad_(False)),
+        model,
         sequences=train,
         blocks=blocks,
         budgets=(options.budget,),
@@ -136,14 +149,18 @@ def trained(name, seed, variant, options, train, ranking):
         preference_rate=30.0,
         router_options={"hidden": 64} | router_options,
         recipe=recipe,
+        config_file=options.config if options.config == "mini" else DINO,
     )
-    predictor = build_rds_video_predictor(
-        "mini", options.checkpoint, weights, options.budget, tau=0.5, apply_postprocessing=False
-    )
-    goal = target_active(options.budget, predictor.depth, always_on)
+    found = predictor(options, weights, budget=options.budget, tau=0.5, routing="threshold")
+    goal = target_active(options.budget, depth, always_on)
     clips = read_dataset(options.clips / "calibration", layout="davis2017", split="calibration")
-    calibrate(predictor, clips, target_active=goal, frames=CALIBRATED_ON)
-    return predictor
+    calibrate(found, clips, target_active=goal, frames=CALIBRATED_ON)
+    return found
+
+
+def whole_model(options) -> str:
+    """The name of the arm without a router."""
+    return DINO if is_dino(options.config) else SAM2
 
 
 def add(file: Path, rows: pd.DataFrame) -> None:
@@ -152,25 +169,26 @@ def add(file: Path, rows: pd.DataFrame) -> None:
 
 
 def summary(out: Path) -> str:
-    """Every variant's J&F, and RDS minus SAM2, its own mean route and the most important blocks, as Markdown."""
+    """Every variant's J&F, and RDS minus the whole model, its own mean route and the most important blocks."""
     objects, routes, lines = read_table(out / "objects.csv"), read_table(out / "routes.csv"), []
-    whole = objects[objects["method"] == SAM2].drop(columns="seed")
-    for (name, budget, steps), rows in objects[objects["method"] != SAM2].groupby(["variant", "budget", "steps"]):
+    is_whole = objects["method"].isin((SAM2, DINO))
+    whole, name_of_whole = objects[is_whole].drop(columns="seed"), objects.loc[is_whole, "method"].iloc[0]
+    for (name, budget, steps), rows in objects[~is_whole].groupby(["variant", "budget", "steps"]):
         both, own = pd.concat([rows, whole]), routes[(routes["variant"] == name) & (routes["budget"] == budget)]
         own = own[own["steps"] == steps][["active", "within", "between"]].mean()
-        gaps = [difference(both, (RDS, budget), other, seed=0) for other in against(budget)]
+        gaps = [difference(both, (RDS, budget), other, seed=0) for other in against(name_of_whole, budget)]
         score = 100 * rows.loc[rows["method"] == RDS, "JF"].mean()
         cells = [f"{gap.effect:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})" for gap in gaps]
         numbers = [f"{own['active']:.1f}", f"{own['within']:.3f}", f"{own['between']:.3f}"]
         lines.append([name, f"{budget:g}", steps, rows["seed"].nunique(), f"{score:.2f}", *cells, *numbers])
-    heads = ["variant", "budget", "steps", "seeds", "J&F", "minus SAM2", "minus own mean route"]
+    heads = ["variant", "budget", "steps", "seeds", "J&F", "minus " + name_of_whole, "minus own mean route"]
     heads += ["minus most important blocks", "blocks", "w within clips", "between"]
     return table(heads, lines) + "\n"
 
 
-def against(budget: float) -> list[tuple[str, float]]:
+def against(whole: str, budget: float) -> list[tuple[str, float]]:
     """What RDS is compared with."""
-    return [(SAM2, 1.0), *((one, budget) for one in CONTROLS_HERE)]
+    return [(whole, 1.0), *((one, budget) for one in CONTROLS_HERE)]
 
 
 if __name__ == "__main__":

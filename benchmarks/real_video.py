@@ -1,9 +1,9 @@
 """All arms of the evaluation on a DAVIS-layout folder, with the routers and thresholds that `dvc repro` made.
 
-    python benchmarks/real_video.py DAVIS_ROOT [--split val] [--profile mini] [--dinov3]
+    python benchmarks/real_video.py DAVIS_ROOT [--split val] [--profile mini]
 
 Prints J&F in points with active blocks, RDS minus each rival, and J&F per sequence; from six videos on, with 95 %
-intervals over videos. With `--dinov3` the arms are those of stage dinov3.
+intervals over videos. For DINOv3 see `table8.py`.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from rds_lib.core.artifacts import read_table
 from rds_lib.data.sources import Source
 from rds_lib.evaluation.evaluate import evaluate_arms
 from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, score_table
-from rds_lib.pipeline import dinov3
 from rds_lib.pipeline.arms import arms
 
 
@@ -25,19 +24,19 @@ def main():
     parser.add_argument("root", type=Path)
     parser.add_argument("--split", default="val")
     parser.add_argument("--profile", default="mini")
-    parser.add_argument("--dinov3", action="store_true")
     options = parser.parse_args()
     params, folder = load_params(options.profile), paths.workdir(options.profile)
-    taking_part = dinov3.arms(params, folder / "dinov3") if options.dinov3 else arms(params, folder)
-    ranking = read_table(folder / ("dinov3" if options.dinov3 else "importance") / "importance.csv")
-    section = params.evaluation
-    source, resampling = (
-        Source("real", options.root, "davis2017", options.split),
-        {"seed": section.seed, "n": section.bootstrap},
-    )
+    ranking, section = read_table(folder / "importance" / "importance.csv"), params.evaluation
+    source = Source("real", options.root, "davis2017", options.split)
+    resampling = {"seed": section.seed, "n": section.bootstrap}
     with tempfile.TemporaryDirectory() as keep:
         results = evaluate_arms(
-            taking_part, [source], keep=Path(keep), ranking=ranking, seed=section.seed, plans=section.fixed_routes
+            arms(params, folder),
+            [source],
+            keep=Path(keep),
+            ranking=ranking,
+            seed=section.seed,
+            plans=section.fixed_routes,
         )
     objects = objects_table(results)
     for table in (score_table(results, **resampling), compare_arms(objects, **resampling), box_scores(results)):

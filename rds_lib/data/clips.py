@@ -14,20 +14,10 @@ from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data import textures
+from rds_lib.data.drawn import DIFFICULTIES
 from rds_lib.data.scene import PATCH, Scene, Sprite, paint_object
 from rds_lib.data.shapes import UNSEEN
 
-DIFFICULTIES = (
-    "plain",
-    "fast_motion",
-    "occlusion",
-    "disappearance",
-    "scale_change",
-    "deformation",
-    "appearance_change",
-    "distractor",
-    "late_entry",
-)
 CATEGORIES = ("blob", "spider", "cutout", *UNSEEN)
 TIMING_INDEX = 4001  # of the validation split; no data set uses it
 SPLIT_CODES = {"train": 0, "calibration": 1, "val": 2}

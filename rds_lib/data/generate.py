@@ -17,14 +17,12 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data import textures
 from rds_lib.data.changing import generate_changing_clip
 from rds_lib.data.clips import Clip, generate_clip
+from rds_lib.data.drawn import FIRST_INDEX
 from rds_lib.data.output import output_folder
 from rds_lib.data.shapes import UNSEEN
 from rds_lib.data.writers import write_dataset
 from rds_lib.work.processes import end_with
 
-# The validation sets share a split, so each counts its clips from another number. The difficulties take turns with that
-# number: DAVIS starts with a plain clip, SA-V with an occlusion, YouTube-VOS with objects that enter late.
-FIRST_INDEX = {"davis2017": 0, "sav": 1001, "ytvos": 2006, "wide": 3006, "wide_ytvos": 4005, "changing": 5000}
 _ROOM = 990
 PICTURES = "pictures.csv"
 

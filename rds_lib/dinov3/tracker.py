@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from rds_lib.data.prompts import check_frame_index, check_mask
 from rds_lib.data.video import load_video
 from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
 from rds_lib.dinov3.propagation import OFFICIAL, Protocol, class_scores, patch_labels, propagate
-from rds_lib.routing.deployed import PlainRouter, RoutingPolicy
-from rds_lib.routing.frame_router import FrameRouter
+from rds_lib.routing.deployed import PlainRouter
+from rds_lib.routing.frame_router import FrameRouter, Routed
 from rds_lib.routing.route_table import FrameRoute, RouteLog
 from rds_lib.routing.weights import load_rds
 
@@ -38,7 +38,7 @@ class _Context:
         return replace(self, labels=F.pad(self.labels, (0, count - self.labels.shape[-1])))
 
 
-class DinoTracker(nn.Module):
+class DinoTracker(Routed, nn.Module):
     """Track objects by the likeness of patch features; masks as prompts only.
 
     Frames with a prompt run all blocks and stay in the context; beside them the most recent frames do. So objects that
@@ -64,29 +64,6 @@ class DinoTracker(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.vit.embeddings.cls_token.device
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks L."""
-        return self.backbone.depth
-
-    @property
-    def always_on(self) -> tuple[int, ...]:
-        """Blocks that are never skipped (the paper's K)."""
-        return self.backbone.always_on
-
-    @property
-    def policy(self) -> RoutingPolicy | None:
-        """How frames are routed; None runs all blocks."""
-        return self.frame_router.policy
-
-    def set_policy(self, policy: RoutingPolicy | None):
-        """Route by ``policy`` from now on; None runs all blocks."""
-        self.frame_router.policy = policy
-
-    def set_fixed_route(self, route: Callable | None):
-        """Force the routes of ordinary frames; see `RDSVideoPredictor.set_fixed_route`."""
-        self.frame_router.set_fixed_route(route)
 
     def route_table(self, inference_state) -> pd.DataFrame:
         """As `RDSVideoPredictor.route_table`."""

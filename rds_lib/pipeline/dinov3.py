@@ -16,7 +16,7 @@ from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clip
 from rds_lib.data.sources import training_sequences, validation_sources
-from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
 from rds_lib.dinov3.propagation import DinoClips
 from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
 from rds_lib.evaluation.arm import Arm
@@ -27,20 +27,24 @@ from rds_lib.evaluation.names import DINO, DINO_ADAPTED, FULL, RDS, STILL
 from rds_lib.evaluation.recordings import SHAPE
 from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, stack
 from rds_lib.model.track import copy_first_mask
-from rds_lib.pipeline.fingerprint import training_key
-from rds_lib.pipeline.weights import CONTROL, weights_file
-from rds_lib.routing.algorithm1 import target_active
-from rds_lib.routing.calibration import calibrate
+from rds_lib.pipeline.fingerprint import file_digest, training_key
+from rds_lib.pipeline.training_runs import calibrate_run, train_in
+from rds_lib.pipeline.weights import CONTROL, Run, seeded, training_runs, weights_file
 from rds_lib.routing.importance import measure_importance, rank_blocks
 from rds_lib.routing.route_table import route_spread
-from rds_lib.routing.weights import load_rds, set_taus
-from rds_lib.training.loop import Schedule
-from rds_lib.training.rds import Recipe, train_rds
+from rds_lib.routing.weights import load_rds
+from rds_lib.training.rds import Recipe
 from rds_lib.training.run import local_device
-from rds_lib.work.finished import once
 from rds_lib.work.parallel import cpu_workers, map_items
 
-ROOMS = ("data", "model", "routing", "training", "pipeline/dinov3.py")  # code that shapes a training
+ROOMS = (
+    "data",
+    "model",
+    "routing",
+    "training",
+    "pipeline/dinov3.py",
+    "pipeline/training_runs.py",
+)  # code that shapes a training
 
 
 def run(params, workdir: Path, out: Path) -> pd.DataFrame:
@@ -52,15 +56,16 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     """
     train, calibration = training_sequences(params, workdir)
     ranking = _rank(params, train, out)
-    runs = {str(budget): (budget,) for budget in params.dinov3.budgets} | {CONTROL: ()}
     blocks = ranking.loc[ranking["selected"], "block"].tolist()
-    jobs = [partial(train_run, params, train, name, budgets, blocks) for name, budgets in runs.items()]
+    runs = training_runs(params.dinov3, one_for_all=False)
+    jobs = [partial(train_run, params, train, name, run, blocks) for name, run in runs.items()]
     done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3")
     logs, thresholds = [], []
-    for (name, budgets), weights in zip(runs.items(), done, strict=True):
+    for (name, (budgets, _)), weights in zip(runs.items(), done, strict=True):
         with copied(weights, weights_file(out, name)) as path:
-            thresholds += [_calibrate(params, path, budget, calibration) for budget in budgets]
+            found, _ = calibrate_run(params, path, budgets, calibration, build=tracker)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
+        thresholds += [{"run": name, **row} for row in found]
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
     _time(params, out)
@@ -74,32 +79,24 @@ def tracker(params, rds_path: Path | None = None, **options) -> DinoTracker:
     return build_rds_dino_tracker(section.checkpoint, rds_path, **options)
 
 
-def train_run(params, sequences, name: str, budgets, blocks) -> Path:
+def train_run(params, sequences, name: str, run: Run, blocks) -> Path:
     """Train one router with its adapters, or the adapters alone, or find them trained, in ``.cache/train``."""
+    params = params.with_section("dinov3", seed=run.seed)
     section = params.dinov3
-    own = section.model_dump(exclude={"budgets", "short_side", "clips", "k_sel"})
-    scratch = CACHE / "train" / f"dinov3-{name}-{training_key(params, ROOMS, own, budgets, blocks)}"
-    line_5 = params.router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+    scratch = CACHE / "train" / f"dinov3-{name}-{_key(params, run.budgets, blocks)}"
+    what = {"blocks": blocks, "budgets": run.budgets, "lora_rank": section.lora_rank, "config_file": DINO}
+    recipe = Recipe(damage=section.distil)
+    return train_in(scratch, lambda: (_clips(params), sequences), section, params.router, recipe=recipe, **what)
 
-    def train():
-        train_rds(
-            _clips(params),
-            sequences=sequences,
-            blocks=blocks,
-            budgets=budgets,
-            schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-            out=scratch / "rds.safetensors",
-            workdir=scratch,
-            lr_router=section.lr_router,
-            lr_lora=section.lr_lora,
-            lora_rank=section.lora_rank,
-            preference_rate=params.router.preference_rate,
-            router_options=line_5 | {"hidden": section.router_hidden},
-            recipe=Recipe(damage=section.distil),
-            config_file=DINO,
-        )
 
-    return once(scratch, "rds.safetensors", train)
+def _key(params, budgets, blocks) -> str:
+    """Short hash of all that a training depends on, the ViT's weights too where they are a file here."""
+    own = params.dinov3.model_dump(exclude={"budgets", "more_seeds", "short_side", "clips", "k_sel"})
+    router, name = params.router.model_dump(exclude={"calibrate"}), params.dinov3.checkpoint
+    weights = (MINI_DINOV3 if name == "mini" else Path(name)) / "model.safetensors"
+    return training_key(
+        params, ROOMS, own, router, file_digest(weights) if weights.is_file() else name, budgets, blocks
+    )
 
 
 def _clips(params) -> DinoClips:
@@ -120,23 +117,20 @@ def _rank(params, train, out) -> pd.DataFrame:
     return table
 
 
-def _calibrate(params, path, budget, sequences) -> dict:
-    found = tracker(params, path, budget=budget, tau=0.5)
-    goal = target_active(budget, found.depth, found.always_on)
-    frames, workers = params.train.calibration_frames, cpu_workers()
-    tau, w = calibrate(found, sequences, target_active=goal, frames=frames, workers=workers)
-    set_taus(path, {budget: tau})
-    return {"run": str(budget), "budget": budget, "target_active": goal, "tau": tau, "frames": len(w)}
-
-
 def arms(params, out: Path) -> list[Arm]:
     """The rows of the evaluation, with the weights in ``out``; at each budget RDS is followed by its controls."""
     found = [Arm(STILL, 0.0, track=lambda _: copy_first_mask)]
     found.append(Arm(DINO, 1.0, partial(tracker, params), keep_masks=True))
     found.append(Arm(DINO_ADAPTED, 1.0, partial(_adapted, params, weights_file(out, CONTROL))))
+    return found + routed_arms(params, out)
+
+
+def routed_arms(params, out: Path, seed: int | None = None) -> list[Arm]:
+    """RDS and its controls at every budget; ``seed`` is a repetition's."""
+    found = []
     for budget in params.dinov3.budgets:
-        build = partial(tracker, params, weights_file(out, str(budget)), budget=budget)
-        found.append(Arm(RDS, budget, build, kind="learned", keep_masks=True))
+        build = partial(tracker, params, weights_file(out, seeded(str(budget), seed)), budget=budget)
+        found.append(Arm(RDS, budget, build, kind="learned", keep_masks=seed is None))
         found += [Arm(name, budget, build, kind="forced", route=make) for name, make in CONTROLS.items()]
     return found
 
@@ -144,9 +138,12 @@ def arms(params, out: Path) -> list[Arm]:
 def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
     section = params.evaluation
     sources = [source for source in validation_sources(params, workdir) if source.layout == "davis2017"]
-    results = evaluate_arms(arms(params, out), sources, keep=out / "predictions", ranking=ranking, seed=section.seed)
-    objects, resampling = objects_table(results), {"seed": section.seed, "n": section.bootstrap}
-    table = score_table(results, **resampling)
+    options, resampling = {"ranking": ranking, "seed": section.seed}, {"seed": section.seed, "n": section.bootstrap}
+    results = evaluate_arms(arms(params, out), sources, keep=out / "predictions", **options)
+    seeds = params.dinov3.more_seeds
+    repeated = {seed: evaluate_arms(routed_arms(params, out, seed), sources, **options) for seed in seeds}
+    objects = objects_table(results, repeated, first=params.dinov3.seed)
+    table = score_table(results, repeated, **resampling)
     routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}
     write_table(out / "table.csv", table)
     write_table(out / "objects.csv", objects)

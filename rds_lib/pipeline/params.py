@@ -197,13 +197,14 @@ class Dinov3(Section):
 
     ``always_on`` are the blocks that are never skipped, by default the first and the last. Importance is measured on
     ``clips`` clips and chooses ``k_sel`` blocks for adapters. ``distil`` is the weight of the distance of the features
-    from the full model's, beside the loss of tracking.
+    from the full model's, beside the loss of tracking. With ``more_seeds`` RDS is trained once more for each.
     """
 
     checkpoint: str
     short_side: Side
     always_on: Annotated[tuple[CountOrNone, ...], _FromList]
     seed: Seed
+    more_seeds: Seeds
     budgets: Budgets
     k_sel: Count
     clips: Count

@@ -2,19 +2,8 @@
 
 from collections.abc import Iterator
 
-# The names that `rds_lib.data` gives generated clips of its DAVIS-shaped sets; a test holds them equal.
-KINDS = (
-    "plain",
-    "fast_motion",
-    "occlusion",
-    "disappearance",
-    "scale_change",
-    "deformation",
-    "appearance_change",
-    "distractor",
-    "late_entry",
-)
-FIRST_WIDE, FIRST_CHANGING = 3006, 5000
+from rds_lib.data.drawn import DIFFICULTIES, FIRST_INDEX
+
 SCORED_FROM = {"davis": 3, "sav": 9, "ytvos": 6, "changing": 2}  # frames that a generated clip needs to have a score
 
 
@@ -41,9 +30,10 @@ def _budgets(params) -> Iterator[str]:
     ):
         if budget not in known:
             yield f"{key} = {budget:g}: must be one of {name}, {list(known)}"
-    seeds = (params.train.seed, *params.train.more_seeds)
-    if len(set(seeds)) < len(seeds):
-        yield f"train.more_seeds = {list(seeds[1:])}: must differ from each other and from train.seed, {seeds[0]}"
+    for key, section in (("train", params.train), ("dinov3", params.dinov3)):
+        first, more = section.seed, list(section.more_seeds)
+        if len({first, *more}) < 1 + len(more):
+            yield f"{key}.more_seeds = {more}: must differ from each other and from {key}.seed, {first}"
     runs = ["SAM2", *(f"RDS {budget:g}" for budget in scored)]
     for run in params.inspect.runs:
         if run not in runs:
@@ -91,9 +81,9 @@ def _clips(params) -> Iterator[str]:
 def drawn_names(clips, dataset: str) -> list[str]:
     """Names of the generated clips of a DAVIS-shaped set, davis or changing."""
     if dataset == "changing":
-        return [f"val-{FIRST_CHANGING + i:04d}-changing" for i in range(clips.changing)]
-    numbers = [*range(clips.val), *range(FIRST_WIDE, FIRST_WIDE + clips.wide)]
-    return [f"val-{number:04d}-{KINDS[number % len(KINDS)]}" for number in numbers]
+        return [f"val-{FIRST_INDEX['changing'] + i:04d}-changing" for i in range(clips.changing)]
+    numbers = [*range(clips.val), *range(FIRST_INDEX["wide"], FIRST_INDEX["wide"] + clips.wide)]
+    return [f"val-{number:04d}-{DIFFICULTIES[number % len(DIFFICULTIES)]}" for number in numbers]
 
 
 def _names(params) -> Iterator[str]:

@@ -23,7 +23,7 @@ def run(params, workdir: Path, out: Path) -> None:
     _, calibration = training_sequences(params, workdir)
     logs, trained, thresholds, seen_w = [], [], [], {}
     adapted_blocks(params, workdir)  # before the processes start, so that not each of them measures them
-    runs = training_runs(params)
+    runs = training_runs(params.train)
     cached = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers())
     for (name, (budgets, _)), weights in zip(runs.items(), cached, strict=True):
         with copied(weights, weights_file(out, name)) as path:  # no file has its name before its thresholds
@@ -48,7 +48,7 @@ def train_run(params, workdir: Path, name: str) -> Path:
     RDSInputError
         If the profile has no such run.
     """
-    runs = training_runs(params)
+    runs = training_runs(params.train)
     if name not in runs:
         raise RDSInputError(f"run {name!r} is unknown; profile {params.profile} has: {', '.join(runs)}")
     budgets, seed = runs[name]

@@ -1,5 +1,6 @@
 """What the stages that train share: the adapted blocks, the cache of trainings, and a trained router's calibration."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
@@ -21,6 +22,7 @@ from rds_lib.work.finished import once
 from rds_lib.work.parallel import cpu_workers
 
 ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
+WEIGHTS = "rds.safetensors"  # of a training in its own folder
 
 
 def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
@@ -28,28 +30,39 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     section, router = params.train, params.router
     mark = fingerprint(params, budgets, blocks, rank, router.model_dump(exclude={"calibrate"}))
     scratch = CACHE / "train" / f"{name}-{mark}"
-    line_5 = router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+
+    def prepare():
+        model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+        return SAM2Clips(model.requires_grad_(False)), training_sequences(params, workdir)[0]
+
+    what = {"blocks": blocks, "budgets": budgets, "lora_rank": rank, "config_file": params.model.config}
+    return train_in(scratch, prepare, section, router, **what)
+
+
+def train_in(scratch: Path, prepare: Callable, section, router, **options) -> Path:
+    """Call `train_rds` with a profile's section of a training and its ``router``, or find it finished in ``scratch``.
+
+    ``prepare`` returns the clips and the sequences, and is called for a training that is to be done. ``options`` are
+    all else that `train_rds` takes.
+    """
 
     def train():
-        sequences, _ = training_sequences(params, workdir)
-        model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+        clips, sequences = prepare()
         train_rds(
-            SAM2Clips(model.requires_grad_(False)),
+            clips,
             sequences=sequences,
-            blocks=blocks,
-            budgets=budgets,
             schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-            out=scratch / "rds.safetensors",
+            out=scratch / WEIGHTS,
             workdir=scratch,
             lr_router=section.lr_router,
             lr_lora=section.lr_lora,
-            lora_rank=rank,
             preference_rate=router.preference_rate,
-            router_options=line_5 | {"hidden": section.router_hidden},
-            config_file=params.model.config,
+            router_options=router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+            | {"hidden": section.router_hidden},
+            **options,
         )
 
-    return once(scratch, "rds.safetensors", train)
+    return once(scratch, WEIGHTS, train)
 
 
 def adapted_blocks(params, workdir: Path) -> list[int]:
@@ -61,14 +74,15 @@ def adapted_blocks(params, workdir: Path) -> list[int]:
     return blocks
 
 
-def calibrate_run(params, path: Path, budgets, sequences) -> tuple[list[dict], dict]:
+def calibrate_run(params, path: Path, budgets, sequences, build=predictor_for) -> tuple[list[dict], dict]:
     """Find and store the threshold of every budget that a weights file serves; also returns w (N, L) per budget.
 
-    A profile that does not calibrate gives every budget the paper's 0.5.
+    ``build`` makes the profile's predictor of the file. A profile that does not calibrate gives every budget the
+    paper's 0.5.
     """
     rows, seen_w = [], {}
     for budget in budgets:
-        predictor = predictor_for(params, path, budget=budget, tau=0.5)
+        predictor = build(params, path, budget=budget, tau=0.5)
         goal = target_active(budget, predictor.depth, predictor.always_on)
         frames = params.train.calibration_frames
         fixed = None if params.router.calibrate else 0.5

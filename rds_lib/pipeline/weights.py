@@ -17,14 +17,14 @@ class Run(NamedTuple):
     seed: int
 
 
-def training_runs(params) -> dict[str, Run]:
-    """The trainings of a profile by name: one per budget, one for all budgets, and the full-depth control.
+def training_runs(section, *, one_for_all: bool = True) -> dict[str, Run]:
+    """The trainings of section ``train`` or ``dinov3`` by name: one per budget, one for all, the full-depth control.
 
     With other seeds those per budget are repeated, under names of `seeded`.
     """
-    section = params.train
     budgets = {str(budget): (budget,) for budget in section.budgets}
-    runs = {name: Run(own, section.seed) for name, own in (budgets | {ANY: section.budgets, CONTROL: ()}).items()}
+    once = ({ANY: section.budgets} if one_for_all else {}) | {CONTROL: ()}
+    runs = {name: Run(own, section.seed) for name, own in (budgets | once).items()}
     return runs | {seeded(name, seed): Run(own, seed) for seed in section.more_seeds for name, own in budgets.items()}
 
 

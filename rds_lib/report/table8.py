@@ -5,7 +5,7 @@ import pandas as pd
 from rds_lib.evaluation.names import DINO, DINO_RDS, RDS, run_name
 from rds_lib.report.markdown import table
 
-ROWS = "method level value ci_low ci_high active_blocks gmacs encoder_ms fps speedup eta".split()
+ROWS = "method level value ci_low ci_high trainings active_blocks gmacs encoder_ms fps speedup eta".split()
 _PAGE = """# DINOv3 with RDS (Table 8 in small)
 
 Profile `{profile}`. A plain ViT of {depth} blocks that propagates labels by the likeness of patches; RDS picks its
@@ -13,7 +13,7 @@ blocks from the labels of the frame before. The supplement names Table 8 and has
 here.
 
 {tables}
-J&F in points with its 95 % interval over videos; one training each. Blocks and GMACs are means over all frames. Times
+J&F in points with its 95 % interval over {over}. Blocks and GMACs are means over all frames. Times
 are of one clip with one object in one run; `eta` is the share of the skipped blocks' time that is saved.
 """
 
@@ -37,7 +37,9 @@ def as_page(rows: pd.DataFrame, comparisons: pd.DataFrame, *, profile: str, dept
             for gap in (gap | {"other_level": 1.0 if gap["against"].startswith(DINO) else gap["level"]} for gap in gaps)
         ]
         parts += [table(["difference", "J&F points"], lines), ""]
-    return _PAGE.format(profile=profile, depth=depth, tables="\n".join(parts))
+    trainings = rows["trainings"].max()
+    over = "videos; one training each" if trainings == 1 else f"videos and the {trainings} trainings of RDS, their mean"
+    return _PAGE.format(profile=profile, depth=depth, over=over, tables="\n".join(parts))
 
 
 def _row(row) -> list[str]:

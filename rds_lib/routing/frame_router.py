@@ -79,3 +79,33 @@ class FrameRouter:
         route = self.fixed_route
         active = self.backbone.check_route(route(frame_idx)) if callable(route) else route
         return FrameRoute(active, tuple(float(flag) for flag in active), "routed")
+
+
+class Routed:
+    """What trackers with a route per frame share; they set ``backbone`` and ``frame_router``."""
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks L."""
+        return self.backbone.depth
+
+    @property
+    def always_on(self) -> tuple[int, ...]:
+        """Blocks that are never skipped (the paper's K)."""
+        return self.backbone.always_on
+
+    @property
+    def policy(self) -> RoutingPolicy | None:
+        """How frames are routed; None runs all blocks. Change a copy and hand it to ``set_policy``."""
+        return self.frame_router.policy
+
+    def set_policy(self, policy: RoutingPolicy | None):
+        """Route by ``policy`` from now on; None runs all blocks."""
+        self.frame_router.policy = policy
+
+    def set_fixed_route(self, route: Callable | None):
+        """Force the routes of ordinary frames, for baselines: L flags, or a function of frame_idx; None ends it.
+
+        Blocks that always run are forced on. Frames that would run all blocks still do.
+        """
+        self.frame_router.set_fixed_route(route)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable
 
 import pandas as pd
 import torch
@@ -16,8 +15,7 @@ from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_budget, check_tau
-from rds_lib.routing.deployed import RoutingPolicy
-from rds_lib.routing.frame_router import FrameRouter
+from rds_lib.routing.frame_router import FrameRouter, Routed
 from rds_lib.routing.route_table import RouteLog
 from rds_lib.routing.weights import load_rds
 
@@ -34,7 +32,7 @@ POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
 PER_OBJECT = "point_inputs mask_inputs output_dict temp_output_dict frames_tracked".split()  # dicts in SAM2's state
 
 
-class RDSVideoPredictor(SAM2VideoPredictor):
+class RDSVideoPredictor(Routed, SAM2VideoPredictor):
     """SAM2's video predictor, with a route per frame through the image encoder.
 
     The route of frame t follows from the union of the available masks of frame t-1 (t+1 when tracking in reverse). The
@@ -51,32 +49,6 @@ class RDSVideoPredictor(SAM2VideoPredictor):
         super().__init__(*args, **kwargs)
         self.backbone = self.backbone_type(self)  # neither is a submodule: the state dict stays SAM2's
         self.frame_router = FrameRouter(self.backbone)
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks L."""
-        return self.backbone.depth
-
-    @property
-    def always_on(self) -> tuple[int, ...]:
-        """Blocks that are never skipped (the paper's K)."""
-        return self.backbone.always_on
-
-    @property
-    def policy(self) -> RoutingPolicy | None:
-        """How frames are routed; None runs the full encoder. Change a copy and hand it to ``set_policy``."""
-        return self.frame_router.policy
-
-    def set_policy(self, policy: RoutingPolicy | None):
-        """Route by ``policy`` from now on; None runs the full encoder."""
-        self.frame_router.policy = policy
-
-    def set_fixed_route(self, route: Callable | None):
-        """Force the routes of ordinary frames, for baselines: L flags, or a function of frame_idx; None ends it.
-
-        Blocks that always run are forced on. Frames that would run the full encoder still do.
-        """
-        self.frame_router.set_fixed_route(route)
 
     def route_table(self, inference_state) -> pd.DataFrame:
         """Return the latest routes of all frames encoded so far, one row per frame and block.

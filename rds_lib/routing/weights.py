@@ -65,9 +65,8 @@ class RDSWeights:
     def policy(self, budget: float, routing: str, tau: float | None = None, *, router=FoldedRouter) -> RoutingPolicy:
         """How frames are routed; arguments as of `build_rds_video_predictor`, ``router`` the form to deploy it in."""
         if self.router is None:
-            raise RDSInputError(
-                "the RDS weights hold adapters but no router; train them with a budget, or use routing='full'"
-            )
+            fault = f"{self.source} holds adapters but no router"
+            raise RDSInputError(f"{fault}; train it with a budget, or use routing='full'")
         n_active = round(target_active(budget, self.router.depth, self.router.always_on))
         if routing == "threshold" and tau is None:
             routing, tau = self.rule_for(budget)

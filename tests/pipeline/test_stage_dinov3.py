@@ -1,6 +1,7 @@
 """The stage `dinov3` on a tiny ViT: the files of four chapters, and their way into report and ledger."""
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from rds_lib.report import table8
 FILES = (
     *("importance.csv", "blocks.json", "train_log.csv", "calibration.csv", "table.csv", "objects.csv"),
     *("comparisons.csv", "routes.csv", "spread.csv", "encoder.json", "speed.csv", "blocks.csv", "frames.csv"),
-    *("rds_0.5.safetensors", "rds_full.safetensors", "predictions"),
+    *("rds_0.5.safetensors", "rds_0.5-seed3.safetensors", "rds_full.safetensors", "predictions"),
 )
 
 
@@ -37,7 +38,7 @@ def params(davis_root, tmp_path_factory):
     return (
         load_params("smoke")
         .with_section("data", generated=False, davis_root=str(folder / "set"))
-        .with_section("dinov3", checkpoint=str(folder / "vit"), short_side=64, budgets=[0.5], k_sel=3)
+        .with_section("dinov3", checkpoint=str(folder / "vit"), short_side=64, budgets=[0.5], k_sel=3, more_seeds=[3])
         .with_section("evaluation", datasets=["davis"])
         .with_section("train", calibration_frames=3)
         .with_section("benchmark", frames=2, warmup=1, repeats=1)
@@ -54,11 +55,22 @@ def folder(params, sequences, tmp_path_factory):
     return out
 
 
+def test_a_training_is_made_again_for_another_router_and_for_other_weights_of_the_same_name(params, tmp_path):
+    folder = shutil.copytree(params.dinov3.checkpoint, tmp_path / "vit")
+    params = params.with_section("dinov3", checkpoint=str(folder))
+    keys = [dinov3._key(params, (0.5,), [1]), dinov3._key(params, (0.5,), [1])]
+    keys.append(dinov3._key(params.with_section("router", preference_rate=2.0), (0.5,), [1]))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    keys.append(dinov3._key(params, (0.5,), [1]))
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
 def test_it_writes_the_files_of_four_chapters(folder):
     assert {path.name for path in folder.iterdir()} == set(FILES)
     assert read_shape(folder).depth == 4 and read_shape(folder).always_on == (0, 3)
     assert len(read_json(folder / "blocks.json")["blocks"]) == 3
-    assert set(read_table(folder / "train_log.csv")["run"].astype(str)) == {"0.5", "full"}
+    assert set(read_table(folder / "train_log.csv")["run"].astype(str)) == {"0.5", "0.5-seed3", "full"}
 
 
 def test_every_arm_is_scored_and_rds_keeps_its_budget(folder):
@@ -67,6 +79,21 @@ def test_every_arm_is_scored_and_rds_keeps_its_budget(folder):
     assert table.loc[[DINO, DINO_ADAPTED], "active_blocks"].tolist() == [4, 4]
     assert 2 <= table.loc[RDS, "active_blocks_routed"] <= 4 and table.loc[RDS, "gmacs"] <= table.loc[DINO, "gmacs"]
     assert set(read_table(folder / "comparisons.csv")["against"]) == {DINO, DINO_ADAPTED, RANDOM, TOP_N, OWN_MEAN}
+
+
+def test_a_further_seed_is_another_training_in_the_mean_and_the_intervals(folder):
+    first, other = (folder / f"rds_0.5{name}.safetensors" for name in ("", "-seed3"))
+    assert first.read_bytes() != other.read_bytes()
+    trainings = read_table(folder / "table.csv").set_index("method")["trainings"]
+    assert trainings[[RDS, RANDOM, TOP_N, OWN_MEAN]].eq(2).all() and trainings[[DINO, DINO_ADAPTED]].eq(1).all()
+    assert set(read_table(folder / "objects.csv").query("method == @RDS")["seed"]) == {0, 3}
+
+
+def test_a_profile_that_does_not_calibrate_runs_the_papers_threshold(params, folder, sequences, tmp_path):
+    weights = shutil.copy(folder / "rds_0.5.safetensors", tmp_path)
+    fixed = params.with_section("router", calibrate=False)
+    rows, _ = dinov3.calibrate_run(fixed, Path(weights), (0.5,), sequences, build=dinov3.tracker)
+    assert [row["tau"] for row in rows] == [0.5]
 
 
 def test_recordings_of_it_open(folder, params):

@@ -79,7 +79,7 @@ def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp
 
 def test_more_seeds_repeat_the_trainings_per_budget_and_nothing_else(params, sequences, tmp_path, monkeypatch):
     params = params.with_section("train", seed=5, budgets=[0.8, 0.4], more_seeds=[6])
-    runs = training_runs_of(params)
+    runs = training_runs_of(params.train)
     assert list(runs) == ["0.8", "0.4", "any", "full", "0.8-seed6", "0.4-seed6"]
     assert runs["0.4-seed6"] == ((0.4,), 6) and {run.seed for name, run in runs.items() if "seed" not in name} == {5}
     monkeypatch.setattr(training_runs, "CACHE", tmp_path)

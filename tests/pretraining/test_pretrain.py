@@ -241,7 +241,7 @@ def test_following_held_out_objects_together_or_alone_is_the_same(mini_model, vi
         together = held_out.follow(mini_model, view)
         assert len(together) == 2 and all(0 <= value <= 1 for value in together)
         for n in range(2):
-            encode = lambda t, previous: {k: [x[:1] for x in v] for k, v in view.encode(t, previous).items()}  # noqa: E731
+            encode = lambda t, previous: {k: [x[:1] for x in v] for k, v in view.encode(t, previous).items()}
             alone = held_out.follow(mini_model, held_out.View(encode, view.targets[n : n + 1]))
             assert alone == pytest.approx([together[n]], abs=1e-5)
 

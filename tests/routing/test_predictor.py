@@ -12,8 +12,8 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import list_frames, read_frame
 from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.sam2 import build_model
-from rds_lib.routing.deployed import FoldedRouter
-from rds_lib.routing.predictor import POSTPROCESSING, RDSVideoPredictor, RoutingPolicy, build_rds_video_predictor
+from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
+from rds_lib.routing.predictor import POSTPROCESSING, RDSVideoPredictor, build_rds_video_predictor
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 from rds_lib.show.paint import write_overlay_video
@@ -455,7 +455,7 @@ def test_rejects_bad_propagation(full, video):
         ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
         ({"config_file": "configs/sam2.1/sam2.1_hiera_t.yaml", "budget": 0.4}, "no router is shipped"),
         ({"bugdet": 0.4}, "unknown argument bugdet"),
-        ({"budget": 0.4, "control": True}, "adapters but no router"),
+        ({"budget": 0.4, "control": True}, r"\.safetensors holds adapters but no router"),
     ],
 )
 def test_rejects_bad_builder_arguments(arguments, match, checkpoint, tmp_path):
