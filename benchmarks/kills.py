@@ -1,6 +1,6 @@
 """Kill whole commands at random moments, run them again, and compare with an undisturbed run, byte by byte.
 
-    python benchmarks/kills.py [generate train baselines track evaluate] [--kills 20] [--seed 0]
+    python benchmarks/kills.py [generate train baselines track evaluate evaluation repro] [--kills 20] [--seed 0]
 
 Every target runs in a copy of the tracked files, with profile smoke. Every second kill hits the main process alone, as
 the kernel's memory killer does, the others its whole process group. A row a target: kills, how many hit before the end,
@@ -33,7 +33,12 @@ TARGETS = {  # command, and what it writes
     "baselines": ([*RUN, "baselines", *SMOKE, "--method", "pbd"], [".cache/train"]),
     "track": ([*RUN, "track", VIDEO, "--mask", FIRST, "--out", "out", "--no-overlay"], ["out"]),
     "evaluate": ([*RUN, "evaluate", "--data", "clips/val/davis2017", "--out", "out"], ["out"]),
+    "evaluation": ([*RUN, "notebook", "run", "05_evaluation", *SMOKE], ["runs/smoke/evaluation"]),
+    "repro": (["dvc", "repro"], ["runs"]),
 }
+BESIDE = {"repro": [".cache", ".dvc/cache", ".dvc/tmp", "build", "data", "dvc.lock"]}  # that a fresh run is without
+CHAINED = ("repro",)
+STARTUP = 5.0  # seconds until DVC is at work
 HEAD = (
     "| target | kills (at work) | at second | equal after a rerun | reruns failed | alive after 4 s | left | differ "
     "undisturbed |\n|---|---|---|---|---|---|---|---|"
@@ -48,6 +53,10 @@ def copy_of_the_tree(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    config, params = folder / ".dvc" / "config", folder / "params.yaml"
+    text = config.read_text(encoding="utf-8").replace("$Format:%n    no_scm = true$", "\n    no_scm = true\n    #")
+    config.write_text(text, encoding="utf-8")
+    params.write_text("profile: smoke\n", encoding="utf-8")
     return folder
 
 
@@ -83,20 +92,24 @@ def content(tree: Path, products: list[str]) -> dict[str, str]:
     }
 
 
-def run_whole(command, tree, products) -> tuple[float, dict[str, str]]:
+def clear(tree: Path, name: str) -> None:
+    """Remove what a target's run wrote."""
+    for product in TARGETS[name][1] + BESIDE.get(name, []):
+        path = tree / product
+        path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+
+
+def run_whole(name, command, tree, products) -> tuple[float, dict[str, str]]:
     """Seconds and products of an undisturbed run."""
-    for product in products:
-        shutil.rmtree(tree / product, ignore_errors=True)
+    clear(tree, name)
     began = time.monotonic()
     if start(command, tree, "whole").wait():
         sys.exit(f"{' '.join(command)} failed undisturbed; see {tree / 'output.txt'}")
     return time.monotonic() - began, content(tree, products)
 
 
-def kill_once(command, tree, products, second: float, whole_group: bool, token: str) -> tuple[bool, int]:
-    """Kill a fresh run at a second; whether it was still at work, and how many of its processes lived on for 4 s."""
-    for product in products:
-        shutil.rmtree(tree / product, ignore_errors=True)
+def kill_once(command, tree, second: float, whole_group: bool, token: str) -> tuple[bool, int]:
+    """Kill a run at a second; whether it was still at work, and how many of its processes lived on for 4 s."""
     process = start(command, tree, token)
     try:
         process.wait(second)
@@ -116,25 +129,27 @@ def try_target(name: str, tree: Path, kills: int, rng: random.Random) -> str:
     command, products = TARGETS[name]
     clip = next(iter(sorted(path.name for path in (tree / VIDEO.format("")).glob("*"))), "")
     command = [part.format(clip) for part in command]
-    (seconds, first), (_, second) = (run_whole(command, tree, products) for _ in range(2))
+    (seconds, first), (_, second) = (run_whole(name, command, tree, products) for _ in range(2))
     stable = {path: mark for path, mark in first.items() if second.get(path) == mark}
-    hits, equal, failed, lived, left, moments = 0, 0, 0, 0, 0, []
+    hits, compared, equal, failed, lived, left, moments = 0, 0, 0, 0, 0, 0, []
     for n in range(kills):
-        moment = rng.uniform(0, seconds)
-        was_hit, alive_after = kill_once(command, tree, products, moment, n % 2 == 1, f"{os.getpid()}-{name}-{n}")
-        failure = start(command, tree, "again").wait() if was_hit or products == ["out"] else 0
-        now = content(tree, products)
+        is_chained = name in CHAINED
+        if n == 0 or not is_chained:
+            clear(tree, name)
+        moment = STARTUP + rng.uniform(0, 2 * seconds / kills) if is_chained else rng.uniform(0, seconds)
+        was_hit, alive_after = kill_once(command, tree, moment, n % 2 == 1, f"{os.getpid()}-{name}-{n}")
         moments.append(f"{moment:.0f}")
-        if not was_hit:
+        hits, lived = hits + was_hit, lived + alive_after
+        if n < kills - 1 if is_chained else not was_hit:
             continue
-        hits, lived, failed = hits + 1, lived + alive_after, failed + bool(failure)
+        failed += bool(start(command, tree, "again").wait())
+        now, compared = content(tree, products), compared + 1
         equal += {path: now.get(path) for path in stable} == stable and now.keys() == first.keys()
-        litter = [path for path in tree.rglob(".*") if path.name.startswith((".tmp-", ".lock-"))]
-        left += len(litter)
+        left += sum(path.name.startswith((".tmp-", ".lock-")) for path in tree.rglob(".*"))
     unstable = ", ".join(sorted(set(first) - set(stable))) or "none"
     return (
-        f"| {name} | {kills} ({hits}) | {', '.join(moments)} of {seconds:.0f} | {equal} of {hits} | {failed} | {lived} "
-        f"| {left} | {unstable} |"
+        f"| {name} | {kills} ({hits}) | {', '.join(moments)} of {seconds:.0f} | {equal} of {compared} | {failed} "
+        f"| {lived} | {left} | {unstable} |"
     )
 
 
