@@ -230,11 +230,12 @@ def _begin(profile, *, trains: bool = False, own_data: bool = True):
 def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
     """Yield the folder to write: the stage's own, which DVC keeps, or one that becomes ``out`` when it is whole."""
     from rds_lib.data.output import check_writable, output_folder
+    from rds_lib.work.finished import sealed
     from rds_lib.work.locks import claim, sweep
 
     if out is None:
         check_writable(folder / stage)
-        with claim(folder / stage):
+        with claim(folder / stage), sealed(folder / stage):
             sweep(folder / stage, whole=True)
             yield folder / stage
         return

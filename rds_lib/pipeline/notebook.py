@@ -20,6 +20,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import THREADS, WORKERS, thread_variables
 from rds_lib.data.output import check_writable
 from rds_lib.pipeline.stages import NOTEBOOKS
+from rds_lib.work.finished import sealed
 from rds_lib.work.locks import claim, sweep
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def run(name: str, profile: str | None = None) -> Path:
     with claim(executed):
         sweep(executed)
         sweep(workdir / NOTEBOOKS[name], whole=True)
-        _execute(name, running, values, environment(workdir, config=config, smoke=profile == "smoke"))
+        with sealed(workdir / NOTEBOOKS[name]):
+            _execute(name, running, values, environment(workdir, config=config, smoke=profile == "smoke"))
         nb = tidy(nbformat.read(running, as_version=4))
         banner = nbformat.v4.new_markdown_cell(BANNER.format(name=name, profile=profile), id="generated-banner")
         nb.cells.insert(0, banner)

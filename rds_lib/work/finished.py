@@ -1,10 +1,10 @@
-"""Long work that is done once: its folder says, by hash, which files it held when it was finished."""
+"""Long work that is done once, and products that others read: a folder says, by hash, what it held when finished."""
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json, write_json
@@ -54,6 +54,40 @@ def digests(folder: Path, name: str) -> dict[str, str]:
     """SHA-256 of the file and of every log, by path inside the folder."""
     files = [*folder.glob(name), *folder.rglob(LOG)]
     return {file.relative_to(folder).as_posix(): digest(file) for file in sorted(files)}
+
+
+@contextmanager
+def sealed(folder: Path) -> Iterator[None]:
+    """List all files of a folder by hash, for `check_whole`, once the block that writes it has ended well."""
+    (folder / LIST).unlink(missing_ok=True)
+    yield
+    if folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LIST)
+        write_json(folder / LIST, {"files": {path.relative_to(folder).as_posix(): digest(path) for path in files}})
+
+
+def check_whole(folder: Path, inner: str = "") -> None:
+    """Raise unless a file or folder inside a sealed folder, or all of it, is as it was when it was sealed.
+
+    DVC takes what is in its cache for whole as long as nobody may write it.
+
+    Raises
+    ------
+    RDSInputError
+        If a file was cut, changed or removed since.
+    """
+    if not (folder / LIST).is_file():
+        return
+    then = read_json(folder / LIST)["files"]
+    for name in then if isinstance(then, dict) else ():
+        if inner and name != inner and not name.startswith(f"{inner}/"):
+            continue
+        path = folder / name
+        if not path.is_file() or digest(path) != then[name]:
+            raise RDSInputError(
+                f"{shown(path)}: is not as its stage left it; delete it and .dvc/cache, which may hold the same, and "
+                "run dvc repro"
+            )
 
 
 def digest(file: Path) -> str:

@@ -18,6 +18,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import cpu_count
 from rds_lib.pipeline import notebook
 from rds_lib.pipeline.stages import NOTEBOOKS
+from rds_lib.work.finished import check_whole
 from rds_lib.work.locks import claim
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -157,6 +158,17 @@ def test_run_injects_the_profile_and_leaves_the_source_alone(store):
     assert notebook.tidy(executed) == executed
     assert (paths.NOTEBOOKS / "your_video.ipynb").read_bytes() == before
     assert os.environ == environment and not list(paths.BUILD.rglob("*.ipynb"))
+
+
+def test_the_products_of_a_run_are_sealed(store):
+    cell = "folder = pathlib.Path(os.environ['RDS_WORKDIR'], 'your_video'); folder.mkdir(parents=True, exist_ok=True)"
+    store("import os, pathlib", cell, "_ = (folder / 'masks.csv').write_text('a,b')")
+    for _ in range(2):
+        assert command("run", "your_video", "--profile", "mini").exit_code == 0
+        check_whole(folder := paths.RUNS / "mini" / "your_video")
+        (folder / "masks.csv").write_text("a")
+        with pytest.raises(RDSInputError, match=r"masks\.csv: is not as its stage left it"):
+            check_whole(folder)
 
 
 def test_kernels_are_our_own_whatever_the_user_has_set_up(store, tmp_path, monkeypatch):

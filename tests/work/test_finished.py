@@ -2,8 +2,9 @@
 
 import pytest
 
+from rds_lib.core.errors import RDSInputError
 from rds_lib.work import finished
-from rds_lib.work.finished import LIST, once
+from rds_lib.work.finished import LIST, check_whole, once, sealed
 
 
 @pytest.fixture
@@ -63,3 +64,32 @@ def test_under_torchrun_every_process_takes_part_and_the_first_looks_after_the_f
     assert work() == 1 and not (work.folder / LIST).exists()
     monkeypatch.setenv("RANK", "0")
     assert work() == 2 and (work.folder / LIST).exists()
+
+
+def test_a_sealed_folder_tells_what_was_cut_changed_or_removed_in_it(tmp_path):
+    for name in ("table.csv", "masks/0.png", "masks/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("whole")
+    check_whole(tmp_path)  # of which nobody said what it held
+    with sealed(tmp_path):
+        pass
+    check_whole(tmp_path)
+    (tmp_path / "masks" / "1.png").write_text("who")
+    (tmp_path / "masks" / "2.png").write_text("a file of somebody's own")
+    for inner in ("", "masks", "masks/1.png"):
+        with pytest.raises(RDSInputError, match=r"masks/1.png: is not as its stage left it"):
+            check_whole(tmp_path, inner)
+    for inner in ("table.csv", "masks/0.png", "mask"):
+        check_whole(tmp_path, inner)
+    (tmp_path / "table.csv").unlink()
+    with pytest.raises(RDSInputError, match=r"table.csv"):
+        check_whole(tmp_path, "table.csv")
+
+
+def test_a_folder_whose_writing_failed_is_not_sealed(tmp_path):
+    with sealed(tmp_path):
+        (tmp_path / "table.csv").write_text("whole")
+    with pytest.raises(KeyboardInterrupt), sealed(tmp_path):
+        (tmp_path / "table.csv").write_text("half")
+        raise KeyboardInterrupt
+    assert not (tmp_path / LIST).exists()
