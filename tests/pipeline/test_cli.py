@@ -482,3 +482,11 @@ def test_evaluate_writes_masks_where_ground_truth_is_kept_back_or_damaged(model_
         )
     alone = _run("evaluate", "--gt", data, "--pred", tmp_path / "hidden" / "masks", "--protocol", "ytvos")
     assert alone.exit_code == 2 and "no frame counts in ytvos" in alone.stderr
+
+
+def test_codes_in_a_name_that_a_terminal_would_obey_are_spelt_out(tmp_path):
+    video = tmp_path / "\x1b[2Jclip\r\u202e"
+    video.mkdir()
+    result = _run("track", video, "--box", "0,0,9,9", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "\\x1b[2Jclip\\r\\u202e" in result.stderr
+    assert not any(code in result.output for code in "\x1b\r\u202e")
