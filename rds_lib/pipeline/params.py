@@ -47,6 +47,7 @@ Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
 Dataset = Literal["davis", "sav", "ytvos", "changing"]
+MOST_FAULTS = 10  # of a profile in one message
 
 
 class Section(BaseModel):
@@ -358,7 +359,8 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
         wrong = [explain(item, Params) for item in error.errors()]
     wrong = wrong or list(faults(params))
     if wrong:
-        raise RDSInputError("\n".join(f"{paths.shown(path)}: {line}" for line in wrong))
+        more = [f"and {len(wrong) - MOST_FAULTS} more"] if len(wrong) > MOST_FAULTS else []
+        raise RDSInputError("\n".join(f"{paths.shown(path)}: {line}" for line in wrong[:MOST_FAULTS] + more))
     return params
 
 

@@ -47,6 +47,7 @@ def claim(place: str | Path, *, wait: bool = False, inside: Path | None = None) 
     """
     place = Path(place)
     home = place.parent if inside is None else inside
+    made = [folder for folder in (home, *home.parents) if not folder.exists()]
     home.mkdir(parents=True, exist_ok=True)
     lock = home / f"{LOCK}{mark_of(place).removeprefix(TEMPORARY)[:-1]}"
     said, descriptor = False, _acquire(lock)
@@ -66,6 +67,8 @@ def claim(place: str | Path, *, wait: bool = False, inside: Path | None = None) 
             if fcntl is not None:
                 lock.unlink(missing_ok=True)
                 fcntl.flock(descriptor, fcntl.LOCK_UN)  # forked processes hold the descriptor too
+            for folder in made:  # of a run that wrote nothing
+                folder.rmdir()
         os.close(descriptor)
 
 

@@ -24,7 +24,10 @@ SECTIONS = Params.model_fields.keys() - {"profile"}
 PLUMBING = (
     "rds_lib/core/",
     "rds_lib/work/",
-    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "profile_rules", "fingerprint", "__init__")),
+    *(
+        f"rds_lib/pipeline/{name}.py"
+        for name in ("stages", "params", "profile_rules", "profile_words", "fingerprint", "__init__")
+    ),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
 READ_BELOW = {
