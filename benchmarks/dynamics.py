@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from rds_lib.core.parallel import cpu_workers
 from rds_lib.data.batches import to_model_input
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.images import squeeze
@@ -31,6 +30,7 @@ from rds_lib.routing.deployed import FoldedRouter
 from rds_lib.routing.predictor import build_rds_video_predictor
 from rds_lib.routing.route_table import clip_deviations, keep_prob_matrix, routed_frames
 from rds_lib.routing.router import PredictionAwareRouter
+from rds_lib.work.parallel import cpu_workers
 
 SHIFTS = 20  # by which conditions are moved along in time
 

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.core.artifacts import write_table
-from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import read_dataset
 from rds_lib.metrics.masks import region_similarity
 from rds_lib.model.track import separate
 from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.work.parallel import cpu_workers, map_items
 
 
 def shifted(axis):

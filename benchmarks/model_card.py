@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from rds_lib.core import paths
 from rds_lib.core.artifacts import atomic_write, read_table
-from rds_lib.core.parallel import cpu_workers
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.images import read_labels
 from rds_lib.evaluation.scores import score_tracker
@@ -24,6 +23,7 @@ from rds_lib.routing.predictor import build_rds_video_predictor
 from rds_lib.show.notebook_figures import contact_sheet
 from rds_lib.show.paint import overlay
 from rds_lib.show.picture import Picture
+from rds_lib.work.parallel import cpu_workers
 
 WINDOW = 100  # steps over which the curve is averaged
 

@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from rds_lib.core.errors import RDSInputError
+from rds_lib.core.errors import RDSInputError, plain
 from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline import commands
 from rds_lib.pipeline.commands import Profile
 from rds_lib.pipeline.notebook import NotebookFailed
+from rds_lib.work.processes import begin_command
 
 
 class _Commands(TyperGroup):
@@ -26,7 +27,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (RDSInputError, NotebookFailed) as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {plain(error)}", err=True)
             raise typer.Exit(2 if isinstance(error, RDSInputError) else 1) from None
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported for this
@@ -36,7 +37,7 @@ class _Commands(TyperGroup):
         except OSError as error:  # a disk that is full, a place that may not be written
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            typer.echo(f"error: {error.filename or 'input or output'}: {error.strerror}", err=True)
+            typer.echo(f"error: {plain(error.filename or 'input or output')}: {error.strerror}", err=True)
             raise typer.Exit(2) from None
 
 
@@ -82,7 +83,7 @@ def _prepare():
     def say_once(message, *_, **__):
         if str(message) not in said:
             said.add(str(message))
-            typer.echo(f"warning: {message}", err=True)
+            typer.echo(f"warning: {plain(message)}", err=True)
 
     warnings.showwarning = say_once
 
@@ -204,7 +205,7 @@ def describe(root: Path, layout: str = "davis2017", split: str = "val"):
     """Print one line per sequence of a data set."""
     from rds_lib.data.datasets import describe as describe_sequences, read_dataset
 
-    typer.echo(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False))
+    typer.echo(plain(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False)))
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):
@@ -283,4 +284,5 @@ app.add_typer(commands.app)
 app.add_typer(data_app, name="data")
 
 if __name__ == "__main__":
+    begin_command()
     app(prog_name="python -m rds_lib")

@@ -11,7 +11,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = [
-    *("core", "data", "metrics", "model", "routing", "training", "methods", "dinov3"),
+    *("core", "work", "data", "metrics", "model", "routing", "training", "methods", "dinov3"),
     *("pretraining", "evaluation", "report", "show", "pipeline", "__main__"),
 ]
 WITHOUT_TORCH = (
@@ -24,6 +24,9 @@ WITHOUT_TORCH = (
     "pipeline.notebook",
     "pipeline.commands",
     "pipeline.machine",
+    "work.finished",
+    "work.locks",
+    "work.processes",
     "report.markdown",
 )
 CORE = ("core", "model", "routing", "training", "methods")  # what tracks, routes and trains: an evening's reading

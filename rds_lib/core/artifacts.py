@@ -1,18 +1,17 @@
 """Read and write a stage's products: whole or not at all, with a schema version inside."""
 
+import hashlib
 import json
-import logging
 import os
 import secrets
 import shutil
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from rds_lib.core import paths
 from rds_lib.core.errors import RDSInputError
@@ -22,7 +21,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 1
-_logger = logging.getLogger(__name__)
+TEMPORARY = ".tmp-"
+MOST_UNPACKED = 2**31  # bytes of an ``npz``
+
+
+class _Product(dict):
+    """Entries of a file by name; one that is not there is an error that names the file."""
+
+    def __init__(self, entries, path):
+        super().__init__(entries)
+        self.path = Path(path)
+
+    def __missing__(self, name):
+        has = ", ".join(map(str, self))[:200] or "none"
+        raise RDSInputError(f"{paths.shown(self.path)}: no entry {name!r}, it has {has}; make it again with dvc repro")
 
 
 @contextmanager
@@ -35,7 +47,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(path.suffix) < 16 else ""  # a name of 255 bytes leaves no room for more
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}{suffix}")
+    temporary = path.with_name(f"{mark_of(path)}{secrets.token_hex(4)}{suffix}")
     try:
         yield temporary
         if temporary.is_file():
@@ -52,6 +64,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def mark_of(path: Path) -> str:
+    """What the names of all temporaries of one file or folder begin with."""
+    return f"{TEMPORARY}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
+
+
 def flush(path: Path) -> None:
     """Have the disk hold a file or folder as it is now."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -61,45 +78,18 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None = None, *, stage: str) -> Path:
-    """Return the path of another stage's product; build it first if it is missing and ``build`` is given.
-
-    One process builds; others that ask for the product meanwhile wait for it.
-
-    Parameters
-    ----------
-    name : str
-        File or folder inside ``folder``, such as ``importance`` or ``train/calibration.csv``.
-    folder : str or Path
-        The profile's working folder, from ``paths.workdir(profile)``.
-    build : callable, optional
-        Writes the product to the path it is given. A build that fails leaves nothing behind.
-    stage : str
-        The stage of ``dvc.yaml`` that makes the product; the error names it.
-
-    Raises
-    ------
-    RDSInputError
-        If the product is missing and there is no ``build``.
-    """
-    path = Path(folder) / name
-    if path.exists():
-        return path
-    if build is None:
-        raise RDSInputError(f"{paths.shown(path)} is missing; make it with: dvc repro {stage}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".lock-{path.name}")):
-        if not path.exists():
-            with atomic_write(path) as temporary:
-                build(temporary)
-            _logger.info("built %s, which stage %s makes in a full run", name, stage)
-    return path
-
-
 def copy_file(source: str | Path, target: str | Path) -> None:
     """Copy a file, whole or not at all."""
+    with copied(source, target):
+        pass
+
+
+@contextmanager
+def copied(source: str | Path, target: str | Path) -> Iterator[Path]:
+    """Yield a copy of a file to complete; it becomes ``target`` when the block ends without an error."""
     with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)
+        yield temporary
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -129,10 +119,12 @@ def write_json(path: str | Path, data: Mapping[str, Any], *, schema: int | None 
 def read_json(path: str | Path, *, schema: int | None = SCHEMA) -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version."""
     with _readable(path):
-        content = dict(json.loads(read_text(path)))
+        content = json.loads(read_text(path), parse_constant=int)  # which takes no NaN
+        if not isinstance(content, dict):
+            raise ValueError(f"expected names with values, found {type(content).__name__}")
     if schema is not None:
         _check_schema(path, content.pop("schema", None), schema)
-    return content
+    return _Product(content, path)
 
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
@@ -144,9 +136,11 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Read what `write_npz` wrote; pickled objects are refused."""
     with _readable(path), np.load(path, allow_pickle=False) as content:
+        if (size := sum(item.file_size for item in content.zip.infolist())) > MOST_UNPACKED:
+            raise ValueError(f"unpacks to {size} bytes; expected at most {MOST_UNPACKED}")
         arrays = {name: content[name] for name in content.files}
     _check_schema(path, arrays.pop("schema", None), SCHEMA)
-    return arrays
+    return _Product(arrays, path)
 
 
 def write_table(path: str | Path, table: "pd.DataFrame") -> None:
@@ -169,12 +163,11 @@ def read_table(path: str | Path, *, columns: Sequence[str] = ()) -> "pd.DataFram
 
 def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", **metadata: Any) -> None:
     """Write named tensors and JSON metadata as safetensors; equal content gives equal bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     note = json.dumps({"schema": SCHEMA, **metadata}, sort_keys=True)
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path) as temporary:
-        save_file(content, temporary, metadata={"rds": note})
+    write_bytes(path, save(content, metadata={"rds": note}))  # a full disk is an OSError then
 
 
 def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
@@ -184,44 +177,26 @@ def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]"
     with _readable(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         metadata = json.loads((file.metadata() or {}).get("rds", "{}"))
+        if not isinstance(metadata, dict):
+            raise ValueError(f"a header that is {type(metadata).__name__}; expected names with values")
     _check_schema(path, metadata.pop("schema", None), SCHEMA)
-    return tensors, metadata
-
-
-def check_tensors(state: "Mapping[str, Tensor]", wanted: Mapping[str, Sequence[int | None]], source: str) -> None:
-    """Raise unless ``state`` has the names and shapes of ``wanted`` (None: any size) and only finite values.
-
-    Raises
-    ------
-    RDSInputError
-        Lists missing, unexpected, misshaped and NaN entries of ``source``.
-    """
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    both = sorted(wanted.keys() & state.keys())
-    wrong = [name for name in both if not _has_shape(state[name], wanted[name])]
-    broken = [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()]
-    faults = {"missing": missing, "unexpected": extra, "other shape": wrong, "NaN or infinite": broken}
-    listed = "; ".join(f"{what}: {', '.join(names[:5])} ({len(names)})" for what, names in faults.items() if names)
-    if listed:
-        raise RDSInputError(f"{source} does not fit: {listed}; use weights saved for the same model")
-
-
-def _has_shape(tensor: "Tensor", wanted: Sequence[int | None]) -> bool:
-    same_rank = len(wanted) == tensor.ndim
-    return same_rank and all(want in (None, have) for want, have in zip(wanted, tensor.shape, strict=True))
+    return tensors, _Product(metadata, path)
 
 
 @contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
-    """Turn whatever a damaged or missing file raises into one error that names it."""
+    """Turn whatever a damaged or missing file raises into one error that names it; a pipe may never end."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("it is no file")
         yield
     except Exception as error:
         raise RDSInputError(f"{paths.shown(Path(path))}: cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _check_schema(path: str | Path, found: Any, wanted: int) -> None:
-    if found is None or int(found) != wanted:
+    if np.ndim(found) or found != wanted:
         raise RDSInputError(
-            f"{paths.shown(Path(path))}: schema version {found}, expected {wanted}; delete the file and run dvc repro"
+            f"{paths.shown(Path(path))}: schema version {str(found)[:40]}, expected {wanted}; delete the file and run "
+            "dvc repro"
         )

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import one_thread
 from rds_lib.data.clips import DIFFICULTIES, generate_clip
 from rds_lib.data.images import IMAGE_MEAN, IMAGE_STD, squeeze
 from rds_lib.data.labels import label_numbers
+from rds_lib.work.parallel import one_thread
 
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
 WHOLE_CLIP = 20  # frames in which a generated clip's story is told; a training clip is a window of it

@@ -94,6 +94,8 @@ class Sequence:
         table = read_table(path, columns=("frame_idx", "condition", "strength"))
         if list(table["frame_idx"]) != list(range(len(self))):
             raise RDSInputError(f"{path}: {len(table)} rows; expected one for each frame, 0 to {len(self) - 1}")
+        if table["strength"].dtype.kind not in "iuf" or not table["strength"].between(0, 1).all():
+            raise RDSInputError(f"{path}: a strength that is no number from 0 to 1; write the clip again")
         return table
 
     def _checked(self, pixels, path):

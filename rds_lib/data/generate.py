@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -20,6 +21,7 @@ from rds_lib.data.drawn import FIRST_INDEX
 from rds_lib.data.output import output_folder
 from rds_lib.data.shapes import UNSEEN
 from rds_lib.data.writers import write_dataset
+from rds_lib.work.processes import end_with
 
 _ROOM = 990
 PICTURES = "pictures.csv"
@@ -133,18 +135,29 @@ def _drawn(draw, jobs, workers) -> Iterator[Iterator[Clip]]:
     if workers == 1:
         yield map(draw, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield _in_order((partial(pool.submit, draw, job) for job in jobs), ahead=2 * workers)
+    ends = {"initializer": end_with, "initargs": (os.getpid(),)}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ends) as pool:
+        try:
+            yield _in_order(partial(pool.submit, draw), jobs, ahead=2 * workers)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _in_order(submits, ahead) -> Iterator[Clip]:
+def _in_order(submit, jobs, ahead) -> Iterator[Clip]:
     pending = deque()
-    for submit in submits:
-        pending.append(submit())
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+    try:
+        for job in [*jobs, *[None] * ahead]:
+            if job is not None:
+                pending.append((job, submit(job)))
+            if pending and (job is None or len(pending) > ahead):
+                yield pending[0][1].result()
+                pending.popleft()
+    except BrokenProcessPool:
+        job = pending[0][0]
+        raise RDSInputError(
+            f"clips: a process was killed at work on clip {job.index} of {job.split} or on one of the next, perhaps "
+            "for want of memory; nothing is written"
+        ) from None
 
 
 def _noting(rows: list, seen: set[str], name: str, clips: Iterable[Clip]) -> Iterator[Clip]:

@@ -1,5 +1,6 @@
 """Where DAVIS 2017, SA-V and YouTube-VOS keep their frames, annotations and lists."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,9 +57,22 @@ def check_split(root: Path, layout: str, split: str) -> None:
 
 def check_name(name: str, what: str) -> str:
     """Return a name that comes from a file, once it is sure that it cannot lead out of its folder."""
-    if not isinstance(name, str) or not name or name.startswith(".") or Path(name).name != name or "\0" in name:
-        raise RDSInputError(f"{what} {name!r}: expected the plain name of a file, without folders or a leading dot")
+    is_plain = isinstance(name, str) and 0 < len(name) < 256 and Path(name).name == name and "\0" not in name
+    if not is_plain or name.startswith("."):
+        short = repr(name)[:80]
+        raise RDSInputError(f"{what} {short}: expected the plain name of a file, without folders or a leading dot")
     return name
+
+
+def object_numbers(objects: Mapping[str, object]) -> dict[int, object]:
+    """The entries of ``meta.json`` for a video's objects by number; a ``ValueError`` if one is no plain number.
+
+    Two names of one number, such as 1 and 01, are one too many.
+    """
+    numbers = {int(key): entry for key, entry in objects.items() if key.isascii() and key.isdigit() and len(key) < 10}
+    if len(numbers) < len(objects):
+        raise ValueError("names of objects are whole numbers, each once")
+    return numbers
 
 
 def read_index(where: Location) -> dict[str, list[int] | None]:
@@ -68,7 +82,7 @@ def read_index(where: Location) -> dict[str, list[int] | None]:
     if where.index.suffix == ".json":
         videos = read_json(where.index, schema=None).get("videos")
         try:
-            wanted = {name: sorted(int(obj) for obj in video["objects"]) for name, video in videos.items()}
+            wanted = {name: sorted(object_numbers(video["objects"])) for name, video in videos.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as cause:
             raise RDSInputError(
                 f'{where.index}: expected {{"videos": {{name: {{"objects": {{id: ...}}}}}}}}'

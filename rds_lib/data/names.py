@@ -83,9 +83,14 @@ def _reader(numbers):
     """How to read the numbers of one column: whole, as decimals, or as two whole numbers with a point between."""
     decimals = [number.partition(".")[2] for number in numbers if "." in number]
     if not decimals:
-        return int
+        return _whole
     counts_on = len({*map(len, decimals)}) > 1 and any(len(part) > 1 and part.endswith("0") for part in decimals)
-    return (lambda number: tuple(map(int, number.split(".")))) if counts_on else Decimal
+    return (lambda number: tuple(map(_whole, number.split(".")))) if counts_on else Decimal
+
+
+def _whole(digits):
+    """A whole number; Python reads none of more than 4300 digits."""
+    return int(digits) if len(digits) < 4300 else Decimal(digits)
 
 
 def _without_strays(folder, items):

@@ -1,22 +1,22 @@
-"""The folder that a command writes: checked before the work, and replaced only where all in it is ours, unchanged.
+"""The folder that a command writes: checked before the work, held meanwhile, replaced only where all in it is ours.
 
 A finished folder holds ``.rds-manifest.json``, the SHA-256 of every file that we wrote. DVC does that for its stages.
 """
 
-import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from rds_lib.core.artifacts import flush, read_json, write_json
+from rds_lib.core.artifacts import TEMPORARY, flush, mark_of, read_json, write_json
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work.finished import digest
+from rds_lib.work.locks import LOCK, claim, remove
 
 MANIFEST = ".rds-manifest.json"
 _NEW = ".rds-new"  # a whole new result inside the folder that it moves into
-_TEMPORARY = ".tmp-"
 
 
 def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Path:
@@ -32,18 +32,23 @@ def check_output(out: str | Path, *, overwrite: bool = False, marker: str) -> Pa
     Raises
     ------
     RDSInputError
-        If it is no folder, cannot be written, or holds a file that we did not write or that was changed since.
+        If it is no folder, cannot be written, is in use by another run, or holds a file that we did not write or that
+        was changed since.
     """
+    place, home = _place_of(out)
+    with _in_one_line(out), claim(place, inside=home) if home.is_dir() else nullcontext():
+        _check_content(out, place, overwrite, marker)
+    return place
+
+
+def _place_of(out) -> tuple[Path, Path]:
+    """Where a path leads, and the folder that its temporaries and its lock lie in; both can be written."""
     with _in_one_line(out):
         place = Path(os.path.realpath(out))
         if place.is_symlink() or (os.path.lexists(place) and not place.is_dir()):
             raise RDSInputError(f"{out}: is not a folder; choose another place for the output")
         check_writable(place)
-        if (place / _NEW).is_dir():
-            _move_in(place)
-        if place.is_dir():
-            _check_ours(out, place, overwrite, marker)
-    return place
+        return place, place if place.is_dir() else place.parent
 
 
 def check_writable(folder: str | Path) -> None:
@@ -52,7 +57,7 @@ def check_writable(folder: str | Path) -> None:
         home = Path(os.path.realpath(folder))
         while not os.path.lexists(home):
             home = home.parent
-        probe = home / f"{_TEMPORARY}{secrets.token_hex(4)}"
+        probe = home / f"{TEMPORARY}{secrets.token_hex(4)}"
         probe.mkdir()
         probe.rmdir()
 
@@ -61,27 +66,42 @@ def check_writable(folder: str | Path) -> None:
 def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> Iterator[Path]:
     """Yield a temporary folder whose content becomes that of ``out`` when the block ends without an error.
 
-    An earlier output stays until the new one is whole. Where the new one cannot be moved in, it is kept beside it. A
-    kill while it moves in is mended by the next `check_output`. For what is refused see there.
+    No other run can write it meanwhile. An earlier output stays until the new one is whole. Where the new one cannot be
+    moved in, it is kept beside it. A kill while it moves in is mended by the next `check_output`, which also tells what
+    is refused; what a killed run left is removed.
     """
-    place = check_output(out, overwrite=overwrite, marker=marker)
-    with _in_one_line(out):
-        home = place if place.is_dir() else place.parent
-        home.mkdir(parents=True, exist_ok=True)
-        stage = home / f"{_TEMPORARY}{secrets.token_hex(4)}"
-        stage.mkdir()
+    place, home = _place_of(out)
+    with claim(place, inside=home):
+        with _in_one_line(out):
+            _check_content(out, place, overwrite, marker)
+            for left in home.glob(f"{mark_of(place)}*"):
+                remove(left)
+            stage = home / f"{mark_of(place)}{secrets.token_hex(4)}"
+            stage.mkdir()
+        with _filled(stage, home == place, marker):
+            yield stage
+        _put(stage, place, home, lambda: _check_content(out, place, overwrite, marker))
+
+
+@contextmanager
+def _filled(stage: Path, is_inside: bool, marker: str) -> Iterator[None]:
+    """Have a folder that the block fills listed and on the disk, or removed where the block fails."""
     try:
-        yield stage
-        if home == place or "DVC_STAGE" not in os.environ:  # DVC keeps hashes of its own, and removes what it replaces
-            files = {name: _digest(stage / name) for name in sorted(_files(stage))}
+        yield
+        if is_inside or "DVC_STAGE" not in os.environ:  # DVC keeps hashes of its own, and removes what it replaces
+            files = {name: digest(stage / name) for name in sorted(_files(stage))}
             write_json(stage / MANIFEST, {"output": marker, "files": files})
         for path in [stage, *stage.rglob("*")]:
             flush(path)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
+
+
+def _put(stage: Path, place: Path, home: Path, check: Callable[[], None]) -> None:
+    """Move a whole result to its place; kept beside it where that has been taken meanwhile."""
     try:
-        check_output(out, overwrite=overwrite, marker=marker)
+        check()
         if home == place:
             os.rename(stage, place / _NEW)
             stage = place / _NEW
@@ -91,6 +111,13 @@ def output_folder(out: str | Path, *, overwrite: bool = False, marker: str) -> I
             flush(home)
     except (OSError, RDSInputError) as error:
         raise RDSInputError(f"{error}; the result is whole, and kept in {_kept(stage, place)}") from error
+
+
+def _check_content(out, place: Path, overwrite: bool, marker: str) -> None:
+    if (place / _NEW).is_dir():
+        _move_in(place)
+    if place.is_dir():
+        _check_ours(out, place, overwrite, marker)
 
 
 def _move_in(place: Path) -> None:
@@ -141,7 +168,7 @@ def _check_ours(out, place: Path, overwrite: bool, marker: str) -> None:
         raise RDSInputError(f"{out}: holds an earlier output; choose another folder or add --overwrite")
     known = _listed(place)
     for name in sorted(names):
-        if name not in known or not (place / name).is_file() or _digest(place / name) != known[name]:
+        if name not in known or not (place / name).is_file() or digest(place / name) != known[name]:
             what = "was changed since we wrote it" if name in known else "is not of the earlier output"
             raise RDSInputError(f"{out}: {name} {what}; move it away, or choose another folder")
 
@@ -159,15 +186,10 @@ def _files(folder: Path) -> set[str]:
     found = set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
-        ours = name.parts[0].startswith(_TEMPORARY) or name.parts[0] in (_NEW, MANIFEST)
+        ours = name.parts[0].startswith((TEMPORARY, LOCK)) or name.parts[0] in (_NEW, MANIFEST)
         if not ours and (path.is_symlink() or not path.is_dir()):
             found.add(name.as_posix())
     return found
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -34,6 +34,19 @@ def check_mask(inference_state, mask, image_size: int):
         warnings.warn("the mask is empty: the object is tracked as absent from the start", stacklevel=4)
 
 
+def check_prompt(inference_state, points, labels, box, normalize_coords: bool):
+    """Raise unless a prompt has points with a label each, or a box, or both, each as the checks below want them."""
+    if points is None and labels is None and box is None:
+        raise RDSInputError("a prompt without points and box; give points (N, 2) with their labels, or box")
+    if (points is None) != (labels is None):
+        given, lacking = ("labels", "points") if points is None else ("points", "labels")
+        raise RDSInputError(f"{given} without {lacking}; give points (N, 2) and one label for each: 1 on the object")
+    if points is not None:
+        check_points(inference_state, points, labels, normalize_coords)
+    if box is not None:
+        check_box(inference_state, box, normalize_coords)
+
+
 def check_points(inference_state, points, labels, normalize_coords: bool):
     """Raise unless ``points`` (N, 2) as x, y lie in the image and ``labels`` (N,) are known."""
     coords = _as_array(points, "points")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rds_lib.core import paths
-from rds_lib.core.artifacts import require
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence, read_dataset
+from rds_lib.work.locks import require
 
 HELD_OUT_EVERY = 10  # every tenth sequence of a real training list is kept for calibration
 LAYOUTS = {"davis": "davis2017", "sav": "sav", "ytvos": "ytvos", "changing": "davis2017"}

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from rds_lib.core.artifacts import write_table
-from rds_lib.core.parallel import cpu_workers
 from rds_lib.data.sources import Source
 from rds_lib.data.video import KeptFrames, kept_frames
 from rds_lib.evaluation.arm import Arm
@@ -19,6 +18,7 @@ from rds_lib.evaluation.recordings import RUNS
 from rds_lib.evaluation.scores import Job, Scores, collect_scores, score_jobs
 from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.route_table import routed_frames
+from rds_lib.work.parallel import cpu_workers
 
 
 def evaluate_arms(

@@ -5,7 +5,7 @@ embedded once (once more mirrored), and every route runs on these tokens.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import comb
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from torch.utils._pytree import tree_map
 
 from rds_lib.core.artifacts import read_npz, write_npz
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import map_items
 from rds_lib.evaluation.headroom_clips import Clip
 from rds_lib.methods.static import random_plan
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker
 from rds_lib.model.losses import mask_iou, squared_damage
+from rds_lib.work.parallel import map_items
 
 CHUNK = 8  # frames that run under one route at a time
 
@@ -45,7 +45,8 @@ class Measured:
     @classmethod
     def read(cls, path: Path) -> "Measured":
         """What `write` wrote."""
-        return cls(**read_npz(path))
+        arrays = read_npz(path)
+        return cls(**{item.name: arrays[item.name] for item in fields(cls)})
 
 
 def random_plans(number: int, n_active: int, backbone: Backbone, *, seed: int) -> np.ndarray:

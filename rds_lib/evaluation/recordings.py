@@ -15,6 +15,7 @@ from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.images import image_size, read_frame, read_labels
 from rds_lib.data.labels import label_numbers
+from rds_lib.data.layouts import check_name
 from rds_lib.data.sources import Source
 from rds_lib.evaluation.names import run_name
 from rds_lib.metrics.masks import region_similarity
@@ -24,6 +25,7 @@ from rds_lib.model.track import Tracked, track_sequence
 
 FULL = "full"  # the reason of a frame that was never routed, as SAM2's are
 SHAPE = "encoder.json"  # in an evaluation's products: the layout of the encoder's blocks
+ROUTE = ("frame_idx", "block", "active", "keep_prob", "reason")  # columns of a route table
 RUNS = "runs.csv"  # in the folder of a data set's predictions: which folder holds which method and level
 
 
@@ -126,7 +128,10 @@ def recorded_runs(folder: Path, source: Source) -> pd.DataFrame:
     index = folder / "predictions" / source.name / RUNS
     if not index.is_file():
         return pd.DataFrame(columns=["folder", "method", "level"])
-    return read_table(index, columns=("folder", "method", "level"))
+    table = read_table(index, columns=("folder", "method", "level"))
+    for name in table["folder"]:
+        check_name(name, f"{index}: folder")
+    return table
 
 
 def recorded_names(folder: Path, source: Source) -> list[str]:
@@ -136,7 +141,13 @@ def recorded_names(folder: Path, source: Source) -> list[str]:
 
 def read_shape(folder: Path) -> EncoderShape:
     """The layout of the encoder that an evaluation ran, from its products."""
-    return EncoderShape.from_dict(read_json(folder / SHAPE))
+    content = read_json(folder / SHAPE)
+    depth = content["depth"]
+    blocks = [content[name] for name in ("stage_starts", "always_on")]
+    is_depth = type(depth) is int and 0 < depth <= 1024
+    if not is_depth or not all(isinstance(each, list) and set(each) <= set(range(depth)) for each in blocks):
+        raise RDSInputError(f"{folder / SHAPE}: describes no encoder of 1 to 1024 blocks; make it again: dvc repro")
+    return EncoderShape.from_dict(content)
 
 
 def read_recordings(
@@ -166,15 +177,17 @@ def read_recordings(
     if missing:
         raise RDSInputError(f"{source.name} has no video {', '.join(missing)}; it has: {', '.join(by_name)}")
     shape, kept = shape or read_shape(folder), list(recorded_runs(folder, source).itertuples())
-    routes = read_table(folder / "routes.csv")
+    routes = read_table(folder / "routes.csv", columns=("dataset", "sequence", "method", "level", *ROUTE))
     routes = dict(list(routes[routes["dataset"] == source.name].groupby(["sequence", "method", "level"])))
     recordings = []
     for sequence in (by_name[name] for name in wanted):
         truth, runs = _truth(sequence), []
         for row in kept:
             masks = folder / "predictions" / source.name / row.folder / sequence.name
-            labels = np.stack([read_labels(masks / f"{stem}.png") for stem in sequence.frame_names])
+            labels = np.stack([_prediction(masks / f"{stem}.png", sequence.size) for stem in sequence.frame_names])
             name, table = run_name(row.method, row.level), routes.get((sequence.name, row.method, row.level))
+            if table is not None:
+                _check_routes(table, folder / "routes.csv", len(sequence), shape.depth)
             run = make_run(name, labels, table, depth=shape.depth, truth=truth, starts=sequence.prompt_frame)
             runs.append(replace(run, method=row.method, level=row.level))
         recordings.append(Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
@@ -222,6 +235,22 @@ def make_run(
     objects = starts.items() if truth is not None else ()
     quality = {obj_id: _quality(labels, truth, obj_id, start) for obj_id, start in objects}
     return Run(name, labels, active, keep_prob, tuple(reasons), quality)
+
+
+def _prediction(path, size):
+    labels = read_labels(path)
+    if labels.shape != size:
+        raise RDSInputError(f"{path}: {labels.shape[::-1]} px, its video has {size[::-1]}; make it again: dvc repro")
+    return labels
+
+
+def _check_routes(routes, path, frames, depth):
+    """Raise for a row that no frame or block belongs to, or that is none by its numbers."""
+    for name, last in (("frame_idx", frames - 1), ("block", depth - 1), ("active", 1), ("keep_prob", 1)):
+        values = pd.to_numeric(routes[name], errors="coerce")
+        wrong = routes.loc[~values.between(0, last), name]
+        if len(wrong):
+            raise RDSInputError(f"{path}: {name} = {wrong.iloc[0]}; expected numbers from 0 to {last}: dvc repro")
 
 
 def _truth(sequence):

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import map_items
 from rds_lib.data.datasets import Sequence, write_masks
 from rds_lib.metrics.boxes import box_table
 from rds_lib.metrics.masks import UNSCORED, score_masks, summarise, warn_of_unscored
 from rds_lib.model.track import Tracked
 from rds_lib.routing.route_table import mean_active, routed_frames
+from rds_lib.work.parallel import map_items
 
 
 @dataclass(frozen=True)

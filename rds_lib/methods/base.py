@@ -4,15 +4,17 @@ A new baseline is one module that subclasses `Method` and calls `register`. Unle
 its weights and loads them as written here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from rds_lib.core.artifacts import check_tensors, read_tensors, write_tensors
+from rds_lib.core.artifacts import read_tensors, write_tensors
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import SequenceBatches, loader
+from rds_lib.data.checkpoints import check_sizes, check_tensors
 from rds_lib.data.video import load_video
 from rds_lib.methods.gates import calibrate_gates, gated, open_share, set_threshold
 from rds_lib.model.adapters import add_lora, merge_lora
@@ -146,13 +148,20 @@ class Method:
                 f"{path}: holds {found}, expected {self.name!r} in {FORMAT!r}; train this baseline anew"
             )
         options = {name: value for name, value in header.items() if name not in HEADER}
-        self.prepare(model.requires_grad_(False), **options)
+        check_sizes(path, header, "rank", "width")
+        try:
+            self.prepare(model.requires_grad_(False), **options)
+            if not math.isfinite(threshold := header["threshold"]):
+                raise ValueError(f"threshold = {threshold}")
+        except Exception as cause:  # a header may hold anything
+            fault = f"{type(cause).__name__}: {cause}"
+            raise RDSInputError(f"{path}: its header cannot be used ({fault}); train this baseline anew") from cause
         own = {name: p for name, p in model.named_parameters() if p.requires_grad}
         check_tensors(tensors, {name: p.shape for name, p in own.items()}, str(path))
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])
-        set_threshold(model, header["threshold"])
+        set_threshold(model, threshold)
         return merge_lora(model.requires_grad_(False)).eval()
 
     def trained_parameters(self, model, path: Path) -> int:

@@ -11,8 +11,9 @@ from sam2.modeling.backbones.hieradet import MultiScaleAttention, do_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rds_lib.core.artifacts import check_tensors, read_tensors, write_tensors
+from rds_lib.core.artifacts import read_tensors, write_tensors
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.checkpoints import check_tensors
 
 NOISE = 0.01  # standard deviation of the disturbance of the teacher's features
 MAX_PRUNED = 0.8  # of the channels of one group, where groups are ranked against each other
@@ -154,14 +155,21 @@ def load_slim(model, path) -> dict[str, list[int]]:
     Raises RDSInputError if the file is missing, another kind of file, or made from another model.
     """
     tensors, header = read_tensors(path)
-    if "kept" not in header:
+    if not isinstance(header.get("kept"), dict):
         raise RDSInputError(f"{path}: no kept channels in its header; write it with save_slim")
-    check_tensors(tensors, {name: (None,) * own.ndim for name, own in model.state_dict().items()}, str(path))
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    narrower = {name: (None,) * len(shape) for name, shape in own.items() if name.startswith("image_encoder.")}
+    check_tensors(tensors, own | narrower, str(path))
     for name, own in model.state_dict().items():
         if own.shape != tensors[name].shape:
             owner, _, attribute = name.rpartition(".")
             _resize(model.get_submodule(owner), attribute, tensors[name])
     model.load_state_dict(tensors)
+    try:
+        with torch.no_grad():
+            feature_maps(model, torch.zeros(1, 3, 64, 64, device=next(model.parameters()).device))
+    except RuntimeError as cause:
+        raise RDSInputError(f"{path}: widths of its layers do not fit together ({cause}); train it anew") from cause
     return header["kept"]
 
 

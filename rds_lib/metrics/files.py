@@ -11,7 +11,7 @@ from rds_lib.core.artifacts import read_json, read_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import are_binary, read_labels
 from rds_lib.data.labels import VOID, present_labels
-from rds_lib.data.layouts import check_name, check_split, locate, read_index
+from rds_lib.data.layouts import check_name, check_split, locate, object_numbers, read_index
 from rds_lib.data.names import frame_files, in_time_order
 
 
@@ -196,8 +196,8 @@ def _prompts_left_out(folder, entries):
 def _meta_objects(meta, path, sequence):
     """``{obj_id: {"frames": [stem, ...], ...}}`` of one sequence, ids ascending."""
     try:
-        objects = {int(key): entry for key, entry in meta["videos"][sequence]["objects"].items()}
-        if objects and all(entry["frames"] and isinstance(entry["frames"], list) for entry in objects.values()):
+        objects = object_numbers(meta["videos"][sequence]["objects"])
+        if objects and all(_describes_frames(entry) for entry in objects.values()):
             for stem in {stem for entry in objects.values() for stem in entry["frames"]}:
                 check_name(stem, f"{path}: frame")
             return dict(sorted(objects.items()))
@@ -207,6 +207,11 @@ def _meta_objects(meta, path, sequence):
         f"{path} does not describe sequence {sequence!r}; it needs "
         '{"videos": {"<sequence>": {"objects": {"1": {"category": "...", "frames": ["00000", ...]}}}}}'
     )
+
+
+def _describes_frames(entry):
+    is_seen = entry.get("seen", True)
+    return bool(entry["frames"]) and isinstance(entry["frames"], list) and isinstance(is_seen, bool)
 
 
 def _appearances(frames, black_white):
@@ -231,10 +236,10 @@ def _is_seen(entry, seen_categories):
 def _read_seen(path):
     try:
         names = json.loads(read_text(path))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise RDSInputError(f"{path} cannot be read as JSON ({cause})") from cause
-    if not isinstance(names, list):
-        raise RDSInputError(f"{path} should hold a list of category names, not {type(names).__name__}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RDSInputError(f"{path} should hold a list of category names, not {repr(names)[:80]}")
     return names
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.checkpoints import check_tensors
 from rds_lib.model.backbone import backbone_of
 
 PREFIX = "image_encoder.trunk.blocks"  # of layer names in files, as SAM2 has it; the same for every backbone
@@ -87,21 +87,26 @@ def load_lora(model, state: dict[str, Tensor]):
 
 
 @torch.no_grad()
-def fold_lora(model, state: dict[str, Tensor], blocks: Sequence[int], *, rank: int, alpha: float):
-    """Add adapters that were saved from ``blocks`` to the weights of a model that carries none, in place."""
+def fold_lora(model, state: dict[str, Tensor], blocks: Sequence[int], *, rank: int, alpha: float, source: str = ""):
+    """Add adapters that were saved from ``blocks`` to the weights of a model that carries none, in place.
+
+    Errors name ``source``, the file they are from.
+    """
+    source = f"{source}: adapter weights" if source else "adapter weights"
     backbone, shapes = backbone_of(model), {}
     if blocks and max(blocks) >= backbone.depth:
-        raise RDSInputError(
-            f"adapter weights are for block {max(blocks)}; the model has blocks 0 to {backbone.depth - 1}"
-        )
+        raise RDSInputError(f"{source} are for block {max(blocks)}; the model has blocks 0 to {backbone.depth - 1}")
     layers = {
         f"{i}.{target}": backbone.blocks[i].get_submodule(target) for i in blocks for target in backbone.lora_targets
     }
     for name, layer in layers.items():
         shapes[f"{PREFIX}.{name}.lora_A"] = (rank, layer.in_features)
         shapes[f"{PREFIX}.{name}.lora_B"] = (layer.out_features, rank)
-    check_tensors(state, shapes, "adapter weights")
+    check_tensors(state, shapes, source)
     for name, layer in layers.items():
         update = state[f"{PREFIX}.{name}.lora_B"] @ state[f"{PREFIX}.{name}.lora_A"]
-        layer.weight.add_((update * (alpha / rank)).to(layer.weight))
+        update = (update * (alpha / rank)).to(layer.weight)
+        if not update.isfinite().all():
+            raise RDSInputError(f"{source} of layer {name} are too large to be added up; train them anew")
+        layer.weight.add_(update)
     return model

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import sam2  # noqa: F401  (its import registers SAM2's configs with Hydra, for those who build stock models)
 import torch
@@ -12,12 +11,11 @@ from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 from hydra.version import VersionBase
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 from torch import nn
 
-from rds_lib.core.artifacts import check_tensors
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2, shipped
+from rds_lib.data.checkpoints import check_tensors, read_checkpoint
 
 MINI_CONFIG = MINI_SAM2 / "mini_sam2.yaml"
 MINI_WEIGHTS = MINI_SAM2 / "mini_sam2.safetensors"
@@ -52,7 +50,7 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
     if ckpt_path is None and config_file in SHIPPED:
         ckpt_path = shipped(SHIPPED[config_file])
     if ckpt_path:
-        _load_weights(model, Path(ckpt_path), config_file)
+        _load_weights(model, ckpt_path, config_file)
     return model.to(device).eval()
 
 
@@ -100,17 +98,7 @@ def _hydra_of_sam2() -> Iterator[None]:
 
 
 def _load_weights(model, path, config_file):
-    if not path.is_file():
-        raise RDSInputError(f"checkpoint {path} does not exist; give the path of a .pt or .safetensors file")
-    try:
-        if path.suffix == ".safetensors":
-            state = {name: tensor.float() for name, tensor in load_file(path).items()}
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    except Exception as cause:
-        expected = "SAM2's {'model': state_dict} in a .pt file, or a .safetensors file"
-        fault = f"checkpoint {path} could not be read as weights ({type(cause).__name__})"
-        raise RDSInputError(f"{fault}; expected {expected}: fetch it again") from cause
+    state = read_checkpoint(path)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     check_tensors(state, wanted, f"checkpoint {path} for config {config_file!r}")
     model.load_state_dict(state)

@@ -89,15 +89,19 @@ def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
     From ``trained.csv`` of stage ``train``, and ``placements.csv`` and each method's ``levels.csv`` of ``baselines``.
     """
     baselines, budgets = Path(workdir) / "baselines", params.evaluation.budgets
-    of_run = read_table(Path(workdir) / "train" / "trained.csv").astype({"run": str}).set_index("run")["parameters"]
+    of_run = _column(Path(workdir) / "train" / "trained.csv", "run", "parameters").rename(str)
     found = {(RDS, budget): of_run[str(budget)] for budget in budgets}
     found |= {(ONE_FOR_ALL, budget): of_run[ANY] for budget in budgets} | {(ADAPTED, 1.0): of_run[CONTROL]}
-    placed = read_table(baselines / "placement" / "placements.csv").set_index("placement")["trained_params"]
+    placed = _column(baselines / "placement" / "placements.csv", "placement", "trained_params")
     found |= {(label, params.baselines.placement_budget): placed[kind] for kind, label in ADAPTERS.items()}
     for name, method in METHODS.items():
-        levels = read_table(baselines / name / "levels.csv").set_index("level")["trained_params"]
+        levels = _column(baselines / name / "levels.csv", "level", "trained_params")
         found |= {(method.label, method.table_level(level)): levels[level] for level in method.levels(params.baselines)}
     return {arm: int(count) for arm, count in found.items()}
+
+
+def _column(path: Path, key: str, name: str):
+    return read_table(path, columns=(key, name)).set_index(key)[name]
 
 
 def _routed(params, path: Path, budget: float) -> Callable:

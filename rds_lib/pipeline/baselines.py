@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rds_lib.core.artifacts import copy_file, read_npz, read_table, write_table
+from rds_lib.core.artifacts import copied, copy_file, read_npz, read_table, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.core.paths import CACHE, resolve_or_none
 from rds_lib.data.sources import training_sequences
 from rds_lib.methods import METHODS, method_of
@@ -26,6 +25,8 @@ from rds_lib.routing.algorithm1 import threshold_route
 from rds_lib.routing.weights import load_rds
 from rds_lib.training.loop import Schedule
 from rds_lib.training.run import local_device
+from rds_lib.work.finished import once
+from rds_lib.work.parallel import cpu_workers, map_items
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -72,17 +73,19 @@ def train_level(params, workdir: Path, name: str, level: float, seed: int | None
     settings = own.model_dump(exclude={"levels", "ninths", "placement_budget"})
     mark = fingerprint(params, settings, section.lora_rank, blocks, rooms=(*ROOMS, "methods"))
     scratch = CACHE / "train" / f"{name}-{level:g}-{mark}"
-    out = scratch / "weights.safetensors"
-    if out.is_file():
-        return out
-    sequences, calibration = training_sequences(params, workdir)
-    schedule = Schedule(section.steps, section.batch, section.frames, section.seed)
-    base = {"config_file": params.model.config, "checkpoint": resolve_or_none(params.model.checkpoint)}
-    setup = Setup(schedule, sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
+
+    def train():
+        sequences, calibration = training_sequences(params, workdir)
+        schedule = Schedule(section.steps, section.batch, section.frames, section.seed)
+        base = {"config_file": params.model.config, "checkpoint": resolve_or_none(params.model.checkpoint)}
+        setup = Setup(schedule, sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
+        out = scratch / "weights.safetensors"
+        method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
+
     try:
-        return method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
+        return once(scratch, "weights.safetensors", train)
     except Exception as error:
-        kind = RDSInputError if isinstance(error, RDSInputError) else RuntimeError
+        kind = RDSInputError if isinstance(error, RDSInputError | OSError) else RuntimeError
         raise kind(f"{method.label} at level {level:g}: {error}") from error
 
 
@@ -167,8 +170,8 @@ def _write_placements(params, workdir, train, out, trained):
     files = {"I-LoRA": weights_file(train, str(budget))}
     for kind, weights in trained.items():
         files[kind] = weights_file(out, kind)
-        copy_file(weights, files[kind])
-        (row,), _ = calibrate_run(params, files[kind], (budget,), calibration)
+        with copied(weights, files[kind]) as path:
+            (row,), _ = calibrate_run(params, path, (budget,), calibration)
         active[kind] = row["calibration_active"]
     selected, rows = set(adapted_blocks(params, workdir)), []
     for kind, path in files.items():
@@ -181,4 +184,8 @@ def _write_placements(params, workdir, train, out, trained):
 
 
 def _calibration(train: Path) -> pd.DataFrame:
-    return read_table(train / "calibration.csv").astype({"run": str}).set_index("run")
+    return (
+        read_table(train / "calibration.csv", columns=("run", "tau", "calibration_active"))
+        .astype({"run": str})
+        .set_index("run")
+    )

@@ -4,9 +4,6 @@ Heavy modules are imported by the command that needs them, so that ``--help`` an
 """
 
 import logging
-import os
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,8 +189,6 @@ def run(name: Name, profile: Profile = None):
     _log()
     from rds_lib.pipeline import notebook
 
-    if "DVC_STAGE" in os.environ:
-        _end_with_parent()
     notebook.run(name, profile)
 
 
@@ -235,10 +230,14 @@ def _begin(profile, *, trains: bool = False, own_data: bool = True):
 def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
     """Yield the folder to write: the stage's own, which DVC keeps, or one that becomes ``out`` when it is whole."""
     from rds_lib.data.output import check_writable, output_folder
+    from rds_lib.work.finished import sealed
+    from rds_lib.work.locks import claim, sweep
 
     if out is None:
         check_writable(folder / stage)
-        yield folder / stage
+        with claim(folder / stage), sealed(folder / stage):
+            sweep(folder / stage, whole=True)
+            yield folder / stage
         return
     with output_folder(out, overwrite=True, marker=stage) as place:
         yield place
@@ -246,15 +245,3 @@ def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
 
 def _log():
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-
-
-def _end_with_parent():
-    """End this process when its parent does: a killed ``dvc repro`` leaves no kernel writing."""
-    parent = os.getppid()
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -11,8 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rds_lib.core.artifacts import copy_file, read_table, write_json, write_table
-from rds_lib.core.parallel import cpu_workers, map_items
+from rds_lib.core.artifacts import copied, read_table, write_json, write_table
 from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clip
@@ -36,6 +35,7 @@ from rds_lib.routing.route_table import route_spread
 from rds_lib.routing.weights import load_rds
 from rds_lib.training.rds import Recipe
 from rds_lib.training.run import local_device
+from rds_lib.work.parallel import cpu_workers, map_items
 
 ROOMS = (
     "data",
@@ -62,10 +62,9 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3")
     logs, thresholds = [], []
     for (name, (budgets, _)), weights in zip(runs.items(), done, strict=True):
-        path = weights_file(out, name)
-        copy_file(weights, path)
+        with copied(weights, weights_file(out, name)) as path:
+            found, _ = calibrate_run(params, path, budgets, calibration, build=tracker)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
-        found, _ = calibrate_run(params, path, budgets, calibration, build=tracker)
         thresholds += [{"run": name, **row} for row in found]
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
@@ -87,7 +86,7 @@ def train_run(params, sequences, name: str, run: Run, blocks) -> Path:
     scratch = CACHE / "train" / f"dinov3-{name}-{_key(params, run.budgets, blocks)}"
     what = {"blocks": blocks, "budgets": run.budgets, "lora_rank": section.lora_rank, "config_file": DINO}
     recipe = Recipe(damage=section.distil)
-    return train_in(scratch, _clips(params), sequences, section, params.router, recipe=recipe, **what)
+    return train_in(scratch, lambda: (_clips(params), sequences), section, params.router, recipe=recipe, **what)
 
 
 def _key(params, budgets, blocks) -> str:

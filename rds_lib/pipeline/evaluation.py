@@ -14,6 +14,8 @@ from rds_lib.pipeline.arms import arms, repeated_arms, trained_parameters
 from rds_lib.pipeline.stages import require
 from rds_lib.routing.route_table import route_spread
 
+RANKS = ("block", "global_score", "local_score")
+
 
 def run(params, workdir: Path, out: Path) -> None:
     """Score all arms on all data sets of the profile.
@@ -26,7 +28,10 @@ def run(params, workdir: Path, out: Path) -> None:
     """
     for stage in ("train", "baselines"):
         require(stage, params, workdir)
-    section, ranking = params.evaluation, read_table(require("importance/importance.csv", params, workdir))
+    section, ranking = (
+        params.evaluation,
+        read_table(require("importance/importance.csv", params, workdir), columns=RANKS),
+    )
     trained = trained_parameters(params, workdir)
     sources, options = validation_sources(params, workdir), {"ranking": ranking, "seed": section.seed}
     results = evaluate_arms(

@@ -13,7 +13,6 @@ import torch
 
 from rds_lib.core.artifacts import write_bytes, write_json, write_table, write_text
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import cpu_workers
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.output import check_output, output_folder
@@ -32,6 +31,7 @@ from rds_lib.report.headroom import as_page
 from rds_lib.report.table9 import commit
 from rds_lib.routing.algorithm1 import target_active
 from rds_lib.show.headroom_figure import headroom_figure
+from rds_lib.work.parallel import cpu_workers
 
 OF_DATA = {"routes": 24, "frames": 6, "length": None, "seed": 0}  # where a data set is named and no other values are
 BUDGET = 0.4  # where neither blocks nor a budget are given
@@ -122,9 +122,9 @@ def run_headroom(
     backbone = getattr(model, "backbone", model)
     plans = random_plans(routes, n_active, backbone, seed=seed)
     clips = [partial(load_clip, sequence, backbone.image_size, frames, length) for sequence in sequences]
-    measured = measure(model, clips, plans, mirror=mirror, workers=cpu_workers())
-    summary = summarise(measured, seed=seed, **about, commit=commit())
     with output_folder(out, overwrite=overwrite, marker=FILE) as stage:
+        measured = measure(model, clips, plans, mirror=mirror, workers=cpu_workers())
+        summary = summarise(measured, seed=seed, **about, commit=commit())
         measured.write(stage / MEASURED)
         write_table(stage / TABLE, as_table(summary))
         write_json(stage / FILE, summary)

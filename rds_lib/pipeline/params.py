@@ -4,18 +4,18 @@
 The files are read with DVC's own parser, so that both see the same numbers.
 """
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from rds_lib.core import paths
+from rds_lib.core.artifacts import read_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline.profile_rules import faults
+from rds_lib.pipeline.profile_words import explain
 
 
 def _length(*allowed: int, words: str) -> AfterValidator:
@@ -47,6 +47,7 @@ Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
 Dataset = Literal["davis", "sav", "ytvos", "changing"]
+MOST_FAULTS = 10  # of a profile in one message
 
 
 class Section(BaseModel):
@@ -316,7 +317,7 @@ class Params(BaseModel):
         try:
             section = type(getattr(self, name)).model_validate({**getattr(self, name).model_dump(), **values})
         except ValidationError as error:
-            lines = [_explain(item, (name,)) for item in error.errors()]
+            lines = [explain(item, Params, (name,)) for item in error.errors()]
             raise RDSInputError("\n".join(lines)) from None
         return self.model_copy(update={name: section})
 
@@ -345,18 +346,21 @@ def load_params(profile: str | None = None, path: str | Path | None = None) -> P
     if path is None:
         profile = profile or _default_profile()
         path = paths.PARAMS / f"{profile}.yaml"
-        if not path.is_file():
+        if not re.fullmatch(r"[\w.-]{1,200}", profile) or not path.is_file():
             known = ", ".join(sorted(file.stem for file in paths.PARAMS.glob("*.yaml")))
             raise RDSInputError(f"unknown profile {profile!r}; {paths.shown(paths.PARAMS)} has: {known}")
     path = Path(path)
-    sections = {"profile": profile or path.stem, **_read(path)}
+    sections = _read(path)
+    if "profile" in sections:
+        raise RDSInputError(f"{paths.shown(path)}: profile is unknown; a profile is named after its file")
     try:
-        params, wrong = Params.model_validate(sections), []
+        params, wrong = Params.model_validate({"profile": profile or path.stem, **sections}), []
     except ValidationError as error:
-        wrong = [_explain(item) for item in error.errors()]
+        wrong = [explain(item, Params) for item in error.errors()]
     wrong = wrong or list(faults(params))
     if wrong:
-        raise RDSInputError("\n".join(f"{paths.shown(path)}: {line}" for line in wrong))
+        more = [f"and {len(wrong) - MOST_FAULTS} more"] if len(wrong) > MOST_FAULTS else []
+        raise RDSInputError("\n".join(f"{paths.shown(path)}: {line}" for line in wrong[:MOST_FAULTS] + more))
     return params
 
 
@@ -370,31 +374,12 @@ def _default_profile() -> str:
 
 def _read(path: Path) -> dict:
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, YAMLError) as error:
-        raise RDSInputError(f"{paths.shown(path)}: cannot be read as YAML: {error}") from error
+        content = YAML(typ="safe", pure=True).load(read_text(path))
+    except RDSInputError:
+        raise
+    except Exception as error:  # the parser raises anything on what it does not expect
+        why = "nested too deep, a profile has two levels" if isinstance(error, RecursionError) else error
+        raise RDSInputError(f"{paths.shown(path)}: cannot be read as YAML: {why}") from error
     if not isinstance(content, dict):
         raise RDSInputError(f"{paths.shown(path)}: a mapping of keys to values is expected")
     return content
-
-
-def _explain(item: dict, inside: tuple = ()) -> str:
-    """Word one pydantic error as ``key = value: what is allowed``; ``inside`` is the section the error lies in."""
-    item = {**item, "loc": (*inside, *item["loc"])}
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "missing":
-        return f"{key} is missing"
-    if item["type"] == "extra_forbidden":
-        known = list(_fields(item["loc"][:-1]))
-        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"{key} is unknown; {hint}"
-    allowed = re.sub("^(Input|Value|Tuple) should", "must", item["msg"].removeprefix("Value error, "))
-    return f"{key} = {item['input']!r}: {allowed}"
-
-
-def _fields(loc: tuple) -> dict:
-    model = Params
-    for part in loc:
-        model = model.model_fields[part].annotation
-    return model.model_fields

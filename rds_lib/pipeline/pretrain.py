@@ -15,6 +15,7 @@ from rds_lib.pretraining.held_out import held_out_iou, held_out_videos_iou
 from rds_lib.pretraining.levelling import level_masks
 from rds_lib.pretraining.pretrain import PROMPT_SHARES, export_weights, pretrain, real_videos
 from rds_lib.pretraining.vit import VIT, save_vit
+from rds_lib.work.finished import once
 
 LEVELS = MINI_SAM2 / "levels.csv"  # what levelling the shipped weights tried
 
@@ -56,8 +57,10 @@ def train_model(params, name: str) -> Path:
         section = section.model_copy(update={"phases": section.vit_phases, "lr": section.vit_lr, "start_from": ""})
     digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
     start = resolve_or_none(section.start_from)
-    return pretrain(
-        workdir=CACHE / "pretrain" / f"{params.profile}-{name}-{digest}",
+    workdir = CACHE / "pretrain" / f"{params.profile}-{name}-{digest}"
+    train = partial(
+        pretrain,
+        workdir=workdir,
         seed=section.seed,
         phases=section.phases,
         lr=section.lr,
@@ -71,6 +74,7 @@ def train_model(params, name: str) -> Path:
         compile_blocks=section.compile_blocks,
         config_file=name,
     )
+    return once(workdir, "weights.safetensors", train)
 
 
 def level(params, workdir: Path, name: str, trained: Path) -> tuple[Path, pd.DataFrame]:

@@ -3,12 +3,14 @@
 import datetime
 from pathlib import Path
 
-from rds_lib.core.artifacts import require, write_bytes, write_json
+from rds_lib.core.artifacts import write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import PUBLISHED, ROOT, reports
 from rds_lib.pipeline.machine import FILE, machine_facts
 from rds_lib.pipeline.readme import blocks
 from rds_lib.report.markdown import replace_parts
+from rds_lib.work.finished import LIST, check_whole
+from rds_lib.work.locks import require
 
 PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
 DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
@@ -36,8 +38,11 @@ def publish(params, workdir: Path) -> list[Path]:
     report, figures, page = (
         require(name, workdir, stage=name.partition("/")[0]) for name in ("report", "figures", f"figures/{PAGE}")
     )
-    contents = {target / file.name: file.read_bytes() for file in report.iterdir()}
-    contents |= {target / "figures" / file.name: file.read_bytes() for file in figures.iterdir() if file != page}
+    for folder in (report, figures):
+        check_whole(folder)
+    kept = {page, report / LIST, figures / LIST}
+    contents = {target / file.name: file.read_bytes() for file in set(report.iterdir()) - kept}
+    contents |= {target / "figures" / file.name: file.read_bytes() for file in set(figures.iterdir()) - kept}
     if params.profile == PUBLISHED:  # the page and the README tell of this one
         texts = blocks(report, machine)
         contents |= {target / PAGE: page.read_bytes()}

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rds_lib.core.artifacts import read_json, read_table, write_table, write_text
+from rds_lib.core.errors import RDSInputError
+from rds_lib.core.paths import shown
 from rds_lib.evaluation.names import DINO, DINO_RDS, RDS
 from rds_lib.pipeline.stages import require
 from rds_lib.report import table8, table9, verdicts
@@ -19,15 +22,27 @@ TABLES = {
     "speed": "benchmark/table.csv",
     "frames": "benchmark/frames.csv",
 }
-NEEDED = {"scores": ("active_blocks_routed", "gmacs_routed"), "speed": ("speedup_low",)}  # older runs lack them
+NEEDED = {  # columns; older runs lack some
+    "scores": ("dataset", "method", "level", "metric", "active_blocks_routed", "gmacs_routed"),
+    "objects": ("dataset", "method", "level", "sequence"),
+    "routes": ("dataset", "level", "sequence", "reason"),
+    "importance": ("always_on",),
+    "speed": ("method", "level", "speedup_low", "device", "dtype"),
+    "frames": ("method", "level"),
+}
+NUMBERS = {  # columns without a gap, on which verdicts rest
+    "scores": ("value",),
+    "objects": ("JF",),
+    "routes": ("frame_idx", "block", "active"),
+    "importance": ("block",),
+    "speed": ("encoder_ms", "fps", "frame_ms"),
+    "frames": ("ms",),
+}
 
 
 def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Write ``claims.csv``, ``claims.md``, ``table9.csv``, ``table9.md`` and ``budget.csv``; return the ledger."""
-    tables = {
-        name: read_table(require(product, params, workdir), columns=NEEDED.get(name, ()))
-        for name, product in TABLES.items()
-    }
+    tables = {name: _table(require(product, params, workdir), name) for name, product in TABLES.items()}
     headroom = read_json(require("headroom/headroom.json", params, workdir))
     own = {
         name: read_table(require(f"dinov3/{name}.csv", params, workdir)) for name in ("table", "comparisons", "speed")
@@ -50,11 +65,25 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     return ledger
 
 
+def _table(path: Path, name: str, needed=None) -> pd.DataFrame:
+    """Read a table and refuse one with NaN, infinity or words where numbers are needed."""
+    table = read_table(path, columns=(*(NEEDED[name] if needed is None else needed), *NUMBERS[name]))
+    for column in NUMBERS[name]:
+        found = pd.to_numeric(table[column], errors="coerce").astype(float)
+        wrong = table.index[~np.isfinite(found)]
+        if len(wrong):
+            raise RDSInputError(
+                f"{shown(path)}: {column} = {table[column][wrong[0]]} in line {wrong[0] + 2}; finite numbers expected: "
+                f"make it again with dvc repro {path.parent.name}"
+            )
+    return table
+
+
 def _with_dinov3(tables, params, workdir) -> dict[str, pd.DataFrame]:
     """Objects, speeds and frames with those of the second backbone, under names of their own."""
     found = {}
     for name, file in (("objects", "objects"), ("speed", "speed"), ("frames", "frames")):
-        own = read_table(require(f"dinov3/{file}.csv", params, workdir))
+        own = _table(require(f"dinov3/{file}.csv", params, workdir), name, ("method",))
         own = own[own["method"].isin((DINO, RDS))].replace({"method": {RDS: DINO_RDS}})
         found[name] = pd.concat([tables[name], own], ignore_index=True)
     return found

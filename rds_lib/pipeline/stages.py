@@ -10,8 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rds_lib.core import artifacts
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work import locks
+from rds_lib.work.finished import check_whole
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ def require(product: str, params, workdir: Path) -> Path:
     Raises
     ------
     RDSInputError
-        If there is no such stage, or the product is missing and cannot be built here.
+        If there is no such stage, or the product is missing and cannot be built here, or was damaged since.
     """
     name, _, inner = product.partition("/")
     if name not in STAGES:
         raise RDSInputError(f"stage {name!r} is unknown; the pipeline has: {', '.join(STAGES)}")
     build = (lambda out: STAGES[name].build(params, workdir, out)) if params.is_smoke and STAGES[name].run else None
-    folder = artifacts.require(name, workdir, build, stage=name)
-    return artifacts.require(f"{name}/{inner}", workdir, stage=name) if inner else folder
+    folder = locks.require(name, workdir, build, stage=name)
+    check_whole(folder, inner)
+    return locks.require(f"{name}/{inner}", workdir, stage=name) if inner else folder

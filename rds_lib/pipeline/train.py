@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rds_lib.core.artifacts import copy_file, read_table, write_npz, write_table
+from rds_lib.core.artifacts import copied, read_table, write_npz, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.data.sources import training_sequences
 from rds_lib.pipeline.training_runs import adapted_blocks, calibrate_run, train_blocks
 from rds_lib.pipeline.weights import moved_parameters, training_runs, weights_file
+from rds_lib.work.parallel import cpu_workers, map_items
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -26,11 +26,10 @@ def run(params, workdir: Path, out: Path) -> None:
     runs = training_runs(params.train)
     cached = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers())
     for (name, (budgets, _)), weights in zip(runs.items(), cached, strict=True):
-        path = weights_file(out, name)
-        copy_file(weights, path)
+        with copied(weights, weights_file(out, name)) as path:  # no file has its name before its thresholds
+            trained.append({"run": name, "parameters": moved_parameters(path)})
+            rows, w = calibrate_run(params, path, budgets, calibration)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
-        trained.append({"run": name, "parameters": moved_parameters(path)})
-        rows, w = calibrate_run(params, path, budgets, calibration)
         thresholds += [{"run": name, **row} for row in rows]
         seen_w |= {f"{name}/{budget}": values for budget, values in w.items()}
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))

@@ -1,10 +1,11 @@
 """What the stages that train share: the adapted blocks, the cache of trainings, and a trained router's calibration."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
-from rds_lib.core.parallel import cpu_workers
-from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.core.errors import RDSInputError
+from rds_lib.core.paths import CACHE, resolve_or_none, shown
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
@@ -17,8 +18,11 @@ from rds_lib.routing.weights import set_taus
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import train_rds
 from rds_lib.training.run import local_device
+from rds_lib.work.finished import once
+from rds_lib.work.parallel import cpu_workers
 
 ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
+WEIGHTS = "rds.safetensors"  # of a training in its own folder
 
 
 def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -> Path:
@@ -26,32 +30,48 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     section, router = params.train, params.router
     mark = fingerprint(params, budgets, blocks, rank, router.model_dump(exclude={"calibrate"}))
     scratch = CACHE / "train" / f"{name}-{mark}"
-    sequences, _ = training_sequences(params, workdir)
-    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
-    clips, what = SAM2Clips(model.requires_grad_(False)), {"blocks": blocks, "budgets": budgets, "lora_rank": rank}
-    return train_in(scratch, clips, sequences, section, router, config_file=params.model.config, **what)
+
+    def prepare():
+        model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+        return SAM2Clips(model.requires_grad_(False)), training_sequences(params, workdir)[0]
+
+    what = {"blocks": blocks, "budgets": budgets, "lora_rank": rank, "config_file": params.model.config}
+    return train_in(scratch, prepare, section, router, **what)
 
 
-def train_in(scratch: Path, clips, sequences, section, router, **options) -> Path:
-    """Call `train_rds` with a profile's section of a training and its ``router``; ``options`` are all else it takes."""
-    return train_rds(
-        clips,
-        sequences=sequences,
-        schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
-        out=scratch / "rds.safetensors",
-        workdir=scratch,
-        lr_router=section.lr_router,
-        lr_lora=section.lr_lora,
-        preference_rate=router.preference_rate,
-        router_options=router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
-        | {"hidden": section.router_hidden},
-        **options,
-    )
+def train_in(scratch: Path, prepare: Callable, section, router, **options) -> Path:
+    """Call `train_rds` with a profile's section of a training and its ``router``, or find it finished in ``scratch``.
+
+    ``prepare`` returns the clips and the sequences, and is called for a training that is to be done. ``options`` are
+    all else that `train_rds` takes.
+    """
+
+    def train():
+        clips, sequences = prepare()
+        train_rds(
+            clips,
+            sequences=sequences,
+            schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+            out=scratch / WEIGHTS,
+            workdir=scratch,
+            lr_router=section.lr_router,
+            lr_lora=section.lr_lora,
+            preference_rate=router.preference_rate,
+            router_options=router.model_dump(include={"normalise", "logit_spread", "learn_spread"})
+            | {"hidden": section.router_hidden},
+            **options,
+        )
+
+    return once(scratch, WEIGHTS, train)
 
 
 def adapted_blocks(params, workdir: Path) -> list[int]:
     """The blocks that importance chose for the adapters; measured first in a smoke run."""
-    return read_json(require("importance", params, workdir) / "blocks.json")["blocks"]
+    path = require("importance", params, workdir) / "blocks.json"
+    blocks = read_json(path)["blocks"]
+    if not isinstance(blocks, list) or not all(type(i) is int and 0 <= i < 1024 for i in blocks):
+        raise RDSInputError(f"{shown(path)}: blocks = {str(blocks)[:80]}; block numbers expected: dvc repro importance")
+    return blocks
 
 
 def calibrate_run(params, path: Path, budgets, sequences, build=predictor_for) -> tuple[list[dict], dict]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rds_lib.core.artifacts import read_json, require, write_json
+from rds_lib.core.artifacts import read_json, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import label_map
+from rds_lib.work.locks import require
 
 HEIGHT, WIDTH = 240, 424  # px; a video of another shape is squeezed to this one, as all are to the model's square later
 

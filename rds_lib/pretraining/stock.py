@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rds_lib.core.artifacts import require
 from rds_lib.data import scene, scenes, textures
 from rds_lib.data.scene import Scene, cut_out, paint_object
+from rds_lib.work.locks import require
 
 GROUND = 320  # px, sides of a background; it is squeezed to a square, and its true shape kept as a number
 DRAWN = 512  # objects drawn from textures

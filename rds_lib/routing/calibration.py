@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rds_lib.core.parallel import map_items
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.algorithm1 import calibrate_threshold, threshold_route
 from rds_lib.routing.route_table import keep_prob_matrix
+from rds_lib.work.parallel import map_items
 
 
 def calibrate(

@@ -32,10 +32,10 @@ class FrameRouter:
         self.fixed_route = route if route is None or callable(route) else self.backbone.check_route(route)
 
     def route(self, tokens: Tensor, masks: Sequence[Tensor], frame_idx: int, log: RouteLog) -> FrameRoute:
-        """Return the route of a frame; full where no previous mask shows anything, or one holds NaN.
+        """Return the route of a frame; full where no previous mask shows anything, or NaN is met.
 
-        Both have the reason "no_previous_mask". First and prompted frames never get here: the predictor runs them in
-        full (`predictor.RDSVideoPredictor._reason_for_full`).
+        Both have the reason "no_previous_mask"; NaN also counts in the features behind the previous mask. First and
+        prompted frames never get here, see `predictor.RDSVideoPredictor._reason_for_full`.
 
         Parameters
         ----------
@@ -50,13 +50,15 @@ class FrameRouter:
             return self.full("no_previous_mask")
         union = masks[0] if len(masks) == 1 else torch.cat(list(masks)).amax(0, keepdim=True)
         union = union.to(tokens.device, non_blocking=True)
+        if (flaw := log.flaws.get(frame_idx + 1 if log.reverse else frame_idx - 1)) is not None:
+            union = union + flaw
         if self.fixed_route is not None:
             return self._follow_fixed_route(union, frame_idx)
         *logits, seen = self.policy.router.logits(tokens, union)[0].tolist()  # the one device-to-host copy of a frame
         if not math.isfinite(sum(logits)):
             log.invalid_frames += 1
             _logger.warning(
-                "frame %d: NaN in the previous mask or the router, the full encoder runs (%d frames so far)",
+                "frame %d: NaN in router, previous mask or its features: the full encoder runs (%d frames so far)",
                 frame_idx,
                 log.invalid_frames,
             )

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import cpu_workers, map_items
 from rds_lib.metrics.masks import contour_accuracy, region_similarity
 from rds_lib.model.clip_tracking import ClipTracker
+from rds_lib.work.parallel import cpu_workers, map_items
 
 
 def rank_blocks(global_score, local_score, always_on: Sequence[int], k_sel: int) -> list[int]:

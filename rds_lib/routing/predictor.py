@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2, shipped
-from rds_lib.data.prompts import check_box, check_frame_index, check_mask, check_points
+from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.model.sam2 import build_model
@@ -113,10 +113,7 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
     ):
         """Add points or a box on a frame, as SAM2 does; bad input raises ``RDSInputError`` and changes nothing."""
         check_frame_index(inference_state, frame_idx)
-        if points is not None and labels is not None:
-            check_points(inference_state, points, labels, normalize_coords)
-        if box is not None:
-            check_box(inference_state, box, normalize_coords)
+        check_prompt(inference_state, points, labels, box, normalize_coords)
         return super().add_new_points_or_box(
             inference_state, frame_idx, obj_id, points, labels, clear_old_points, normalize_coords, box
         )
@@ -201,7 +198,11 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
             tokens = self.backbone.embed(image)
             route = log.frames[frame_idx] = self.frame_router.route(tokens, masks, frame_idx, log)
             inference_state["cached_features"] = {frame_idx: (image, self.backbone.run(tokens, route.active))}
-        return super()._get_image_feature(inference_state, frame_idx, batch_size)
+        found = super()._get_image_feature(inference_state, frame_idx, batch_size)
+        if self.frame_router.is_active:  # SAM2 calls an object absent where features hold NaN, and says nothing
+            features = inference_state["cached_features"][frame_idx][1]["vision_features"]
+            log.flaws[frame_idx] = 0 * features.sum(dtype=torch.float32)  # stays on its device
+        return found
 
     def _previous_masks(self, inference_state, frame_idx) -> list[Tensor]:
         """Available mask logits (1, 1, H, W) of the previous frame in the direction of tracking, one per object."""

@@ -24,6 +24,7 @@ class RouteLog:
     start: int | None = None  # first frame of the running propagation
     reverse: bool = False
     invalid_frames: int = 0  # frames that fell back to the full encoder because of NaN
+    flaws: dict[int, torch.Tensor] = field(default_factory=dict)  # frame -> 0, or NaN if its features hold one
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
     def table(self) -> pd.DataFrame:

@@ -4,14 +4,13 @@ import json
 import logging
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from rds_lib.core.artifacts import atomic_write, check_tensors
+from rds_lib.core.artifacts import write_bytes
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.checkpoints import FORMAT, RouterHeader, check_tensors, read_rds
 from rds_lib.model.adapters import PREFIX, adapters_of, add_lora, fold_lora, load_lora, lora_state_dict
 from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
@@ -19,11 +18,6 @@ from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.router import PredictionAwareRouter
 
 _logger = logging.getLogger(__name__)
-FORMAT = "rds/1"
-ROUTER_ARGUMENTS = (  # older files lack the last two, whose defaults are what those routers were trained with
-    *("embed_dim", "depth", "always_on", "image_size", "hidden", "budget", "logit_spread"),
-    *("normalise", "learn_spread"),
-)
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class RDSWeights:
     budgets: tuple[float, ...]  # the router was trained for these
     taus: dict[float, float]  # budget -> calibrated threshold
     config_file: str
-    source: str  # the file
+    source: str = "RDS weights"  # the file, for messages
 
     @property
     def lowest_budget(self) -> float:
@@ -85,15 +79,18 @@ class RDSWeights:
     def apply_to(self, model, *, merge: bool = True):
         """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""
         router, backbone = self.router, backbone_of(model)
-        sizes = (backbone.depth, backbone.embed_dim, backbone.image_size)
+        sizes, fault = (backbone.depth, backbone.embed_dim, backbone.image_size), None
         if router is not None and (router.depth, router.embed_dim, router.image_size) != sizes:
             own = f"depth {router.depth}, embed_dim {router.embed_dim}, {router.image_size} px"
-            has = "depth {}, embed_dim {}, {} px".format(*sizes)
-            raise RDSInputError(
-                f"RDS weights of {self.config_file!r} are for {own}; this model has {has}; train new ones"
+            fault = f"for {self.config_file!r} of {own}; this model has " + "depth {}, embed_dim {}, {} px".format(
+                *sizes
             )
+        elif router is not None and (lacking := sorted(set(backbone.always_on) - set(router.always_on))):
+            fault = f"its always_on, {list(router.always_on)}, lacks {lacking}, which this model always runs"
+        if fault:
+            raise RDSInputError(f"{self.source}: {fault}; train new ones")
         if merge:
-            return fold_lora(model, self.lora, self.blocks, rank=self.rank, alpha=self.alpha)
+            return fold_lora(model, self.lora, self.blocks, rank=self.rank, alpha=self.alpha, source=self.source)
         if self.lora:
             load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha), self.lora)
         return model
@@ -122,9 +119,9 @@ def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=No
     found_rank, alpha = (first.r["default"], first.lora_alpha["default"]) if layers else (0, 0)
     if (blocks is not None and sorted(set(blocks)) != found) or (rank is not None and rank != found_rank):
         raise RDSInputError(f"the model's adapters have rank {found_rank}, blocks {found}; not rank {rank}, {blocks}")
-    arguments = None if router is None else {name: getattr(router, name) for name in ROUTER_ARGUMENTS}
-    if router is not None and router.token_stride != 4:  # Hiera's is left out, as in older files
-        arguments["token_stride"] = router.token_stride
+    arguments = None if router is None else {name: getattr(router, name) for name in RouterHeader.model_fields}
+    if router is not None and router.token_stride == 4:  # Hiera's is left out, as in older files
+        del arguments["token_stride"]
     meta = {
         "router": arguments,
         "blocks": found,
@@ -140,7 +137,7 @@ def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=No
 
 def set_taus(path, taus: dict[float, float]):
     """Store calibrated thresholds, budget to tau, in an existing RDS file; other thresholds in it are dropped."""
-    tensors, meta = _read(path)
+    tensors, meta = read_rds(path)
     _write(path, tensors, meta, taus)
 
 
@@ -152,42 +149,27 @@ def load_rds(path) -> RDSWeights:
     RDSInputError
         If the file is missing, no RDS file, or broken; lists missing, unexpected, misshaped and NaN entries.
     """
-    tensors, meta = _read(path)
-    try:
-        router = PredictionAwareRouter(**meta["router"]).eval() if meta["router"] else None
-        lora = {name.removeprefix("lora."): value for name, value in tensors.items() if name.startswith("lora.")}
-        blocks, budgets, rank, alpha = tuple(meta["blocks"]), tuple(meta["budgets"]), meta["rank"], meta["alpha"]
-        taus = {float(budget): tau for budget, tau in meta["taus"].items()}
-        weights = RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"], str(path))
-    except (KeyError, TypeError, AttributeError, ValueError) as cause:
-        raise RDSInputError(f"{path}: its header cannot be used ({cause}); write it with save_rds") from cause
+    tensors, meta = read_rds(path)
+    lora = {name.removeprefix("lora."): value for name, value in tensors.items() if name.startswith("lora.")}
+    blocks, budgets, rank, alpha = tuple(meta["blocks"]), tuple(meta["budgets"]), meta["rank"], meta["alpha"]
+    taus = {float(budget): tau for budget, tau in meta["taus"].items()}
+    if (sizes := meta["router"]) is not None:  # before it is built: a header may ask for more than the memory holds
+        width, ends = sizes["embed_dim"], (sizes["depth"], 2 * sizes["hidden"])
+        known = {"router.image_proj.weight": (width, width, 1, 1), "router.mlp.2.weight": ends}
+        check_tensors({name: tensors[name] for name in known.keys() & tensors.keys()}, known, str(path))
+    router = PredictionAwareRouter(**sizes).eval() if sizes else None
     wanted = {name: tensor.shape for name, tensor in _router_tensors(router).items()}
-    sides = {name.removeprefix(f"{PREFIX}.").split(".", 1)[1] for name in lora}  # such as attn.qkv.lora_A
+    sides = {name.removeprefix(f"{PREFIX}.").partition(".")[2] for name in lora}  # such as attn.qkv.lora_A
     for i, side in product(blocks, sides):
         wanted[f"lora.{PREFIX}.{i}.{side}"] = (rank, None) if side.endswith("A") else (None, rank)
     check_tensors(tensors, wanted, str(path))
     if router is not None:
         router.load_state_dict({name: tensors[f"router.{name}"] for name in router.state_dict()})
-    return weights
+    return RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"], str(path))
 
 
 def _router_tensors(router) -> dict[str, Tensor]:
     return {} if router is None else {f"router.{name}": tensor for name, tensor in router.state_dict().items()}
-
-
-def _read(path):
-    path = Path(path)
-    if not path.is_file():
-        raise RDSInputError(f"{path}: no such RDS file; train one, or leave rds_path out for the shipped one of 'mini'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("rds", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, json.JSONDecodeError) as cause:
-        raise RDSInputError(f"{path}: not a readable RDS file ({cause}); fetch or train it again") from cause
-    if header.get("format") != FORMAT:
-        raise RDSInputError(f"{path}: format is {header.get('format')!r}, expected {FORMAT!r}; write it with save_rds")
-    return tensors, header
 
 
 def _write(path, tensors, meta, taus):
@@ -198,6 +180,5 @@ def _write(path, tensors, meta, taus):
     if broken:
         raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")
     meta = meta | {"format": FORMAT, "taus": {str(float(budget)): float(tau) for budget, tau in taus.items()}}
-    with atomic_write(path) as temporary:
-        # one entry: safetensors writes several in random order, and equal weights should give equal bytes
-        save_file(tensors, temporary, metadata={"rds": json.dumps(meta, sort_keys=True)})
+    # one entry: safetensors writes several in random order, and equal weights should give equal bytes
+    write_bytes(path, save(tensors, metadata={"rds": json.dumps(meta, sort_keys=True)}))

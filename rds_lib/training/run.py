@@ -1,6 +1,8 @@
 """The state of a training on disk: resume to the step, log, learning rate, averaged weights, several processes."""
 
 import csv
+import errno
+import io
 import logging
 import math
 import os
@@ -11,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.artifacts import atomic_write, write_text
 from rds_lib.core.errors import RDSInputError
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ class TrainingRun:
     Parameters
     ----------
     workdir : Path
-        Receives ``state.pt`` and ``log.csv``; a state found there is resumed.
+        Receives ``state.pt``, which holds the log too, and ``log.csv``, written from it; a state there is resumed.
     parts : dict of objects with ``state_dict`` and ``load_state_dict``
         Everything that changes while training: modules, optimiser, averages.
     total, save_every : int
@@ -45,7 +47,7 @@ class TrainingRun:
         writes: bool = True,
     ):
         self.workdir, self.parts, self.total, self.save_every, self.writes = workdir, parts, total, save_every, writes
-        self.step, self._rows, self._save_minutes, self._saved = 0, [], save_minutes, time.monotonic()
+        self.step, self._rows, self._log, self._save_minutes, self._saved = 0, [], "", save_minutes, time.monotonic()
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "state.pt").exists():
             self._resume()
@@ -59,15 +61,24 @@ class TrainingRun:
             self.save()
 
     def save(self) -> None:
-        """Write the state first, then the log's new lines; a stop between the two loses lines, never steps."""
-        with atomic_write(self.workdir / "state.pt") as path:
-            torch.save({"step": self.step, **{name: part.state_dict() for name, part in self.parts.items()}}, path)
-        with open(self.workdir / "log.csv", "a", newline="", encoding="utf-8") as handle:
-            for row in self._rows:
-                writer = csv.DictWriter(handle, row, lineterminator="\n")
-                if handle.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
+        """Write the state with the log in it, in one go, and the log from it: a stop between the two is mended."""
+        lines, path = io.StringIO(newline=""), self.workdir / "state.pt"
+        for row in self._rows:
+            writer = csv.DictWriter(lines, row, lineterminator="\n")
+            if not self._log and not lines.tell():
+                writer.writeheader()
+            writer.writerow(row)
+        self._log += lines.getvalue()
+        state = {"step": self.step, "log": self._log, **{name: part.state_dict() for name, part in self.parts.items()}}
+        try:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)  # not to a path: so a full disk is an OSError, and equal states equal bytes
+            write_text(self.workdir / "log.csv", self._log)
+        except OSError as cause:
+            why = "disk full" if cause.errno == errno.ENOSPC else cause.strerror or cause
+            raise RDSInputError(
+                f"{path}: step {self.step} cannot be saved ({why}); the last state stays: make room and start again"
+            ) from cause
         if self._rows:
             log.info("step %d of %d: %s", self.step, self.total, self._rows[-1])
         self._rows, self._saved = [], time.monotonic()
@@ -78,9 +89,11 @@ class TrainingRun:
             state = torch.load(path, map_location="cpu", weights_only=True)
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
-            self.step = int(state["step"])
+            self.step, self._log = int(state["step"]), state["log"]
         except Exception as cause:
             raise RDSInputError(f"{path} is not a state of this training; delete its folder to start again") from cause
+        if self.writes:
+            write_text(self.workdir / "log.csv", self._log)
         log.info("resumed at step %d of %d from %s", self.step, self.total, path)
 
 

@@ -1,7 +1,6 @@
 """Stage products: written whole or not at all, read back equal, refused when damaged."""
 
 import os
-import time
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ import torch
 
 from rds_lib.core import artifacts
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.parallel import map_items
 
 TENSORS = {"router.weight": torch.arange(6.0).reshape(2, 3), "alpha": torch.tensor(0.5)}
 
@@ -135,47 +133,3 @@ def test_readers_see_only_the_old_or_the_new_file(tmp_path):
             assert file.read_text() == "old"
         assert file.read_text() == "new"
         assert reader.read() == "old"
-
-
-def test_require_returns_what_is_there_without_building(tmp_path):
-    (tmp_path / "importance").mkdir()
-
-    def build(path):
-        raise AssertionError("built although present")
-
-    found = artifacts.require("importance", tmp_path, build, stage="importance")
-    assert found == tmp_path / "importance"
-
-
-def test_require_builds_what_is_missing_or_names_the_stage_to_run(tmp_path):
-    def build(path):
-        path.mkdir()
-        (path / "ranks.json").write_text("{}")
-
-    built = artifacts.require("importance", tmp_path, build, stage="importance")
-    assert built == tmp_path / "importance" and (built / "ranks.json").is_file()
-    with pytest.raises(RDSInputError, match="train is missing; make it with: dvc repro train"):
-        artifacts.require("train", tmp_path, stage="train")
-
-
-def test_failed_build_leaves_nothing(tmp_path):
-    def build(path):
-        path.mkdir()
-        raise RuntimeError("out of memory")
-
-    with pytest.raises(RuntimeError):
-        artifacts.require("importance", tmp_path, build, stage="importance")
-    assert [path.name for path in tmp_path.iterdir()] == [".lock-importance"]
-
-
-def test_processes_that_miss_the_same_product_build_it_once(tmp_path):
-    def build(path):
-        path.mkdir()
-        time.sleep(0.2)  # long enough for the other process to ask
-        (path / f"built-by-{os.getpid()}").touch()
-
-    def ask(_):
-        return [file.name for file in artifacts.require("clips", tmp_path, build, stage="clips").iterdir()]
-
-    first, second = map_items(ask, range(2), workers=2)
-    assert first == second and len(first) == 1

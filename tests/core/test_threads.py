@@ -31,7 +31,7 @@ def test_what_the_user_sets_stays(monkeypatch):
 def test_a_process_of_ours_has_these_threads_and_workers(set_by_user, expected):
     code = (
         "from rds_lib.core.threads import fit_threads; fit_threads('mini')\n"
-        "import torch; from rds_lib.core.parallel import cpu_workers\n"
+        "import torch; from rds_lib.work.parallel import cpu_workers\n"
         "print(torch.get_num_threads(), cpu_workers())"
     )
     clean = {name: value for name, value in os.environ.items() if name not in (THREADS, WORKERS, "MKL_NUM_THREADS")}

@@ -1,6 +1,11 @@
 """The sets of a profile with wider and changing clips: what they add, and that they leave the others as they are."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +16,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data import textures
 from rds_lib.data.clips import CATEGORIES
 from rds_lib.data.datasets import read_dataset, write_dataset
-from rds_lib.data.generate import PICTURES, generate_datasets
+from rds_lib.data.generate import PICTURES, Job, _drawn, generate_datasets
 from rds_lib.data.output import MANIFEST
 from rds_lib.data.shapes import UNSEEN
 from rds_lib.data.sources import validation_sources
@@ -170,3 +175,33 @@ def test_the_changing_set_is_a_set_to_validate_on(wider, monkeypatch):
         ("generated-changing", "davis2017"),
     ]
     assert [len(source.sequences()) for source in sources] == [4, 2]
+
+
+def _die(job):
+    os._exit(9)
+
+
+def test_a_killed_process_is_one_line_that_names_the_clip():
+    jobs = [Job("plain", "train", n) for n in range(4, 7)]
+    words = "clips: a process was killed at work on clip 4 of train or on one of the next, perhaps for want of memory"
+    with pytest.raises(RDSInputError, match=words), _drawn(_die, jobs, 2) as clips:
+        list(clips)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_processes_that_draw_end_with_the_command():
+    code = """
+import multiprocessing, threading, time
+from rds_lib.data.generate import _drawn
+say = lambda: print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+threading.Timer(1, say).start()
+with _drawn(time.sleep, [60, 60], 2) as clips:
+    next(clips)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        drawing = process.stdout.readline().split()
+        process.kill()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in drawing) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert len(drawing) == 2 and not [pid for pid in drawing if Path(f"/proc/{pid}").exists()]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.artifacts import atomic_write, mark_of
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data import output
 from rds_lib.data.output import MANIFEST, check_output, check_writable, output_folder
@@ -170,6 +170,39 @@ def test_a_result_that_finds_its_place_taken_is_kept_beside_it(tmp_path):
     with pytest.raises(RDSInputError, match="the result is whole, and kept in .*out-1"):
         with output_folder(out, marker=MARKER) as stage:
             (stage / MARKER).write_text("new")
-            write(out)
-    assert content(out) == NEW and content(tmp_path / "out-1") == {MARKER: "new"}
-    assert not list(tmp_path.rglob(".tmp-*")) and os.listdir(tmp_path / "out-1") != []
+            out.mkdir()
+            (out / "notes.txt").write_text("mine")
+    assert content(out) == {"notes.txt": "mine"} and content(tmp_path / "out-1") == {MARKER: "new"}
+    assert sorted(os.listdir(tmp_path)) == ["out", "out-1"]
+
+
+@pytest.mark.parametrize("kind", ["new", "empty", "earlier output"])
+def test_a_second_run_in_the_same_place_is_refused_before_its_work(kind, tmp_path):
+    out = tmp_path / "out"
+    if kind == "empty":
+        out.mkdir()
+    if kind == "earlier output":
+        write(out)
+    with output_folder(out, overwrite=True, marker=MARKER) as stage:
+        (stage / MARKER).write_text("of the first")
+        for check in (lambda: check_output(out, overwrite=True, marker=MARKER), lambda: write(out, overwrite=True)):
+            with pytest.raises(RDSInputError, match="out: in use by process .* since .*wait until it ends") as caught:
+                check()
+            assert "\n" not in str(caught.value)
+    assert content(out) == {MARKER: "of the first"}
+    write(out, overwrite=True)
+    assert content(out) == NEW and sorted(os.listdir(tmp_path)) == ["out"]
+    assert sorted(os.listdir(out)) == [MANIFEST, "masks", MARKER]
+
+
+@pytest.mark.parametrize("place", ["new", "empty"])
+def test_what_a_killed_run_left_goes_with_the_next_one_and_nothing_else(place, tmp_path):
+    out, of_another = tmp_path / "out", f"{mark_of(tmp_path / 'other')}01234567"
+    if place == "empty":
+        out.mkdir()
+    home = out if place == "empty" else tmp_path
+    for name in (f"{mark_of(out)}01234567", of_another):
+        (home / name).mkdir()
+        (home / name / MARKER).write_text("half")
+    write(out, overwrite=True)
+    assert content(out) | NEW == content(out) and [path.name for path in home.glob(".tmp-*")] == [of_another]

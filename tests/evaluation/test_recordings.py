@@ -1,5 +1,9 @@
 """Recordings: what an evaluation kept, or a tracker did, as masks, routes and J per frame."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -155,3 +159,27 @@ def test_quality_has_no_value_on_the_prompt_nor_where_truth_is_unknown():
     run = make_run("one", truth.clip(0, 1), None, depth=4, truth=truth, starts={1: 1})
     assert run.quality[1].tolist() == pytest.approx([np.nan, np.nan, np.nan, 1.0], nan_ok=True)
     assert make_run("one", truth, None, depth=4).quality == {}
+
+
+@pytest.mark.parametrize(
+    "file, old, new, says",
+    [
+        ("routes.csv", "1,0,True,0.25", "7,0,True,0.25", "frame_idx = 7; expected numbers from 0 to 4"),
+        ("routes.csv", "1,0,True,0.25", "-1,0,True,0.25", "frame_idx = -1"),
+        ("routes.csv", "1,0,True,0.25", "1,48,True,0.25", "block = 48; expected numbers from 0 to 47"),
+        ("routes.csv", "1,0,True,0.25", "1,0,,0.25", "active = nan"),
+        ("routes.csv", "1,0,True,0.25", "1,0,True,1.5", "keep_prob = 1.5"),
+        ("routes.csv", "keep_prob", "keep", "no column keep_prob"),
+        ("predictions/clips/runs.csv", "routed", "../clips/routed", "plain name of a file"),
+        ("encoder.json", "48", "1000000000", "describes no encoder"),
+        ("encoder.json", "always_on", "always", "no entry 'always_on'"),
+    ],
+)
+def test_products_that_lie_are_refused_by_file(evaluation, source, sequences, tmp_path, file, old, new, says):
+    folder = shutil.copytree(evaluation, tmp_path / "evaluation")
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(RDSInputError, match=re.escape(says)) as caught:
+        read_recordings(folder, source)
+    assert Path(file).name in str(caught.value)

@@ -28,6 +28,7 @@ from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
+from rds_lib.work.locks import claim
 
 OFFICIAL = "configs/sam2.1/sam2.1_hiera_l.yaml"
 
@@ -313,6 +314,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, monk
     assert result.exit_code == 2 and "cannot be written (Not a directory)" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["report", "check", "benchmark", "headroom"])
+def test_a_stages_folder_that_another_run_writes_is_refused_in_one_line(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
+    with claim(tmp_path / command):
+        result = _run(command, "--profile", "smoke")
+    assert result.exit_code == 2 and f"{command}: in use by process" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
 def test_track_takes_one_box_per_object_and_a_later_start(video, model_options, tmp_path):
     out = tmp_path / "out"
     result = _run(
@@ -472,3 +482,11 @@ def test_evaluate_writes_masks_where_ground_truth_is_kept_back_or_damaged(model_
         )
     alone = _run("evaluate", "--gt", data, "--pred", tmp_path / "hidden" / "masks", "--protocol", "ytvos")
     assert alone.exit_code == 2 and "no frame counts in ytvos" in alone.stderr
+
+
+def test_codes_in_a_name_that_a_terminal_would_obey_are_spelt_out(tmp_path):
+    video = tmp_path / "\x1b[2Jclip\r\u202e"
+    video.mkdir()
+    result = _run("track", video, "--box", "0,0,9,9", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "\\x1b[2Jclip\\r\\u202e" in result.stderr
+    assert not any(code in result.output for code in "\x1b\r\u202e")

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -16,6 +18,8 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import cpu_count
 from rds_lib.pipeline import notebook
 from rds_lib.pipeline.stages import NOTEBOOKS
+from rds_lib.work.finished import check_whole
+from rds_lib.work.locks import claim
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -156,6 +160,17 @@ def test_run_injects_the_profile_and_leaves_the_source_alone(store):
     assert os.environ == environment and not list(paths.BUILD.rglob("*.ipynb"))
 
 
+def test_the_products_of_a_run_are_sealed(store):
+    cell = "folder = pathlib.Path(os.environ['RDS_WORKDIR'], 'your_video'); folder.mkdir(parents=True, exist_ok=True)"
+    store("import os, pathlib", cell, "_ = (folder / 'masks.csv').write_text('a,b')")
+    for _ in range(2):
+        assert command("run", "your_video", "--profile", "mini").exit_code == 0
+        check_whole(folder := paths.RUNS / "mini" / "your_video")
+        (folder / "masks.csv").write_text("a")
+        with pytest.raises(RDSInputError, match=r"masks\.csv: is not as its stage left it"):
+            check_whole(folder)
+
+
 def test_kernels_are_our_own_whatever_the_user_has_set_up(store, tmp_path, monkeypatch):
     """A cluster's `python3` in JUPYTER_PATH, a profile of IPython, a start-up file and another way to start kernels."""
     spec, ipython = tmp_path / "cluster/kernels/python3", tmp_path / "ipython/profile_default/startup"
@@ -174,6 +189,25 @@ def test_kernels_are_our_own_whatever_the_user_has_set_up(store, tmp_path, monke
     assert done.exit_code == 0, done.output
     executed = nbformat.read(paths.RUNS / "mini/executed/your_video.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == f"{sys.executable} False\n"
+
+
+def test_a_second_run_of_a_notebook_is_refused_while_the_first_lasts(store):
+    store("1")
+    executed = paths.RUNS / "mini/executed/your_video.ipynb"
+    with claim(executed):
+        done = command("run", "your_video", "--profile", "mini")
+    assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert "executed/your_video.ipynb: in use by process" in done.stderr and not executed.exists()
+
+
+def test_a_kernel_whose_runner_has_ended_ends_too():
+    """`end_with` itself has tests of its own."""
+    with notebook.own_jupyter() as settings:
+        (spec,) = Path(settings["JUPYTER_PATH"]).rglob("kernel.json")
+        argv = [part.format(connection_file="/nowhere.json") for part in json.loads(spec.read_text())["argv"]]
+    variables = {**os.environ, **notebook.environment(paths.RUNS), "JPY_PARENT_PID": "1"}
+    done = subprocess.run(argv, env=variables, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
 def test_a_kernel_that_does_not_start_is_one_line(store, monkeypatch):

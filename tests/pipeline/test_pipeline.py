@@ -14,15 +14,20 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline import notebook, training_runs
 from rds_lib.pipeline.params import Params, load_params
 from rds_lib.pipeline.stages import NOTEBOOKS, STAGES, require
+from rds_lib.work.finished import sealed
 
 LIBRARY = paths.ROOT / "rds_lib"
 PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())["stages"]
 STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = Params.model_fields.keys() - {"profile"}
-# In no list: errors, paths, parameters and file writing, and the register of stages.
+# In no list: errors, paths, parameters and file writing, locks and processes, and the register of stages.
 PLUMBING = (
     "rds_lib/core/",
-    *(f"rds_lib/pipeline/{name}.py" for name in ("stages", "params", "profile_rules", "fingerprint", "__init__")),
+    "rds_lib/work/",
+    *(
+        f"rds_lib/pipeline/{name}.py"
+        for name in ("stages", "params", "profile_rules", "profile_words", "fingerprint", "__init__")
+    ),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
 READ_BELOW = {
@@ -229,6 +234,17 @@ def test_a_missing_product_is_named_with_the_stage_that_makes_it(product, stage,
     with pytest.raises(RDSInputError, match=rf"{folder} is missing; make it with: dvc repro {stage}$"):
         require(product, load_params("mini"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_product_that_was_cut_since_its_stage_ended_is_refused(tmp_path):
+    with sealed(tmp_path / "importance"):
+        (tmp_path / "importance").mkdir()
+        (tmp_path / "importance" / "importance.csv").write_text("block,score\n0,1\n")
+    params = load_params("mini")
+    path = require("importance/importance.csv", params, tmp_path)
+    path.write_text("block,score\n")
+    with pytest.raises(RDSInputError, match=r"importance\.csv: is not as its stage left it; delete it and \.dvc/cache"):
+        require("importance/importance.csv", params, tmp_path)
 
 
 def test_a_smoke_run_builds_what_is_missing_and_other_runs_do_not(tmp_path, monkeypatch):

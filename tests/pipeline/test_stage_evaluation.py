@@ -55,7 +55,10 @@ def workdir(rds_file, baselines_folder, tmp_path_factory):
     for name, level in (("slimsam", 6), ("pbd", 0.5), ("dyt", 0.5), ("adavit", 0.5)):
         write_table(folder / "baselines" / name / "levels.csv", pd.DataFrame({"level": [level], "trained_params": [7]}))
     score = np.where(np.isin(np.arange(48), K), np.nan, np.arange(48.0))
-    write_table(folder / "importance" / "importance.csv", pd.DataFrame({"global_score": score, "local_score": score}))
+    write_table(
+        folder / "importance" / "importance.csv",
+        pd.DataFrame({"block": range(48), "global_score": score, "local_score": score}),
+    )
     return folder
 
 

@@ -110,7 +110,9 @@ def _write_dinov3(folder):
     frames = [(*row, 0, t, ms) for *row, ms in timed[["method", "level", "frame_ms"]].values for t in range(4)]
     gaps = {"dataset": "set", "level": 0.6, "against": ["DINOv3"], "effect": -0.5, "ci_low": -0.5, "ci_high": -0.5}
     write_table(folder / "objects.csv", objects)
-    write_table(folder / "table.csv", table.assign(ci_low=50.0, ci_high=61.0, active_blocks=12.0, gmacs=1.0))
+    write_table(
+        folder / "table.csv", table.assign(ci_low=50.0, ci_high=61.0, trainings=1, active_blocks=12.0, gmacs=1.0)
+    )
     write_table(folder / "speed.csv", timed.assign(active_blocks=12.0).drop(columns="value"))
     write_table(folder / "frames.csv", pd.DataFrame(frames, columns=["method", "level", "pass", "frame", "ms"]))
     write_table(folder / "comparisons.csv", pd.DataFrame(gaps))
@@ -130,6 +132,27 @@ def test_the_stage_writes_its_own_folder_and_nothing_else(workdir, tmp_path):
     verdicts = claims.loc[["Table 8, quality", "Table 8, speed"], ["effect", "verdict"]].values.tolist()
     assert verdicts == [[-0.5, "reproduced"], [1.25, "reproduced"]]
     assert "data set `set`" in (tmp_path / "out" / "claims.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "file, column, value, line",
+    [
+        ("evaluation/table.csv", "value", np.nan, 2),
+        ("evaluation/objects.csv", "JF", np.inf, 2),
+        ("evaluation/routes.csv", "active", None, 2),
+        ("benchmark/table.csv", "fps", "fast", 2),
+        ("benchmark/frames.csv", "ms", np.nan, 2),
+        ("dinov3/objects.csv", "JF", np.nan, 2),
+    ],
+)
+def test_a_table_with_a_gap_where_a_number_is_needed_is_refused(workdir, tmp_path, file, column, value, line):
+    table = read_table(workdir / file).astype({column: object})
+    table.loc[line - 2, column] = value
+    write_table(workdir / file, table)
+    wanted = rf"{file}: {column} = .* in line {line}; .* dvc repro {file.split('/')[0]}"
+    with pytest.raises(RDSInputError, match=wanted):
+        report.run(load_params("mini"), workdir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_trained_parameters_and_speeds_come_from_the_tables(workdir, tmp_path):

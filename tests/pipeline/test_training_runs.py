@@ -1,10 +1,12 @@
 """What the stages that train share: the settings that reach a router, and its thresholds."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from rds_lib import load_params
+from rds_lib.core.artifacts import read_table
 from rds_lib.pipeline import train, training_runs
 from rds_lib.pipeline.training_runs import calibrate_run, train_blocks
 from rds_lib.pipeline.weights import training_runs as training_runs_of
@@ -30,6 +32,34 @@ def test_a_budget_gets_a_calibrated_threshold_or_the_papers(is_calibrated, param
     assert (row["tau"] == 0.5) != is_calibrated and row["target_active"] == pytest.approx(22.2)
     assert (abs(row["calibration_active"] - 22.2) < 1) == is_calibrated
     assert (row["calibration_active"] == row["active_at_half"]) != is_calibrated
+
+
+def test_weights_have_their_name_only_with_their_thresholds(params, rds_file, sequences, tmp_path, stopped_at):
+    copy = shutil.copy(rds_file, tmp_path / "rds.safetensors")
+    (tmp_path / "log.csv").write_text("step,loss\n0,1.0\n")
+    params = params.with_section("train", budgets=[0.4])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "training_sequences", lambda *_: (sequences, sequences))
+        patch.setattr(train, "adapted_blocks", lambda *_: [0])
+        patch.setattr(train, "train_run", lambda *_: Path(copy))
+        with stopped_at(train, "calibrate_run", 1):
+            train.run(params, tmp_path, tmp_path / "train")
+        assert list((tmp_path / "train").iterdir()) == []
+        train.run(params, tmp_path, tmp_path / "train")
+    row = read_table(tmp_path / "train" / "calibration.csv").set_index("run").loc["0.4"]
+    assert load_rds(tmp_path / "train" / "rds_0.4.safetensors").taus == {0.4: pytest.approx(row["tau"])}
+
+
+def test_a_training_whose_weights_were_cut_is_finished_again_to_the_bit(params, sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_runs, "CACHE", tmp_path)
+    monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
+    weights = train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2)
+    log, whole = weights.with_name("log.csv"), weights.read_bytes()
+    lines = log.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    log.write_bytes(lines.partition(b"\n")[0] + b"\n")
+    assert train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2) == weights
+    assert weights.read_bytes() == whole and log.read_bytes() == lines and lines.count(b"\n") == 2
 
 
 def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp_path, monkeypatch):

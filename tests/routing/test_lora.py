@@ -224,6 +224,20 @@ def test_rejects_damaged_weights_and_lists_the_keys(saved, damage, match):
     assert path.name in str(caught.value)
 
 
+def test_a_router_that_may_skip_what_the_model_always_runs_is_refused_by_file(saved):
+    weights = load_rds(saved[0])
+    weights.router.always_on = (0, 3)
+    with pytest.raises(RDSInputError, match=rf"{saved[0].name}: its always_on, \[0, 3\], lacks \[2, 8, 44, 47\]"):
+        weights.apply_to(build())
+
+
+def test_adapters_too_large_to_be_added_up_are_refused_by_file(saved):
+    weights = load_rds(saved[0])
+    huge = {name: torch.full_like(tensor, 1e30) for name, tensor in weights.lora.items()}
+    with pytest.raises(RDSInputError, match=rf"{saved[0].name}: adapter weights of layer .* too large"):
+        replace(weights, lora=huge).apply_to(build())
+
+
 def test_rejects_a_model_of_another_depth_or_size(saved):
     weights = load_rds(saved[0])
     other = build_model(
@@ -231,7 +245,7 @@ def test_rejects_a_model_of_another_depth_or_size(saved):
         ckpt_path=False,
         overrides=["++model.image_encoder.trunk.stages=[2,3,7,3]", "++model.image_encoder.trunk.global_att_blocks=[7]"],
     )
-    with pytest.raises(RDSInputError, match="depth 48.*depth 15"):
+    with pytest.raises(RDSInputError, match=rf"{saved[0].name}: for .*depth 48.*depth 15"):
         weights.apply_to(other)
 
 

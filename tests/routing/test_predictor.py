@@ -272,6 +272,25 @@ def test_nan_runs_the_full_encoder_and_is_counted(routed, video, caplog):
     assert "frame 3: NaN" in caplog.text
 
 
+@pytest.mark.parametrize("offload", [False, True])
+def test_nan_in_the_features_is_met_as_nan_in_the_mask_is(routed, video, monkeypatch, caplog, offload):
+    run = routed.backbone.run
+
+    def broken(tokens, route):
+        features = run(tokens, route)
+        if len(routed._log_of(state).frames) == 3:  # frame 2 is being encoded
+            features["vision_features"][0, 0, 1, 1] = torch.nan
+        return features
+
+    state = start(routed, video)
+    state["storage_device"] = torch.device("cpu") if offload else state["storage_device"]
+    monkeypatch.setattr(routed.backbone, "run", broken)
+    track(routed, state)
+    table = routed.route_table(state)
+    assert table.query("frame_idx == 3").active.all() and table.attrs["invalid_frames"] == 1
+    assert table.query("frame_idx == 3").reason.eq("no_previous_mask").all() and "frame 3: NaN" in caplog.text
+
+
 def test_sampling_is_reproducible_and_top_n_is_exact(checkpoint, rds_file, video, routed):
     policy = routed.policy
     tables = []
@@ -401,13 +420,16 @@ def test_accepts_the_masks_that_sam2_accepts(full, video):
         ({"box": [20, 10, 20, 30]}, "x0 < x1"),
         ({"box": [10, 20, 30]}, "four finite numbers"),
         ({"box": [200, 10, 300, 30]}, "outside the image"),
-        ({"labels": None}, "must be provided together"),
+        ({"labels": None}, "points without labels"),
+        ({"points": None}, "labels without points"),
+        ({"points": None, "box": [1, 1, 9, 9]}, "labels without points"),
+        ({"points": None, "labels": None}, "without points and box"),
     ],
 )
 def test_rejects_bad_points_and_boxes_and_changes_nothing(full, video, prompt, match):
     state = full.init_state(str(video))
     prompt = {"frame_idx": 0, "obj_id": 1, "points": [[10, 10]], "labels": [1]} | prompt
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(RDSInputError, match=match):
         full.add_new_points_or_box(state, **prompt)
     assert not any(state["point_inputs_per_obj"].values())
 

@@ -2,12 +2,14 @@
 
 import csv
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.training import run as training_run
 from rds_lib.training.run import Averaged, TrainingRun, learning_rate, optimizer_step
 
 
@@ -50,6 +52,52 @@ def test_the_log_has_every_step_once(tmp_path):
 def test_the_last_step_is_saved_whatever_the_interval(tmp_path):
     go_on(*start(tmp_path, total=3, save_every=100), stop=3)
     assert start(tmp_path, total=3)[0].step == 3 and len(log_of(tmp_path)) == 3
+
+
+def test_a_log_that_is_not_whole_is_written_anew_from_the_state(tmp_path):
+    go_on(*start(tmp_path), stop=5)
+    whole = (tmp_path / "log.csv").read_bytes()
+    for damaged in (whole[:-3], whole.partition(b"\n")[0] + b"\n", b"", None):
+        (tmp_path / "log.csv").unlink()
+        if damaged is not None:
+            (tmp_path / "log.csv").write_bytes(damaged)
+        assert start(tmp_path)[0].step == 5 and (tmp_path / "log.csv").read_bytes() == whole
+
+
+def test_a_stop_between_state_and_log_loses_no_line_and_doubles_none(tmp_path, stopped_at):
+    with stopped_at(training_run, "write_text", 2):  # at the save after step 3
+        go_on(*start(tmp_path), stop=5)
+    assert len(log_of(tmp_path)) == 2, "the state knows of four steps"
+    run, layer = start(tmp_path)
+    assert run.step == 4 and [int(row["step"]) for row in log_of(tmp_path)] == [0, 1, 2, 3]
+    go_on(run, layer, stop=5)
+    assert [int(row["step"]) for row in log_of(tmp_path)] == [0, 1, 2, 3, 4]
+
+
+def test_only_the_process_that_writes_mends_the_log(tmp_path):
+    go_on(*start(tmp_path), stop=5)
+    (tmp_path / "log.csv").unlink()
+    assert start(tmp_path, writes=False)[0].step == 5 and not (tmp_path / "log.csv").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_old_state_stays(tmp_path, monkeypatch):
+    go_on(*start(tmp_path), stop=2)
+    state, log = ((tmp_path / name).read_bytes() for name in ("state.pt", "log.csv"))
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r": opened(Path("/dev/full") if self.suffix == ".pt" else self, mode)
+    )
+    with pytest.raises(RDSInputError, match=r"state\.pt: step 4 cannot be saved \(disk full\); the last state stays"):
+        go_on(*start(tmp_path), stop=5)
+    monkeypatch.undo()
+    assert ((tmp_path / "state.pt").read_bytes(), (tmp_path / "log.csv").read_bytes()) == (state, log)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "state.pt"]
+
+
+def test_equal_trainings_have_states_of_equal_bytes(tmp_path):
+    for name in "ab":
+        go_on(*start(tmp_path / name), stop=5)
+    assert (tmp_path / "a" / "state.pt").read_bytes() == (tmp_path / "b" / "state.pt").read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state", None])

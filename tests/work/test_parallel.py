@@ -2,16 +2,23 @@
 
 import gc
 import os
-from concurrent.futures.process import BrokenProcessPool
+import signal
+import sys
+import time
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from rds_lib.core import parallel
-from rds_lib.core.parallel import cpu_workers, map_items
+from rds_lib.core.artifacts import atomic_write
+from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import WORKERS
+from rds_lib.work.parallel import cpu_workers, item_name, map_items
+from rds_lib.work.processes import begin_command
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
@@ -19,7 +26,6 @@ def test_results_come_in_the_order_of_the_items(workers):
     offset = 10  # a closure: nothing but the results is pickled
     assert map_items(lambda x: x + offset, iter(range(5)), workers=workers) == [10, 11, 12, 13, 14]
     assert map_items(lambda x: x, [], workers=workers) == []
-    assert parallel._job is None
 
 
 def test_every_worker_is_a_process_of_one_thread():
@@ -38,12 +44,66 @@ def test_an_error_in_a_worker_comes_through():
 
     with pytest.raises(ValueError, match="no item 2"):
         map_items(fail, range(4), workers=2)
-    assert parallel._job is None
 
 
-def test_a_killed_worker_ends_the_call():
-    with pytest.raises(BrokenProcessPool):
-        map_items(lambda x: os._exit(1), range(4), workers=2)
+def test_of_two_errors_the_first_items_is_raised_whichever_came_first():
+    def fail(x):
+        time.sleep(0.3 if x == 0 else 0)
+        raise ValueError(f"no item {x}")
+
+    with pytest.raises(ValueError, match="no item 0") as caught:
+        map_items(fail, range(4), workers=2)
+    assert "in fail" in caught.value.__notes__[0], "where it was raised in the worker"
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [("any", "any"), (0.4, "0.4"), (partial(print, Path("runs"), "pbd", 0.4, (0.4,)), "pbd 0.4"), (object(), "")],
+)
+def test_items_have_names_that_a_person_knows(item, name):
+    assert item_name(item) == name
+
+
+def test_a_killed_worker_is_one_line_that_names_its_item():
+    def work(item):
+        if item == "0.4":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+
+    words = r"training: the process at work on item 2 of 4 0\.4 was killed \(-9\), perhaps for want of memory"
+    with pytest.raises(RDSInputError, match=words) as caught:
+        map_items(work, ["0.8", "0.4", "any", "full"], workers=2, label="training")
+    assert "\n" not in str(caught.value) and not active_children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_workers_end_with_their_parent_and_tidy_up_where_they_can(told, code, tmp_path):
+    ours, theirs = os.pipe()
+
+    def work(n):
+        with atomic_write(tmp_path / f"{n}.pt") as half:
+            half.write_text("half")
+            os.write(theirs, b"%8d" % os.getpid())
+            time.sleep(60)
+
+    parent = os.fork()
+    if parent == 0:
+        begin_command()
+        try:
+            map_items(work, range(4), workers=2)
+        except SystemExit as end:
+            os._exit(end.code)
+        except KeyboardInterrupt:
+            os._exit(130)
+    workers = [int(os.read(ours, 8)) for _ in range(2)]
+    os.kill(parent, told)
+    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == code
+    end = time.monotonic() + 4
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    assert told == signal.SIGKILL or list(tmp_path.iterdir()) == []
 
 
 def test_a_model_gives_the_same_in_a_worker(mini_model):
