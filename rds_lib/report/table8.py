@@ -13,8 +13,9 @@ blocks from the labels of the frame before. The supplement names Table 8 and has
 here.
 
 {tables}
-J&F in points with its 95 % interval over {over}. Blocks and GMACs are means over all frames. Times
-are of one clip with one object in one run; `eta` is the share of the skipped blocks' time that is saved.
+J&F in points with its 95 % interval over {over}.
+Blocks and GMACs are means over all frames. Times are of one clip with one object in one run; `eta` is the share of the
+skipped blocks' time that is saved.
 """
 
 
