@@ -10,7 +10,6 @@ named. Minutes a target on an idle machine.
 """
 
 import argparse
-import hashlib
 import os
 import random
 import shutil
@@ -21,7 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from rds_lib.core.artifacts import TEMPORARY
 from rds_lib.core.paths import ROOT
+from rds_lib.work.finished import digests
+from rds_lib.work.locks import LOCK
 
 MARK = "RDS_KILLS"  # in the environment of all that a run starts
 RUN = [sys.executable, "-m", "rds_lib"]
@@ -85,11 +87,7 @@ def alive(token: str) -> list[int]:
 def content(tree: Path, products: list[str]) -> dict[str, str]:
     """SHA-256 of all files below the products."""
     files = [path for product in products for path in (tree / product).rglob("*") if path.is_file()]
-    return {
-        path.relative_to(tree).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.name not in HOLD_TIMES
-    }
+    return digests(tree, [path for path in files if path.name not in HOLD_TIMES])
 
 
 def clear(tree: Path, name: str) -> None:
@@ -145,7 +143,7 @@ def try_target(name: str, tree: Path, kills: int, rng: random.Random) -> str:
         failed += bool(start(command, tree, "again").wait())
         now, compared = content(tree, products), compared + 1
         equal += {path: now.get(path) for path in stable} == stable and now.keys() == first.keys()
-        left += sum(path.name.startswith((".tmp-", ".lock-")) for path in tree.rglob(".*"))
+        left += sum(path.name.startswith((TEMPORARY, LOCK)) for path in tree.rglob(".*"))
     unstable = ", ".join(sorted(set(first) - set(stable))) or "none"
     return (
         f"| {name} | {kills} ({hits}) | {', '.join(moments)} of {seconds:.0f} | {equal} of {compared} | {failed} "

@@ -95,8 +95,8 @@ def importance(train, options) -> pd.DataFrame:
 
 def model_digest(options) -> bytes:
     """A short digest of the weights of the model."""
-    shipped = MINI_DINOV3 / "model.safetensors" if is_dino(options.config) else SHIPPED["mini"]
-    return file_digest(options.checkpoint or shipped)[-4:]
+    weights = options.checkpoint or (MINI_DINOV3 if is_dino(options.config) else SHIPPED["mini"])
+    return file_digest(weights / "model.safetensors" if weights.is_dir() else weights)[-4:]
 
 
 def predictor(options, weights=None, **routing):
@@ -149,7 +149,7 @@ def trained(name, seed, variant, options, train, ranking):
         preference_rate=30.0,
         router_options={"hidden": 64} | router_options,
         recipe=recipe,
-        config_file=options.config if options.config == "mini" else DINO,
+        config_file=DINO if is_dino(options.config) else options.config,
     )
     found = predictor(options, weights, budget=options.budget, tau=0.5, routing="threshold")
     goal = target_active(options.budget, depth, always_on)

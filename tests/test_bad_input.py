@@ -54,6 +54,16 @@ def _words(value) -> str:
     return text if len(text) <= 24 else f"{text[:8]}... ({len(text)} characters)"
 
 
+def make_file(path, content) -> None:
+    """Write text or bytes, or have a function make what lies at a path."""
+    if callable(content):
+        content(path)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content)
+
+
 # --- weights ---
 
 
@@ -263,10 +273,7 @@ def read_list(folder, content):
     shutil.move(folder / "valid" / "Annotations", folder / "Annotations" / "480p")
     path = folder / "ImageSets" / "2017" / "val.txt"
     path.parent.mkdir(parents=True)
-    if callable(content):
-        content(path)
-    else:
-        path.write_bytes(content)
+    make_file(path, content)
     read_dataset(folder, layout="davis2017")
 
 
@@ -333,10 +340,7 @@ def read_profile(folder, change):
         text, count = re.subn(rf"(?m)^  {key}:.*$", lambda _: f"  {key}: {value}", text, count=1)
         assert count == 1
     path = folder / "p.yaml"
-    if callable(change):
-        change(path)
-    else:
-        path.write_text(text if isinstance(change, tuple) else change)
+    make_file(path, text if isinstance(change, tuple) else change)
     load_params(path=path)
 
 
@@ -421,10 +425,7 @@ NPZ = [
 
 def read_json_product(folder, content):
     path = folder / "product.json"
-    if callable(content):
-        content(path)
-    else:
-        path.write_text(content)
+    make_file(path, content)
     artifacts.read_json(path)["blocks"]
 
 
@@ -445,10 +446,7 @@ JSON = [
 
 def read_table_product(folder, content):
     path = folder / "product.csv"
-    if callable(content):
-        content(path)
-    else:
-        path.write_bytes(content)
+    make_file(path, content)
     artifacts.read_table(path, columns=("a", "b"))
 
 

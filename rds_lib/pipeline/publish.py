@@ -8,9 +8,9 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import PUBLISHED, ROOT, reports
 from rds_lib.pipeline.machine import FILE, machine_facts
 from rds_lib.pipeline.readme import blocks
+from rds_lib.pipeline.stages import require
 from rds_lib.report.markdown import replace_parts
-from rds_lib.work.finished import LIST, check_whole
-from rds_lib.work.locks import require
+from rds_lib.work.finished import LIST
 
 PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
 DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
@@ -35,11 +35,7 @@ def publish(params, workdir: Path) -> list[Path]:
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
     target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
-    report, figures, page = (
-        require(name, workdir, stage=name.partition("/")[0]) for name in ("report", "figures", f"figures/{PAGE}")
-    )
-    for folder in (report, figures):
-        check_whole(folder)
+    report, figures, page = (require(product, params, workdir) for product in ("report", "figures", f"figures/{PAGE}"))
     kept = {page, report / LIST, figures / LIST}
     contents = {target / file.name: file.read_bytes() for file in set(report.iterdir()) - kept}
     contents |= {target / "figures" / file.name: file.read_bytes() for file in set(figures.iterdir()) - kept}

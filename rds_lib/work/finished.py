@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def once(folder: str | Path, name: str, make: Callable[[], object]) -> Path:
                 sweep(folder, whole=True)
             make()
             if is_first:
-                write_json(folder / LIST, {"files": digests(folder, name)})
+                _write_list(folder, _result(folder, name))
     return folder / name
 
 
@@ -41,7 +41,7 @@ def is_finished(folder: Path, name: str) -> bool:
     if not (folder / LIST).is_file():
         return False
     with suppress(RDSInputError):
-        now, then = digests(folder, name), read_json(folder / LIST).get("files")
+        now, then = digests(folder, _result(folder, name)), read_json(folder / LIST).get("files")
         if now == then and name in now:
             return True
         then = then if isinstance(then, dict) else {}
@@ -50,9 +50,8 @@ def is_finished(folder: Path, name: str) -> bool:
     return False
 
 
-def digests(folder: Path, name: str) -> dict[str, str]:
-    """SHA-256 of the file and of every log, by path inside the folder."""
-    files = [*folder.glob(name), *folder.rglob(LOG)]
+def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files in a folder, by path inside it."""
     return {file.relative_to(folder).as_posix(): digest(file) for file in sorted(files)}
 
 
@@ -62,8 +61,7 @@ def sealed(folder: Path) -> Iterator[None]:
     (folder / LIST).unlink(missing_ok=True)
     yield
     if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LIST)
-        write_json(folder / LIST, {"files": {path.relative_to(folder).as_posix(): digest(path) for path in files}})
+        _write_list(folder, [path for path in folder.rglob("*") if path.is_file() and path.name != LIST])
 
 
 def check_whole(folder: Path, inner: str = "") -> None:
@@ -94,3 +92,11 @@ def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _result(folder: Path, name: str) -> list[Path]:
+    return [*folder.glob(name), *folder.rglob(LOG)]
+
+
+def _write_list(folder: Path, files: Iterable[Path]) -> None:
+    write_json(folder / LIST, {"files": digests(folder, files)})
