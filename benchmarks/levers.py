@@ -52,6 +52,7 @@ def variants(prior: tuple[float, ...]) -> dict[str, tuple[Recipe, dict]]:
         "sharper": (Recipe(final_spread=4.0), {}),
         "deployed": (Recipe(deployed_share=0.34), {}),
         "damage": (Recipe(damage=0.3), {}),
+        "more damage": (Recipe(damage=1.0), {}),
         "prior, sharper, deployed": (Recipe(prior, 4.0, 0.34), {}),
         "all": (Recipe(prior, 4.0, 0.34, 0.3), {}),
         "alone": (Recipe(half, 4.0, 1.0, alone=150), {}),

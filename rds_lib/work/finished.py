@@ -32,7 +32,7 @@ def once(folder: str | Path, name: str, make: Callable[[], object]) -> Path:
                 sweep(folder, whole=True)
             make()
             if is_first:
-                _write_list(folder, _result(folder, name))
+                _write_list(folder, {folder / name, *_result(folder, name)})  # an error where nothing was written
     return folder / name
 
 

@@ -143,9 +143,13 @@ def test_two_processes_draw_their_own_clips_and_end_at_one_model(tmp_path, cache
 
 def test_the_model_of_half_the_depth_goes_on_from_its_own_weights(monkeypatch, tmp_path):
     called = {}
-    monkeypatch.setattr(
-        stage, "pretrain", lambda **options: called.update({options["config_file"]: options["start_from"]})
-    )
+
+    def pretrain(*, workdir, config_file, start_from, **_):
+        called[config_file] = start_from
+        return export_weights({}, workdir / "weights.safetensors")
+
+    monkeypatch.setattr(stage, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(stage, "pretrain", pretrain)
     params = load_params("smoke")
     for name in stage.SHIPPED:
         stage.train_model(params.with_section("pretrain", start_from=str(tmp_path)), name)

@@ -47,6 +47,12 @@ def test_what_was_damaged_since_is_made_again_and_named(work, name, damage, capl
     assert name == LIST or f"run/{name}: is not as it was finished; made again" in caplog.text
 
 
+def test_work_that_writes_nothing_is_not_finished(tmp_path):
+    with pytest.raises(FileNotFoundError, match="weights"):
+        once(tmp_path / "run", "weights", lambda: None)
+    assert not (tmp_path / "run").exists()
+
+
 def test_work_that_was_cut_short_is_not_finished(work, tmp_path, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
