@@ -10,7 +10,6 @@ import torch
 
 from rds_lib import load_params
 from rds_lib.core.artifacts import write_json, write_table, write_tensors
-from rds_lib.core.paths import CACHE
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.data.images import save_palette_png
@@ -22,14 +21,6 @@ from rds_lib.model.sam2 import build_model
 from rds_lib.model.shape import EncoderShape
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _the_cache_stays_as_it_is():
-    """The notebooks, which run next, would take what a test left in the cache for their own work."""
-    before = {*CACHE.glob("*"), *CACHE.glob("*/*")}
-    yield
-    assert {*CACHE.glob("*"), *CACHE.glob("*/*")} <= before
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rds_lib import load_params
-from rds_lib.core.artifacts import read_table, write_json, write_npz, write_table
+from rds_lib.core.artifacts import read_table, write_json, write_npz, write_table, write_text
 from rds_lib.methods import METHODS, base
 from rds_lib.methods.pbd import PBD
 from rds_lib.model.adapters import add_lora
@@ -97,7 +97,12 @@ def test_the_log_names_the_parts_of_a_training(trained):
 
 def test_nothing_is_trained_twice_and_another_level_leaves_the_first_alone(trained, folder, params, monkeypatch):
     asked = []
-    monkeypatch.setattr(PBD, "train", lambda self, level, setup, *, out, **_: asked.append(level) or out)
+
+    def train(self, level, setup, *, out, **_):
+        asked.append(level)
+        write_text(out, "")
+
+    monkeypatch.setattr(PBD, "train", train)
     baselines.train_level(params, folder, "pbd", 0.4)
     more = params.with_section("baselines", levels=[0.8, 0.4])
     for level in (0.8, 0.4):

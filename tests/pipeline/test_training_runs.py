@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rds_lib import load_params
-from rds_lib.core.artifacts import read_table
+from rds_lib.core.artifacts import read_table, write_text
 from rds_lib.pipeline import train, training_runs
 from rds_lib.pipeline.training_runs import calibrate_run, train_blocks
 from rds_lib.pipeline.weights import training_runs as training_runs_of
@@ -68,7 +68,12 @@ def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp
     settings = {"normalise": False, "logit_spread": 2.0, "learn_spread": True}
     changed = params.with_section("router", preference_rate=7.0, **settings)
     told = {}
-    monkeypatch.setattr(training_runs, "train_rds", lambda tracker, **options: told.update(options) or options["out"])
+
+    def train_rds(tracker, *, out, **options):
+        told.update(options)
+        write_text(out, "")
+
+    monkeypatch.setattr(training_runs, "train_rds", train_rds)
     out = train_blocks(changed, tmp_path, "0.4", (0.4,), [0], 2)
     assert told["router_options"] == settings | {"hidden": params.train.router_hidden}
     assert told["preference_rate"] == 7.0 and told["schedule"].steps == 1
@@ -86,9 +91,12 @@ def test_more_seeds_repeat_the_trainings_per_budget_and_nothing_else(params, seq
     monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
     monkeypatch.setattr(train, "adapted_blocks", lambda *_: [0])
     seeds, weights = [], {}
-    monkeypatch.setattr(
-        training_runs, "train_rds", lambda tracker, **given: seeds.append(given["schedule"].seed) or given["out"]
-    )
+
+    def train_rds(tracker, *, out, schedule, **_):
+        seeds.append(schedule.seed)
+        write_text(out, "")
+
+    monkeypatch.setattr(training_runs, "train_rds", train_rds)
     for name in ("0.4", "0.4-seed6"):
         weights[name] = train.train_run(params, tmp_path, name)
     assert seeds == [5, 6] and weights["0.4"] != weights["0.4-seed6"]
