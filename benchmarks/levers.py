@@ -179,12 +179,25 @@ def summary(out: Path) -> str:
         own = own[own["steps"] == steps][["active", "within", "between"]].mean()
         gaps = [difference(both, (RDS, budget), other, seed=0) for other in against(name_of_whole, budget)]
         score = 100 * rows.loc[rows["method"] == RDS, "JF"].mean()
-        cells = [f"{gap.effect:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})" for gap in gaps]
+        gaps += [minus_plain(rows, objects, name, budget)]
+        cells = ["" if gap is None else f"{gap.effect:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})" for gap in gaps]
         numbers = [f"{own['active']:.1f}", f"{own['within']:.3f}", f"{own['between']:.3f}"]
         lines.append([name, f"{budget:g}", steps, rows["seed"].nunique(), f"{score:.2f}", *cells, *numbers])
     heads = ["variant", "budget", "steps", "seeds", "J&F", "minus " + name_of_whole, "minus own mean route"]
-    heads += ["minus most important blocks", "blocks", "w within clips", "between"]
+    heads += ["minus most important blocks", "minus plain", "blocks", "w within clips", "between"]
     return table(heads, lines) + "\n"
+
+
+def minus_plain(rows, objects, name, budget):
+    """RDS taught one way minus RDS taught plainly, on the same seeds and steps; None for plain itself."""
+    own, plain = rows[rows["method"] == RDS], objects[(objects["method"] == RDS) & (objects["variant"] == "plain")]
+    shared = ["budget", "seed", "steps"]
+    plain = plain.merge(own[shared].drop_duplicates(), on=shared)
+    own = own.merge(plain[shared].drop_duplicates(), on=shared)
+    if name == "plain" or not len(plain):
+        return None
+    both = pd.concat([own.assign(method=name), plain.assign(method="plain")])
+    return difference(both, (name, budget), ("plain", budget), seed=0)
 
 
 def against(whole: str, budget: float) -> list[tuple[str, float]]:
