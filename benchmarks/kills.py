@@ -34,8 +34,8 @@ TARGETS = {  # command, and what it writes
     "generate": ([*RUN, "data", "generate", *SMOKE, "--out", "out"], ["out"]),
     "train": ([*RUN, "train", "0.4", *SMOKE], [".cache/train"]),
     "baselines": ([*RUN, "baselines", *SMOKE, "--method", "pbd"], [".cache/train"]),
-    "track": ([*RUN, "track", VIDEO, "--mask", FIRST, "--out", "out", "--no-overlay"], ["out"]),
-    "evaluate": ([*RUN, "evaluate", "--data", "clips/val/davis2017", "--out", "out"], ["out"]),
+    "track": ([*RUN, "track", VIDEO, "--mask", FIRST, "--out", "out", "--no-overlay", "--overwrite"], ["out"]),
+    "evaluate": ([*RUN, "evaluate", "--data", "clips/val/davis2017", "--out", "out", "--overwrite"], ["out"]),
     "evaluation": ([*RUN, "notebook", "run", "05_evaluation", *SMOKE], ["runs/smoke/evaluation"]),
     "repro": (["dvc", "repro"], ["runs"]),
 }
