@@ -131,17 +131,21 @@ def try_target(name: str, tree: Path, kills: int, rng: random.Random) -> str:
     (seconds, first), (again, second) = (run_whole(name, command, tree, products) for _ in range(2))
     stable = {path: mark for path, mark in first.items() if second.get(path) == mark}
     seconds = min(seconds, again)  # the first run finds nothing in the machine's memory yet
-    hits, compared, equal, failed, lived, left, moments, is_fresh = 0, 0, 0, 0, 0, 0, [], True
-    while hits < kills:
-        if is_fresh:
-            clear(tree, name)
-        is_chained = name in CHAINED
-        moment = STARTUP + rng.uniform(0, 2 * seconds / kills) if is_chained else rng.uniform(0, seconds)
-        was_hit, alive_after = kill_once(command, tree, moment, hits % 2 == 1, f"{os.getpid()}-{name}-{hits}")
-        hits, lived = hits + was_hit, lived + alive_after
-        moments += [f"{moment:.0f}"] * was_hit
-        is_fresh = not (is_chained and was_hit and hits < kills)
-        if not is_fresh or not (was_hit or is_chained):
+    in_a_row, between = 1, (0, seconds)
+    if name in CHAINED:
+        in_a_row, between = kills, (STARTUP, STARTUP + 2 * seconds / kills)
+    moments, compared, equal, failed, lived, left = [], 0, 0, 0, 0, 0
+    while len(moments) < kills:
+        clear(tree, name)
+        before = len(moments)
+        for hits in range(before, min(kills, before + in_a_row)):
+            moment = rng.uniform(*between)
+            was_hit, alive_after = kill_once(command, tree, moment, hits % 2 == 1, f"{os.getpid()}-{name}-{hits}")
+            if not was_hit:
+                break
+            moments.append(f"{moment:.0f}")
+            lived += alive_after
+        if len(moments) == before:
             continue
         failed += bool(start(command, tree, "again").wait())
         now, compared = content(tree, products), compared + 1
@@ -149,7 +153,7 @@ def try_target(name: str, tree: Path, kills: int, rng: random.Random) -> str:
         left += sum(path.name.startswith((TEMPORARY, LOCK)) for path in tree.rglob(".*"))
     unstable = ", ".join(sorted(set(first) - set(stable))) or "none"
     return (
-        f"| {name} | {hits} | {', '.join(moments)} of {seconds:.0f} | {equal} of {compared} | {failed} "
+        f"| {name} | {len(moments)} | {', '.join(moments)} of {seconds:.0f} | {equal} of {compared} | {failed} "
         f"| {lived} | {left} | {unstable} |"
     )
 

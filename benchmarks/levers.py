@@ -52,7 +52,6 @@ def variants(prior: tuple[float, ...]) -> dict[str, tuple[Recipe, dict]]:
         "sharper": (Recipe(final_spread=4.0), {}),
         "deployed": (Recipe(deployed_share=0.34), {}),
         "damage": (Recipe(damage=0.3), {}),
-        "more damage": (Recipe(damage=1.0), {}),
         "prior, sharper, deployed": (Recipe(prior, 4.0, 0.34), {}),
         "all": (Recipe(prior, 4.0, 0.34, 0.3), {}),
         "alone": (Recipe(half, 4.0, 1.0, alone=150), {}),
@@ -189,14 +188,12 @@ def summary(out: Path) -> str:
 
 
 def minus_plain(rows, objects, name, budget):
-    """RDS taught one way minus RDS taught plainly, on the same seeds and steps; None for plain itself."""
-    own, plain = rows[rows["method"] == RDS], objects[(objects["method"] == RDS) & (objects["variant"] == "plain")]
-    shared = ["budget", "seed", "steps"]
-    plain = plain.merge(own[shared].drop_duplicates(), on=shared)
-    own = own.merge(plain[shared].drop_duplicates(), on=shared)
+    """RDS taught one way minus RDS taught plainly, with the same budget and steps; None if there is none."""
+    plain = objects[(objects["variant"] == "plain") & (objects["budget"] == budget)]
+    plain = plain[plain["steps"].isin(rows["steps"])]
     if name == "plain" or not len(plain):
         return None
-    both = pd.concat([own.assign(method=name), plain.assign(method="plain")])
+    both = pd.concat([one[one["method"] == RDS].assign(method=way) for one, way in ((rows, name), (plain, "plain"))])
     return difference(both, (name, budget), ("plain", budget), seed=0)
 
 

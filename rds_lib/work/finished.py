@@ -32,7 +32,7 @@ def once(folder: str | Path, name: str, make: Callable[[], object]) -> Path:
                 sweep(folder, whole=True)
             make()
             if is_first:
-                _write_list(folder, {folder / name, *_result(folder, name)})  # an error where nothing was written
+                _write_list(folder, [folder / name, *folder.rglob(LOG)])  # an error where the file is missing
     return folder / name
 
 
@@ -41,7 +41,7 @@ def is_finished(folder: Path, name: str) -> bool:
     if not (folder / LIST).is_file():
         return False
     with suppress(RDSInputError):
-        now, then = digests(folder, _result(folder, name)), read_json(folder / LIST).get("files")
+        now, then = digests(folder, [*folder.glob(name), *folder.rglob(LOG)]), read_json(folder / LIST).get("files")
         if now == then and name in now:
             return True
         then = then if isinstance(then, dict) else {}
@@ -92,10 +92,6 @@ def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _result(folder: Path, name: str) -> list[Path]:
-    return [*folder.glob(name), *folder.rglob(LOG)]
 
 
 def _write_list(folder: Path, files: Iterable[Path]) -> None:

@@ -29,4 +29,4 @@ def test_three_seeds_do_not_tell_the_ways_apart_so_the_default_is_the_plain_one(
     rows = objects[objects["variant"] == "damage"]
     gap = levers.minus_plain(rows, objects, "damage", 0.6)
     assert rows["seed"].nunique() == 3 and gap.low < 0 < gap.high
-    assert all(load_params(name).dinov3.distil == 0 for name in ("smoke", "mini", "paper", "evidence"))
+    assert all(load_params(name).dinov3.distil == 0 for name in ("smoke", "mini", "mini_all", "evidence", "paper"))
