@@ -15,7 +15,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import read_dataset
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.algorithm1 import target_active
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.route_table import mean_active, routed_frames
 from rds_lib.work.parallel import cpu_workers, map_items
 

@@ -18,7 +18,7 @@ from rds_lib.data.batches import label_map
 from rds_lib.data.datasets import read_dataset
 from rds_lib.metrics.masks import region_similarity
 from rds_lib.model.track import separate
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.work.parallel import cpu_workers, map_items
 
 

@@ -19,7 +19,7 @@ from rds_lib.data.datasets import read_dataset
 from rds_lib.data.images import read_labels
 from rds_lib.evaluation.scores import score_tracker
 from rds_lib.model.track import track_sequence
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.show.notebook_figures import contact_sheet
 from rds_lib.show.paint import overlay
 from rds_lib.show.picture import Picture

@@ -18,7 +18,7 @@ from sam2.build_sam import build_sam2_video_predictor
 
 from rds_lib.data.datasets import read_dataset
 from rds_lib.model.sam2 import build_model
-from rds_lib.routing.predictor import POSTPROCESSING, build_rds_video_predictor
+from rds_lib.routing.build import POSTPROCESSING, build_rds_video_predictor
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
 

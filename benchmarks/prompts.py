@@ -15,7 +15,7 @@ from rds_lib.core import paths
 from rds_lib.data.datasets import read_dataset
 from rds_lib.evaluation.scores import score_tracker
 from rds_lib.model.track import copy_first_mask, track_sequence
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.work.parallel import cpu_workers
 
 

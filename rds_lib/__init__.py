@@ -16,7 +16,7 @@ _EXPORTS = {
     "PredictionAwareRouter": "routing.router",
     "FrameRouter": "routing.frame_router",
     "rank_blocks": "routing.importance",
-    "build_rds_video_predictor": "routing.predictor",
+    "build_rds_video_predictor": "routing.build",
     "RDSVideoPredictor": "routing.predictor",
     "build_rds_dino_tracker": "dinov3.tracker",
     "Method": "methods.base",

@@ -28,7 +28,7 @@ from rds_lib.data.images import read_frame, read_mask, save_palette_png
 from rds_lib.metrics.masks import score_masks
 from rds_lib.pipeline import notebook
 from rds_lib.pipeline.params import load_params
-from rds_lib.routing.predictor import MINI_RDS
+from rds_lib.routing.build import MINI_RDS
 from rds_lib.routing.weights import load_rds
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "bad_input.md"

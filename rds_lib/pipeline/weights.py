@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rds_lib.core.paths import resolve_or_none
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 
 ANY, CONTROL = "any", "full"  # one router for all budgets; the full encoder with adapters and no router

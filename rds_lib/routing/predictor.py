@@ -1,34 +1,17 @@
 """RDSVideoPredictor: SAM2's video predictor with one route per frame through its image encoder."""
 
-import importlib.util
-import logging
-
 import pandas as pd
 import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import MINI_SAM2, shipped
 from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
-from rds_lib.model.sam2 import build_model
-from rds_lib.routing.algorithm1 import check_budget, check_tau
 from rds_lib.routing.frame_router import FrameRouter, Routed
 from rds_lib.routing.route_table import RouteLog
-from rds_lib.routing.weights import load_rds
 
-_logger = logging.getLogger(__name__)
-ROUTINGS = ("threshold", "sample", "top_n", "full")
-MINI_RDS = MINI_SAM2 / "rds.safetensors"
-POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
-    "++model.sam_mask_decoder_extra_args.dynamic_multimask_via_stability=true",
-    "++model.sam_mask_decoder_extra_args.dynamic_multimask_stability_delta=0.05",
-    "++model.sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh=0.98",
-    "++model.binarize_mask_from_pts_for_mem_enc=true",
-    "++model.fill_hole_area=8",
-)
 PER_OBJECT = "point_inputs mask_inputs output_dict temp_output_dict frames_tracked".split()  # dicts in SAM2's state
 
 
@@ -39,7 +22,7 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
     full encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost
     object is searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
 
-    Build it with `build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is
+    Build it with `build.build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is
     live makes that generator raise at its next step (stock SAM2 ignores the change); start a new one.
     """
 
@@ -66,6 +49,8 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":
         """Load a model from the Hugging Face hub; ``kwargs`` go to `build_rds_video_predictor`."""
         from sam2.build_sam import _hf_download
+
+        from rds_lib.routing.build import build_rds_video_predictor
 
         config_file, ckpt_path = _hf_download(model_id)
         return build_rds_video_predictor(config_file, ckpt_path, **kwargs)
@@ -230,72 +215,3 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
     @staticmethod
     def _log_of(inference_state) -> RouteLog:
         return inference_state.setdefault("rds", RouteLog())
-
-
-def build_rds_video_predictor(
-    config_file, ckpt_path=None, rds_path=None, budget=None, routing="threshold", tau=None, device=None, **sam2_options
-) -> RDSVideoPredictor:
-    """Build a video predictor with routing, in place of ``sam2.build_sam.build_sam2_video_predictor``.
-
-    Parameters
-    ----------
-    config_file : str
-        SAM2 config name, or "mini" for the shipped mini SAM2.
-    ckpt_path : path, optional
-        Official ``.pt`` or ``.safetensors``; see ``model.sam2.build_model``.
-    rds_path : path, optional
-        Router and I-LoRA; by default the shipped ones of "mini".
-    budget : float, optional
-        Target share of active blocks, from the lowest that the router serves (0.4 for that of "mini") to 1. Without a
-        budget and an ``rds_path`` nothing is routed.
-    routing : "threshold", "sample", "top_n" or "full"
-        "full" is stock SAM2, bit for bit; it uses neither router nor I-LoRA.
-    tau : float, optional
-        Threshold; by default the budget's calibrated one, from the file. A budget without one runs the blocks that it
-        asks for, exactly, as with "top_n".
-    device : str, optional
-        CUDA if there is one, else the CPU.
-    **sam2_options
-        ``mode``, ``hydra_overrides_extra``, ``apply_postprocessing`` and ``vos_optimized`` of SAM2's builder.
-    """
-    options = {"mode": "eval", "hydra_overrides_extra": (), "apply_postprocessing": True, "vos_optimized": False}
-    _check_options(budget, routing, tau, rds_path, sam2_options.keys() - options.keys())
-    options |= sam2_options
-    weights = None
-    if routing != "full" and budget is not None:
-        if rds_path is None and config_file != "mini":
-            raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
-        weights = load_rds(rds_path or shipped(MINI_RDS))
-    cls = "compiled.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
-    predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)
-    if weights is not None:
-        predictor.set_policy(weights.policy(budget, routing, tau))
-        weights.apply_to(predictor)
-        predictor.to(predictor.device)
-    if options["vos_optimized"]:
-        predictor.backbone.compile()
-    return predictor if options["mode"] == "eval" else predictor.train()
-
-
-def _postprocessing():
-    """SAM2's post-processing, without the hole filling that warns on every frame where SAM2's extension is missing."""
-    if importlib.util.find_spec("sam2._C") is not None:
-        return POSTPROCESSING
-    _logger.info("sam2 was built without its extension: small holes in masks are not filled")
-    return [item for item in POSTPROCESSING if "fill_hole_area" not in item]
-
-
-def _check_options(budget, routing, tau, rds_path, unknown):
-    if routing not in ROUTINGS:
-        raise RDSInputError(f"routing is {routing!r}; choose one of {', '.join(ROUTINGS)}")
-    if budget is not None:
-        check_budget(budget)
-    if tau is not None:
-        check_tau(tau)
-    if unknown:
-        known = "mode, hydra_overrides_extra, apply_postprocessing and vos_optimized"
-        raise RDSInputError(f"unknown argument {', '.join(sorted(unknown))}; SAM2's builder takes {known}")
-    if budget is None and rds_path is not None and routing != "full":
-        raise RDSInputError(f"rds_path={str(rds_path)!r} needs a budget in (0, 1]; for stock SAM2 use routing='full'")

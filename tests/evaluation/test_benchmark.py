@@ -12,7 +12,7 @@ from rds_lib.evaluation import benchmark
 from rds_lib.evaluation.arm import Arm
 from rds_lib.methods import METHODS
 from rds_lib.model.sam2 import build_model
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from rds_lib.evaluation.controls import CONTROLS, best_plan
 from rds_lib.evaluation.evaluate import evaluate_arms, realised_gmacs
 from rds_lib.evaluation.names import TOP_N
 from rds_lib.model.track import copy_first_mask
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.route_table import routed_frames
 
 

@@ -17,7 +17,7 @@ from rds_lib.evaluation.recordings import make_run, read_recordings, read_shape,
 from rds_lib.metrics.masks import region_similarity, score_frames
 from rds_lib.model.shape import EncoderShape
 from rds_lib.model.track import copy_first_mask
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 
 K = (0, 2, 8, 44, 47)
 SHAPE = EncoderShape(48, K[:-1], K)

@@ -22,7 +22,7 @@ from rds_lib.data.names import in_time_order
 from rds_lib.evaluation.recordings import ROUTE, _check_routes
 from rds_lib.metrics.files import _meta_objects
 from rds_lib.pipeline.params import load_params
-from rds_lib.routing.predictor import MINI_RDS
+from rds_lib.routing.build import MINI_RDS
 from rds_lib.routing.weights import load_rds
 
 settings.register_profile(

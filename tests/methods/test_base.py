@@ -13,7 +13,7 @@ from rds_lib.methods import METHODS, base, gates, method_of
 from rds_lib.methods.base import Setup
 from rds_lib.methods.gates import set_threshold
 from rds_lib.model.sam2 import build_model, set_image_size
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.training.loop import Schedule
 
 BLOCKS = [0, 5, 12, 44]

@@ -150,7 +150,7 @@ def test_a_model_or_tracker_with_a_backbone_keeps_it(model):
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
 def test_a_copied_predictor_has_a_backbone_of_its_own(mini_model, clone):
-    from rds_lib.routing.predictor import build_rds_video_predictor
+    from rds_lib.routing.build import build_rds_video_predictor
 
     first = build_rds_video_predictor("mini", False, device="cpu")
     second = clone(first)
@@ -160,7 +160,7 @@ def test_a_copied_predictor_has_a_backbone_of_its_own(mini_model, clone):
 
 
 def test_a_predictor_is_freed_without_the_garbage_collector():
-    from rds_lib.routing.predictor import build_rds_video_predictor
+    from rds_lib.routing.build import build_rds_video_predictor
 
     gc.collect()
     gc.disable()

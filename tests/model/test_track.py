@@ -10,7 +10,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.model.track import box_of, click_of, copy_first_mask, overlapping, separate, track_sequence
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import save_palette_png
 from rds_lib.data.video import video_size
 from rds_lib.pipeline.track import first_prompts, track_video
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 
 
 def test_more_objects_than_a_palette_holds_are_refused():

@@ -7,7 +7,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
 from rds_lib.model.track import track_sequence
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.route_table import mean_active, routed_frames
 
 

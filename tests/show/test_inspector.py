@@ -16,7 +16,7 @@ from rds_lib import RoutingInspector
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.recordings import Recording, make_run, record
 from rds_lib.model.shape import EncoderShape
-from rds_lib.routing.predictor import build_rds_video_predictor
+from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 from rds_lib.show.inspector.data import LIVE_PIXELS, live_side, runs_data, scaled, video_data
 from rds_lib.show.inspector.page import inspector_page
