@@ -26,8 +26,8 @@ from rds_lib.evaluation.scores import score_tracker
 from rds_lib.methods.static import fixed_route
 from rds_lib.metrics.statistics import mean_interval
 from rds_lib.model.track import track_sequence
-from rds_lib.routing.deployed import FoldedRouter
 from rds_lib.routing.build import build_rds_video_predictor
+from rds_lib.routing.deployed import FoldedRouter
 from rds_lib.routing.route_table import clip_deviations, keep_prob_matrix, routed_frames
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.work.parallel import cpu_workers

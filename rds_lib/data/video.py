@@ -115,9 +115,9 @@ class LoadingFrames:
 
     def __getitem__(self, t: int) -> torch.Tensor:
         if self._loaded[t] is None:
-            shrunk = _shrink(self._frames[t], self._image_size)
+            shrunk = shrink_frame(self._frames[t], self._image_size)
             self._first = self._first or shrunk
-            self._loaded[t] = _normalise(_of_one_size([self._first, shrunk])[1:])[0].to(self._device)
+            self._loaded[t] = normalise(_of_one_size([self._first, shrunk])[1:])[0].to(self._device)
         return self._loaded[t]
 
     def _load_all(self):
@@ -143,7 +143,7 @@ def _is_file(video):
 
 
 def _load(video, image_size, start=0, stop=None):
-    shrink = partial(_shrink, image_size=image_size)
+    shrink = partial(shrink_frame, image_size=image_size)
     if _is_file(video):
         shrunk = [shrink(frame) for frame in decode_video(video, start, stop)]
     else:
@@ -153,7 +153,7 @@ def _load(video, image_size, start=0, stop=None):
     if not shrunk:
         raise RDSInputError(f"no frames from {start} on; the video ends before")
     width, height = shrunk[0][1]
-    return _normalise(_of_one_size(shrunk)), height, width
+    return normalise(_of_one_size(shrunk)), height, width
 
 
 def _of_one_size(shrunk):
@@ -167,8 +167,8 @@ def _of_one_size(shrunk):
     return [square for *_, square in shrunk]
 
 
-def _shrink(indexed_frame, image_size):
-    """One frame -> its name for messages, its size (W, H), and its square (S, S, 3) uint8."""
+def shrink_frame(indexed_frame, image_size):
+    """One frame, an index and a path or an array -> its name for messages, size (W, H), and square (S, S, 3) uint8."""
     t, frame = indexed_frame
     if isinstance(frame, (str, os.PathLike)):
         name, image = frame, open_rgb(frame)
@@ -180,7 +180,7 @@ def _shrink(indexed_frame, image_size):
     return name, image.size, squeeze(image, image_size)
 
 
-def _normalise(pixels):
+def normalise(pixels):
     """Frames (S, S, 3) uint8 -> (T, 3, S, S) float32, in the order of operations that gives stock SAM2's bits."""
     images = torch.empty(len(pixels), 3, *pixels[0].shape[:2])
     for image, frame in zip(images, pixels):

@@ -21,9 +21,9 @@ from rds_lib.model.sam2 import MINI_WEIGHTS, build_model
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.weights import ANY, CONTROL, level_file, predictor_for, seeded, weights_file
 from rds_lib.routing.algorithm1 import target_active
+from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor
 from rds_lib.routing.compiled import COMPILED
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
-from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds
 

@@ -5,25 +5,26 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
-from rds_lib.core.errors import RDSInputError
 from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
 from rds_lib.routing.frame_router import FrameRouter, Routed
+from rds_lib.routing.frame_tracking import FrameTracking
 from rds_lib.routing.route_table import RouteLog
 
 PER_OBJECT = "point_inputs mask_inputs output_dict temp_output_dict frames_tracked".split()  # dicts in SAM2's state
 
 
-class RDSVideoPredictor(Routed, SAM2VideoPredictor):
+class RDSVideoPredictor(Routed, FrameTracking, SAM2VideoPredictor):
     """SAM2's video predictor, with a route per frame through the image encoder.
 
     The route of frame t follows from the union of the available masks of frame t-1 (t+1 when tracking in reverse). The
     full encoder runs on the first frame, on frames with a prompt, and where no previous mask shows anything: a lost
     object is searched with everything on. Without a policy (``routing="full"``) every frame takes SAM2's own path.
 
-    Build it with `build.build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video`` generator is
-    live makes that generator raise at its next step (stock SAM2 ignores the change); start a new one.
+    Build it with `build.build_rds_video_predictor`. Adding or removing an object while a ``propagate_in_video``
+    generator is live makes that generator raise at its next step (stock SAM2 ignores the change); start a new one. For
+    frames as they come, of a video of any length, see `start`.
     """
 
     backbone_type = HieraBackbone
@@ -69,21 +70,21 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
         else:
             images, height, width = load_video(video_path, self.image_size)
             images = images.to(place)
-        state = {f"{name}_per_obj": {} for name in PER_OBJECT}
-        state |= {name: {} for name in ("cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id")}
-        state |= {
-            "images": images,
-            "num_frames": len(images),
-            "video_height": height,
-            "video_width": width,
-            "device": self.device,
+        state = self.new_state(images, len(images), (height, width)) | {
             "storage_device": torch.device("cpu") if offload_state_to_cpu else self.device,
             "offload_video_to_cpu": offload_video_to_cpu,
             "offload_state_to_cpu": offload_state_to_cpu,
-            "obj_ids": [],
         }
         self._get_image_feature(state, frame_idx=0, batch_size=1)
         return state
+
+    def new_state(self, images, num_frames: int, size: tuple[int, int]) -> dict:
+        """An inference state before its first prompt: SAM2's keys, for frames of ``size`` (H, W) px."""
+        state = {f"{name}_per_obj": {} for name in PER_OBJECT}
+        state |= {name: {} for name in ("cached_features", "constants", "obj_id_to_idx", "obj_idx_to_id")}
+        state |= {"images": images, "num_frames": num_frames, "video_height": size[0], "video_width": size[1]}
+        state |= {"device": self.device, "storage_device": self.device, "obj_ids": []}
+        return state | {"offload_video_to_cpu": False, "offload_state_to_cpu": False, "rds": RouteLog()}
 
     def add_new_points_or_box(
         self,
@@ -108,26 +109,6 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
         check_frame_index(inference_state, frame_idx)
         check_mask(inference_state, mask, self.image_size)
         return super().add_new_mask(inference_state, frame_idx, obj_id, mask)
-
-    def propagate_in_video(self, inference_state, start_frame_idx=None, max_frame_num_to_track=None, reverse=False):
-        """Track through the video, as SAM2 does; routes follow the direction of tracking."""
-        if start_frame_idx is not None:
-            check_frame_index(inference_state, start_frame_idx, "start_frame_idx")
-        if max_frame_num_to_track is not None and max_frame_num_to_track < 0:
-            raise RDSInputError(f"max_frame_num_to_track is {max_frame_num_to_track}; give 0 or more frames")
-        if not inference_state["obj_ids"]:
-            raise RDSInputError("no object to track; call add_new_mask or add_new_points_or_box first")
-        log, objects = self._log_of(inference_state), list(inference_state["obj_ids"])
-        steps = super().propagate_in_video(inference_state, start_frame_idx, max_frame_num_to_track, reverse)
-        while True:
-            if (now := list(inference_state["obj_ids"])) != objects:
-                change = f"objects changed from {objects} to {now} while this propagate_in_video was running"
-                raise RDSInputError(f"{change}; start a new one to track them")
-            log.start, log.reverse = start_frame_idx, bool(reverse)
-            step = next(steps, None)
-            if step is None:
-                return
-            yield step
 
     def reset_state(self, inference_state):
         """Remove all prompts, results and routes."""
@@ -194,7 +175,7 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
         t = frame_idx + 1 if self._log_of(inference_state).reverse else frame_idx - 1
         results = inference_state["output_dict_per_obj"].values()
         found = [outputs[key].get(t) for outputs in results for key in ("cond_frame_outputs", "non_cond_frame_outputs")]
-        return [out["pred_masks"] for out in found if out is not None]
+        return [out["pred_masks"] for out in found if out is not None and out["pred_masks"] is not None]
 
     def _reason_for_full(self, inference_state, frame_idx, masks) -> str | None:
         """Why a frame runs in full for its prompt or for want of masks, or None.
@@ -208,7 +189,7 @@ class RDSVideoPredictor(Routed, SAM2VideoPredictor):
         start = self._log_of(inference_state).start
         if start is None:
             start = min((t for frames in prompts for t in frames), default=0)
-        if frame_idx == start:
+        if frame_idx == start and not masks:
             return "first_frame"
         return "prompted" if is_prompted else "no_previous_mask"
 

@@ -27,6 +27,13 @@ class RouteLog:
     flaws: dict[int, torch.Tensor] = field(default_factory=dict)  # frame -> 0, or NaN if its features hold one
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
+    def forget(self, oldest: int, limit: int) -> None:
+        """Drop all but the latest ``limit`` routes, and the flaws of frames before ``oldest``."""
+        for frame_idx in sorted(self.frames)[: max(0, len(self.frames) - limit)]:
+            del self.frames[frame_idx]
+        for frame_idx in [t for t in self.flaws if t < oldest]:
+            del self.flaws[frame_idx]
+
     def table(self) -> pd.DataFrame:
         """One row per frame and block; see ``RDSVideoPredictor.route_table``."""
         rows = [
@@ -37,6 +44,40 @@ class RouteLog:
         table = pd.DataFrame(rows, columns=["frame_idx", "block", "active", "keep_prob", "reason"])
         table = table.astype({"frame_idx": int, "block": int, "active": bool, "keep_prob": float})
         table.attrs["invalid_frames"] = self.invalid_frames
+        return table
+
+
+class RouteTotals:
+    """Sums over the routes of a video of any length, each counted as its frame was first tracked."""
+
+    def __init__(self, depth: int):
+        self.frames, self.routed = 0, 0
+        self._active, self._active_routed, self._keep_prob = np.zeros(depth, int), np.zeros(depth, int), np.zeros(depth)
+
+    def add(self, route: FrameRoute) -> None:
+        """Count the route of one more frame."""
+        active = np.array(route.active, int)
+        self.frames += 1
+        self._active += active
+        if route.reason == "routed":
+            self.routed += 1
+            self._active_routed += active
+            self._keep_prob += route.keep_prob
+
+    def table(self) -> pd.DataFrame:
+        """One row per block; see `session.TrackingSession.route_totals`."""
+        frames, routed = self.frames or float("nan"), self.routed or float("nan")
+        table = pd.DataFrame(
+            {
+                "block": np.arange(len(self._active)),
+                "active_share": self._active / frames,
+                "active_share_routed": self._active_routed / routed,
+                "mean_keep_prob": self._keep_prob / routed,
+            }
+        )
+        table.attrs |= {"frames": self.frames, "routed": self.routed}
+        table.attrs |= {"mean_active": float(self._active.sum() / frames)}
+        table.attrs |= {"mean_active_routed": float(self._active_routed.sum() / routed)}
         return table
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from rds_lib.model.track import track_sequence
 from rds_lib.routing.algorithm1 import target_active
-from rds_lib.routing.calibration import calibrate, threshold_curve
 from rds_lib.routing.build import build_rds_video_predictor
+from rds_lib.routing.calibration import calibrate, threshold_curve
 from rds_lib.routing.route_table import mean_active, routed_frames
 
 K = (0, 2, 8, 44, 47)

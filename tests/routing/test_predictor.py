@@ -12,8 +12,8 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import list_frames, read_frame
 from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.sam2 import build_model
-from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.build import POSTPROCESSING, build_rds_video_predictor
+from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.predictor import RDSVideoPredictor
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
