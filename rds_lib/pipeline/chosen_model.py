@@ -66,9 +66,7 @@ def predictor_of(
         raise RDSInputError(f"{name} does nothing without --budget; give a budget in (0, 1], or leave {name} out")
     if budget is not None and routed:
         if rds is None and config != "mini":
-            raise RDSInputError(
-                f"--budget {asked}: no router ships with {config}; give --rds, or leave --budget out"
-            )
+            raise RDSInputError(f"--budget {asked}: no router ships with {config}; give --rds, or leave --budget out")
         weights = load_rds(rds or shipped(MINI_RDS))
         if asked.is_share and routing == "threshold" and tau is None and budget < weights.lowest_budget:
             raise RDSInputError(
