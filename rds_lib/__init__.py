@@ -18,7 +18,7 @@ _EXPORTS = {
     "rank_blocks": "routing.importance",
     "build_rds_video_predictor": "routing.build",
     "RDSVideoPredictor": "routing.predictor",
-    "build_rds_dino_tracker": "dinov3.tracker",
+    "build_rds_dino_tracker": "dinov3.build",
     "Method": "methods.base",
     "score_masks": "metrics.masks",
     "RoutingInspector": "show.inspector.widget",

@@ -1,8 +1,7 @@
 """DINOv3's segmentation tracking with one route per frame through the ViT, behind the methods of SAM2's predictor."""
 
-import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,15 +14,14 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.images import ShortSide
 from rds_lib.data.prompts import check_frame_index, check_mask
 from rds_lib.data.video import load_video
-from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
+from rds_lib.dinov3.backbone import DinoBackbone
 from rds_lib.dinov3.propagation import OFFICIAL, Protocol, class_scores, patch_labels, propagate
-from rds_lib.routing.deployed import PlainRouter
 from rds_lib.routing.frame_router import FrameRouter, Routed
 from rds_lib.routing.route_table import FrameRoute, RouteLog
-from rds_lib.routing.weights import load_rds
+from rds_lib.routing.session import TrackingSession
 
 MOST_OBJECTS = 254
-OFFICIAL_SIDE = 960  # px, the short side of the official notebook
+MASKS_ALONE = "DINOv3 tracks from masks alone; give add_new_mask (--mask) the object's mask"
 
 
 @dataclass
@@ -79,10 +77,17 @@ class DinoTracker(Routed, nn.Module):
         images, height, width = load_video(video_path, self.image_size)
         if len(images) < 2:
             raise RDSInputError(f"the video has {len(images)} frame; give at least 2, the first has the prompt")
-        state = {"images": images.to(self.device), "num_frames": len(images)}
-        state |= {"video_height": height, "video_width": width}
+        return self.new_state(images.to(self.device), len(images), (height, width))
+
+    def new_state(self, images, num_frames: int, size: tuple[int, int]) -> dict:
+        """As `RDSVideoPredictor.new_state`."""
+        state = {"images": images, "num_frames": num_frames, "video_height": size[0], "video_width": size[1]}
         self.reset_state(state)
         return state
+
+    def start(self, *, history: int | None = 0) -> TrackingSession:
+        """Start a session that is given its frames one by one; corrections go on the last frame."""
+        return TrackingSession(self, history=history)
 
     def reset_state(self, inference_state):
         """Remove all prompts, results and routes."""
@@ -108,7 +113,61 @@ class DinoTracker(Routed, nn.Module):
 
     def add_new_points_or_box(self, *args, **kwargs):
         """Refused: labels are propagated from masks."""
-        raise RDSInputError("DINOv3 tracks from masks alone; give add_new_mask (--mask) the object's mask")
+        raise RDSInputError(MASKS_ALONE)
+
+    def check_prompts(self, inference_state, prompts: Mapping) -> None:
+        """Raise if one of ``{obj_id: {"mask": (H, W)}}`` can't be taken."""
+        for prompt in prompts.values():
+            if "mask" not in prompt:
+                raise RDSInputError(MASKS_ALONE)
+            check_mask(inference_state, prompt["mask"], -1)
+        if len({*inference_state["obj_ids"], *prompts}) > MOST_OBJECTS:
+            raise RDSInputError(f"more than {MOST_OBJECTS} objects; at most as many fit a label map")
+
+    def prompt(self, inference_state, frame_idx: int, prompts: Mapping) -> Tensor | None:
+        """Add masks on a frame; its scores again if it is the one that was tracked last."""
+        last = inference_state["last"]
+        if last is not None and frame_idx < last[0]:
+            raise RDSInputError(f"frame_idx is {frame_idx}; DINOv3 is corrected on the last frame, {last[0]}")
+        for obj_id, prompt in prompts.items():
+            self.add_new_mask(inference_state, frame_idx, obj_id, prompt["mask"])
+        if last is None or frame_idx > last[0]:
+            return None
+        if frame_idx not in inference_state["prompted"]:
+            inference_state["recent"].pop()  # the frame itself
+        inference_state["prompted"].pop(frame_idx, None)
+        return self.track_frame(inference_state, frame_idx)[2]
+
+    def forget(self, inference_state, oldest: int) -> None:
+        """Drop frames and masks before ``oldest``; the context is bounded, but for frames with a mask."""
+        for name in ("images", "masks"):
+            for frame_idx in [t for t in inference_state[name] if t < oldest]:
+                del inference_state[name][frame_idx]
+
+    def remove_object(
+        self, inference_state, obj_id, strict: bool = False, need_output: bool = True
+    ) -> tuple[list, list]:
+        """Stop tracking an object: what it had in the context becomes background. Returns as SAM2's predictor."""
+        obj_ids = inference_state["obj_ids"]
+        if obj_id not in obj_ids:
+            if strict:
+                raise RDSInputError(f"there is no object {obj_id!r}; the tracker has {obj_ids}")
+            return obj_ids, []
+        column = 1 + obj_ids.index(obj_id)
+        obj_ids.remove(obj_id)
+        if not obj_ids:
+            self.reset_state(inference_state)
+            return inference_state["obj_ids"], []
+        for frame_idx, masks in list(inference_state["masks"].items()):
+            masks.pop(obj_id, None)
+            if not masks:
+                del inference_state["masks"][frame_idx]
+        for context in (*inference_state["prompted"].values(), *inference_state["recent"]):
+            context.labels = _without(context.labels, column)
+        if inference_state["last"] is not None:
+            frame_idx, labels = inference_state["last"]
+            inference_state["last"] = frame_idx, _without(labels, column)
+        return obj_ids, []
 
     @torch.inference_mode()
     def propagate_in_video(
@@ -135,8 +194,13 @@ class DinoTracker(Routed, nn.Module):
         if max_frame_num_to_track is not None:
             end = sorted((start, start + step * max_frame_num_to_track, end))[1]
         for t in range(start, end + step, step):
-            labels = self._step(inference_state, t)
-            yield t, list(inference_state["obj_ids"]), self._logits(inference_state, t, labels)
+            yield self.track_frame(inference_state, t)
+
+    @torch.inference_mode()
+    def track_frame(self, inference_state, frame_idx: int) -> tuple[int, list, Tensor]:
+        """Track all objects on the next frame: a step of ``propagate_in_video``, which says what is returned."""
+        labels = self._step(inference_state, frame_idx)
+        return frame_idx, list(inference_state["obj_ids"]), self._logits(inference_state, frame_idx, labels)
 
     def _logits(self, state, t, labels) -> Tensor:
         """Scores (O, 1, H, W) of a frame at the video's size; a mask that was given stands as it is."""
@@ -165,7 +229,8 @@ class DinoTracker(Routed, nn.Module):
 
     def _with_masks(self, state, t, labels, classes) -> Tensor:
         """What was propagated (h, w, M), with the masks that are given for this frame in its place."""
-        masks, grid = state["masks"][t], [side // self.backbone.token_stride for side in state["images"].shape[-2:]]
+        masks, sides = state["masks"][t], self.image_size.of(state["video_width"], state["video_height"])
+        grid = [side // self.backbone.token_stride for side in sides[::-1]]
         given = patch_labels(torch.stack([*masks.values()]), grid)  # (h, w, 1 + given)
         own = [1 + state["obj_ids"].index(obj_id) for obj_id in masks]
         rest = given.new_zeros(*grid, classes) if labels is None else labels.clone()
@@ -177,9 +242,10 @@ class DinoTracker(Routed, nn.Module):
 
     def _encode(self, state, t, previous: Tensor | None) -> Tensor:
         """Features of one frame under its route; ``previous``: the labels of the frame before, in tracking order."""
-        tokens, log = self.backbone.embed(state["images"][t : t + 1]), state["rds"]
+        tokens, log = self.backbone.embed(state["images"][t][None].to(self.device)), state["rds"]
         if t in state["masks"] or previous is None:
-            reason = "first_frame" if t == log.start else "prompted" if t in state["masks"] else "no_previous_mask"
+            is_first = t == log.start and previous is None
+            reason = "first_frame" if is_first else "prompted" if t in state["masks"] else "no_previous_mask"
             log.frames[t] = self.frame_router.full(reason)
         elif not self.frame_router.is_active:
             log.frames[t] = FrameRoute((True,) * self.depth, (1.0,) * self.depth, "routed")
@@ -190,49 +256,10 @@ class DinoTracker(Routed, nn.Module):
         return self.backbone.run(tokens, None if all(active) else active)[0]
 
 
-def build_rds_dino_tracker(
-    checkpoint="mini",
-    rds_path=None,
-    budget=None,
-    routing="threshold",
-    tau=None,
-    short_side=None,
-    device=None,
-    *,
-    always_on=None,
-) -> DinoTracker:
-    """Build a DINOv3 tracker with routing.
-
-    Parameters
-    ----------
-    checkpoint : str or path
-        "mini", a folder, or an id on the hub; see `backbone.load_dinov3`.
-    rds_path : path, optional
-        Router and I-LoRA; by default the shipped ones of "mini".
-    budget, routing, tau, device
-        As for `build_rds_video_predictor`, but a budget is a share.
-    short_side : int, optional
-        px; by default the official 960, and for "mini" what it was trained at.
-    always_on : sequence of int, optional
-        Blocks that are never skipped; the first and the last by default. A router file has its own.
-    """
-    if isinstance(budget, str):
-        raise RDSInputError(f"budget is {budget!r}; DINOv3 takes a number in (0, 1], the target share of active blocks")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    vit = load_dinov3(checkpoint, device=device)
-    if short_side is None:
-        short_side = vit.config.image_size if str(checkpoint) == "mini" else OFFICIAL_SIDE
-    if not math.isfinite(short_side) or short_side < vit.config.patch_size:
-        raise RDSInputError(f"short_side is {short_side} px; give at least one patch, {vit.config.patch_size} px")
-    weights = None
-    if routing != "full" and budget is not None:
-        if rds_path is None:
-            raise RDSInputError("a budget needs rds_path, a router trained for this checkpoint; or use routing='full'")
-        weights = load_rds(rds_path)
-        always_on = weights.router.always_on if weights.router is not None else always_on
-    tracker = DinoTracker(vit, short_side=short_side, always_on=always_on)
-    if weights is not None:
-        tracker.set_policy(weights.policy(budget, routing, tau, router=PlainRouter))
-        weights.apply_to(tracker)
-        tracker.policy.router.to(device)
-    return tracker
+def _without(labels: Tensor, column: int) -> Tensor:
+    """Soft labels (h, w, M) less one class, which becomes background; a frame may have come before that class."""
+    if column >= labels.shape[-1]:
+        return labels
+    rest = torch.cat([labels[..., :column], labels[..., column + 1 :]], -1)
+    rest[..., 0] += labels[..., column]
+    return rest

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import shipped
-from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
+from rds_lib.dinov3.build import build_rds_dino_tracker
+from rds_lib.dinov3.tracker import DinoTracker
 from rds_lib.model.sam2 import SHIPPED, check_device, load_config
 from rds_lib.routing.budgets import parse_budget
 from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor

@@ -17,8 +17,9 @@ from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clip
 from rds_lib.data.sources import training_sequences, validation_sources
 from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
+from rds_lib.dinov3.build import build_rds_dino_tracker
 from rds_lib.dinov3.propagation import DinoClips
-from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
+from rds_lib.dinov3.tracker import DinoTracker
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.controls import CONTROLS

@@ -38,14 +38,13 @@ class FrameTracking:
                 given = (prompt.get(name) for name in ("points", "labels", "box"))
                 check_prompt(inference_state, *given, normalize_coords=True)
 
-    def add_prompt(self, inference_state, frame_idx: int, obj_id, prompt: Mapping):
-        """Add one prompt of any kind on a frame; returns what SAM2 does."""
-        add = self.add_new_mask if "mask" in prompt else self.add_new_points_or_box
-        return add(inference_state, frame_idx, obj_id, **prompt)
-
-    def settle(self, inference_state) -> None:
-        """Make the prompts that were added part of the memory."""
+    def prompt(self, inference_state, frame_idx: int, prompts: Mapping) -> Tensor:
+        """Add prompts on a frame and make them part of the memory; the logits (O, 1, H, W) of all objects there."""
+        for obj_id, prompt in prompts.items():
+            add = self.add_new_mask if "mask" in prompt else self.add_new_points_or_box
+            _, _, logits = add(inference_state, frame_idx, obj_id, **prompt)
         self.propagate_in_video_preflight(inference_state)
+        return logits
 
     def forget(self, inference_state, oldest: int) -> None:
         """Drop what frames from ``oldest`` on can't read, tracked forwards."""
@@ -62,7 +61,7 @@ class FrameTracking:
             raise RDSInputError("no object to track; call add_new_mask or add_new_points_or_box first")
         log, objects = self._log_of(inference_state), list(inference_state["obj_ids"])
         log.start, log.reverse = start_frame_idx, bool(reverse)
-        self.settle(inference_state)
+        self.propagate_in_video_preflight(inference_state)
         frames = _frames_to_track(inference_state, start_frame_idx, max_frame_num_to_track, reverse)
         for frame_idx in tqdm(frames, desc="propagate in video"):
             if (now := list(inference_state["obj_ids"])) != objects:

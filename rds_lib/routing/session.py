@@ -139,7 +139,7 @@ class TrackingSession:
             if not prompts:
                 raise RDSInputError("no prompt to correct by; give {obj_id: mask or points}")
             with self._in_one_piece(frame_idx):
-                logits = self._prompt(state, frame_idx, prompts)
+                logits = self._tracker.prompt(state, frame_idx, prompts)
                 route = state["rds"].frames.get(frame_idx)
                 return StepResult(frame_idx, self.obj_ids, logits, route)
 
@@ -181,7 +181,7 @@ class TrackingSession:
         if log.start is None or not state["obj_ids"]:
             log.start = frame_idx
         if prompts:
-            self._prompt(state, frame_idx, prompts)
+            self._tracker.prompt(state, frame_idx, prompts)
         if not state["obj_ids"]:
             log.start = None
             return StepResult(frame_idx, [], torch.zeros(0, 1, *self.size, device=self._tracker.device), None)
@@ -189,13 +189,6 @@ class TrackingSession:
         route = log.frames[frame_idx]
         self._totals.add(route)
         return StepResult(frame_idx, list(obj_ids), logits, route)
-
-    def _prompt(self, state, frame_idx, prompts) -> Tensor:
-        """Add prompts and make them part of the memory; the logits of all objects on the frame."""
-        for obj_id, prompt in prompts.items():
-            _, _, logits = self._tracker.add_prompt(state, frame_idx, obj_id, prompt)
-        self._tracker.settle(state)
-        return logits
 
     def _check_prompts(self, state, prompts) -> None:
         with warnings.catch_warnings():  # what is warned of is warned of again when the prompt is added

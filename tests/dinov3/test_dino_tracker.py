@@ -13,8 +13,9 @@ from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.images import list_frames
 from rds_lib.dinov3.backbone import DinoBackbone
+from rds_lib.dinov3.build import build_rds_dino_tracker
 from rds_lib.dinov3.propagation import DinoClips, Protocol
-from rds_lib.dinov3.tracker import DinoTracker, build_rds_dino_tracker
+from rds_lib.dinov3.tracker import DinoTracker
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.track import separate, track_sequence
 from rds_lib.routing.calibration import calibrate

@@ -6,7 +6,7 @@ import pytest
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
-from rds_lib.dinov3.tracker import build_rds_dino_tracker
+from rds_lib.dinov3.build import build_rds_dino_tracker
 from rds_lib.model.track import track_sequence
 from rds_lib.pipeline.chosen_model import predictor_of
 from rds_lib.routing import budgets, build
