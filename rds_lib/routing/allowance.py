@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rds_lib.core.errors import RDSInputError
 
+POWER = 0.5  # of a cost that a keep probability is divided by: at 1, what blocks cost outweighs what the router says
 ROUNDING = 1e-9  # share of an allowance that a sum of costs may be above it
 
 
@@ -11,7 +12,8 @@ def route_within(w: Sequence[float], always_on: Sequence[int], costs: Sequence[f
     """Choose blocks whose costs add up to at most an allowance: most keep probability for its cost first.
 
     Blocks that are always on come first and run whatever they cost. Of the others each is taken that still fits, in
-    the order of ``w / cost``; of equals the shallower wins. Paper does not weigh blocks by cost; this is ours.
+    the order of ``w / sqrt(cost)``; of equals the shallower wins. Paper does not weigh blocks by cost; this is ours.
+    With ``w / cost`` masks of the mini model lie farther from those of all its blocks, at the same cost.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ def route_within(w: Sequence[float], always_on: Sequence[int], costs: Sequence[f
     for i in set(always_on):
         active[i] = True
         left -= costs[i]
-    for i in sorted(range(len(w)), key=lambda i: -w[i] / costs[i]):  # stable
+    for i in sorted(range(len(w)), key=lambda i: -w[i] / costs[i] ** POWER):  # stable
         if not active[i] and costs[i] <= left:
             active[i] = True
             left -= costs[i]

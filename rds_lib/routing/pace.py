@@ -137,14 +137,16 @@ class Pace:
         return PaceReport(self.fps, self._frames, *of_time, self._blocks / encoded, self.cannot)
 
     def _learn(self, ms, route, n_objects):
-        """Take in what a frame took besides its image encoder; one with a prompt says little of the others."""
+        """Take in what a frame took besides its image encoder; one with a prompt says little, but more than nothing."""
         if n_objects != self._n_objects:
             self._n_objects, self._learnt = n_objects, 0
             self._seen.clear()
-        if route.reason in ("first_frame", "prompted"):
-            return
         blocks = sum(cost for cost, active in zip(self.costs.blocks, route.active, strict=True) if active)
-        self._seen.append((ms - blocks - self.costs.besides) / max(n_objects, 1))
+        tail = (ms - blocks - self.costs.besides) / max(n_objects, 1)
+        if route.reason in ("first_frame", "prompted"):
+            self.tail = self.tail or tail
+            return
+        self._seen.append(tail)
         self._learnt += 1
         self.tail += max(RATE, 1 / self._learnt) * (median_low(self._seen) - self.tail)
 
@@ -178,19 +180,21 @@ def check_fps(fps: float) -> float:
     return float(fps)
 
 
-def pace_of(predictor, fps: float, *, counts_between: bool = False) -> Pace:
+def pace_of(predictor, fps: float, *, counts_between: bool = False, clock: Callable[[], float] | None = None) -> Pace:
     """A `Pace` for a predictor's router on this machine, whose blocks are timed the first time.
 
     Raises
     ------
     RDSInputError
-        If the predictor has no router, or ``fps`` is no frame rate.
+        If the predictor has no router, is no SAM2, or ``fps`` is no frame rate.
     """
     check_fps(fps)
     if (policy := predictor.policy) is None:
         raise RDSInputError(
-            f"fps is {fps:g}, which only a router can hold; build the predictor with a budget, such as 1"
+            f"fps is {fps:g}, for which a router is needed; build the predictor with a budget, such as 1"
         )
+    if not isinstance(predictor.image_size, int):
+        raise RDSInputError(f"fps is {fps:g}; a rate is held for SAM2, whose frames have one size: leave fps out")
     costs = milliseconds_of(predictor.backbone, policy.router, predictor.device)
-    options = {"lowest": policy.lowest, "counts_between": counts_between, "clock": clock_of(predictor.device)}
-    return Pace(fps, costs, policy.router.always_on, **options)
+    options = {"lowest": policy.lowest, "counts_between": counts_between}
+    return Pace(fps, costs, policy.router.always_on, **options, clock=clock or clock_of(predictor.device))

@@ -10,13 +10,13 @@ from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.router import PredictionAwareRouter
 
 
-def test_the_two_blocks_case():
-    w, costs = [0.2, 0.9, 0.6, 0.5], [1.0, 3.0, 1.0, 1.0]
-    assert route_within(w, (0,), costs, 1.0) == [True, False, False, False]
-    assert route_within(w, (0,), costs, 3.0) == [True, False, True, True], "0.9 for 3 is less than 0.6 and 0.5 for 1"
-    assert route_within(w, (0,), costs, 2.0) == [True, False, True, False]
-    assert route_within(w, (0,), costs, 6.0) == [True] * 4
-    assert route_within([0.5, 0.9, 0.5, 0.1], (), [1.0, 9.0, 2.0, 1.0], 2.5) == [True, False, False, True], "fits last"
+def test_the_most_keep_probability_for_its_cost_comes_first():
+    costs = [1.0, 4.0, 1.0, 1.0]
+    assert route_within([0.2, 0.9, 0.5, 0.4], (0,), costs, 1.0) == [True, False, False, False]
+    assert route_within([0.2, 0.9, 0.5, 0.4], (0,), costs, 5.0) == [True, False, True, True], "0.5 is before 0.9 / 2"
+    assert route_within([0.2, 0.9, 0.4, 0.4], (0,), costs, 5.0) == [True, True, False, False], "0.4 is after 0.9 / 2"
+    assert route_within([0.2, 0.9, 0.4, 0.3], (0,), costs, 4.0) == [True, False, True, True], "what fits not is left"
+    assert route_within([0.2, 0.9, 0.5, 0.4], (0,), costs, 7.0) == [True] * 4
 
 
 def test_equal_blocks_go_by_keep_probability_and_depth():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.images import ShortSide
 from rds_lib.routing import pace as paces
 from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.costs import Costs
@@ -214,9 +215,14 @@ def test_what_is_no_frame_rate(fps):
 
 def test_a_predictor_without_a_router_cannot_hold_a_rate():
     with pytest.raises(
-        RDSInputError, match="fps is 30, which only a router can hold; build the predictor with a budget"
+        RDSInputError, match="fps is 30, for which a router is needed; build the predictor with a budget"
     ):
         pace_of(SimpleNamespace(policy=None), 30)
+
+
+def test_a_tracker_of_frames_of_any_shape_cannot_hold_a_rate():
+    with pytest.raises(RDSInputError, match="fps is 30; a rate is held for SAM2, whose"):
+        pace_of(SimpleNamespace(policy=POLICY, image_size=ShortSide(960, 16)), 30)
 
 
 def test_the_pace_of_a_predictor_has_its_routers_bounds(monkeypatch):
