@@ -1,6 +1,6 @@
 """One frame after the other through SAM2: the loop under ``propagate_in_video`` and under a session's ``step``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,8 +71,13 @@ class FrameTracking:
             yield self.track_frame(inference_state, frame_idx, reverse)
 
     @torch.inference_mode()
-    def track_frame(self, inference_state, frame_idx: int, reverse: bool = False) -> tuple[int, list, Tensor]:
+    def track_frame(
+        self, inference_state, frame_idx: int, reverse: bool = False, *, new: Collection = ()
+    ) -> tuple[int, list, Tensor]:
         """Track all objects on one frame, the next one in the direction of tracking: a step of ``propagate_in_video``.
+
+        The objects ``new`` have a prompt on this frame that later ones may refine, as SAM2 has it before tracking; on a
+        frame that was tracked it takes a prompt as a correction.
 
         Returns
         -------
@@ -89,7 +94,8 @@ class FrameTracking:
                     self._clear_obj_non_cond_mem_around_input(inference_state, frame_idx, k)
             else:
                 others.append(k)
-            inference_state["frames_tracked_per_obj"][k][frame_idx] = {"reverse": reverse}
+            if inference_state["obj_idx_to_id"][k] not in new:
+                inference_state["frames_tracked_per_obj"][k][frame_idx] = {"reverse": reverse}
         at_once = 1 if self.non_overlap_masks_for_mem_enc else self.objects_at_once
         for group in alike(inference_state, others, frame_idx, Reach.of(self), at_once):
             masks |= zip(group, self._track_objects(inference_state, group, frame_idx, reverse).split(1), strict=True)

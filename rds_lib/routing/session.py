@@ -125,7 +125,8 @@ class TrackingSession:
     def correct(self, prompts: Mapping[Hashable, object], frame_idx: int | None = None) -> StepResult:
         """Add prompts on the last frame, or on an earlier one that is kept; what follows is tracked from them.
 
-        Frames between that one and the next are not tracked again. Arguments as of `step`.
+        Frames between that one and the next are not tracked again. A click on the frame of an object's first prompt
+        refines that prompt. Arguments as of `step`.
         """
         with self._turn():
             state, prompts = self.inference_state, as_prompts(prompts)
@@ -185,7 +186,7 @@ class TrackingSession:
         if not state["obj_ids"]:
             log.start = None
             return StepResult(frame_idx, [], torch.zeros(0, 1, *self.size, device=self._tracker.device), None)
-        _, obj_ids, logits = self._tracker.track_frame(state, frame_idx)
+        _, obj_ids, logits = self._tracker.track_frame(state, frame_idx, new=prompts)
         route = log.frames[frame_idx]
         self._totals.add(route)
         return StepResult(frame_idx, list(obj_ids), logits, route)
@@ -229,7 +230,7 @@ def as_prompts(prompts: Mapping[Hashable, object] | None) -> dict[Hashable, dict
         return {}
     if not isinstance(prompts, Mapping):
         raise RDSInputError(
-            f"prompts are {type(prompts).__name__}; give {{obj_id: mask}} or {{obj_id: {{points: ...}}}}"
+            f"prompts are a {type(prompts).__name__}; give {{obj_id: mask}} or {{obj_id: {{points: ...}}}}"
         )
     found = {}
     for obj_id, prompt in prompts.items():
