@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.prompts import check_frame_index
 from rds_lib.data.video import shrink_frame
 from rds_lib.routing.memory import RecentFrames
 from rds_lib.routing.route_table import FrameRoute, RouteTotals
@@ -131,10 +132,8 @@ class TrackingSession:
         with self._turn():
             state, prompts = self.inference_state, as_prompts(prompts)
             frame_idx = self.frame_idx if frame_idx is None else frame_idx
-            if isinstance(frame_idx, bool) or not isinstance(frame_idx, int) or not 0 <= frame_idx <= self.frame_idx:
-                raise RDSInputError(
-                    f"frame_idx is {frame_idx!r}; give a frame from 0 to {self.frame_idx}, the last one"
-                )
+            check_frame_index(state, frame_idx)
+            state["num_frames"] = self._num_frames or ENDLESS
             _ = state["images"][frame_idx]  # an error where it is gone
             self._check_prompts(state, prompts)
             if not prompts:
