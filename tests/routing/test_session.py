@@ -335,7 +335,7 @@ def test_a_session_that_was_stopped_inside_a_frame_or_closed_says_so(routed, mon
     for one in (session, other):
         one.step(CLIP.frames[0], {1: CLIP.masks[0] == 1})
     with monkeypatch.context() as patch:
-        patch.setattr(routed, "track_frame", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(routed, "track_frame", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             session.step(CLIP.frames[1])
     with pytest.raises(RDSInputError, match=r"stopped in the middle of frame 1 \(KeyboardInterrupt\); start a new one"):
@@ -384,10 +384,10 @@ def test_sessions_on_one_model_do_not_meet(routed):
 def test_two_threads_on_one_session_take_turns(routed, monkeypatch):
     running, most, track = [], [], routed.track_frame
 
-    def watched(*args):
+    def watched(*args, **options):
         running.append(1)
         most.append(len(running))
-        result = track(*args)
+        result = track(*args, **options)
         running.pop()
         return result
 
