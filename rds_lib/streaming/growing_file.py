@@ -118,9 +118,10 @@ def _upright(path, frame):
     pixels, matrix = frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels
-    a, b, _, c, d = (np.frombuffer(bytes(matrix), np.int32)[:5] / 2**16).round().astype(int).tolist()
-    if (abs(a), abs(b), abs(c), abs(d)) not in ((1, 0, 0, 1), (0, 1, 1, 0)):
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    straight, turned = max(abs(a), abs(d)), max(abs(b), abs(c))
+    if min(straight, turned) > max(straight, turned) / 100:
         raise RDSInputError(f"{path}: is to be shown aslant; encode it upright")
-    if b:
+    if turned > straight:
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(pixels[::d, ::a])
+    return np.ascontiguousarray(pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])

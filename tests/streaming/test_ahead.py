@@ -15,23 +15,8 @@ class Item:
     """Something that can be watched."""
 
 
-def until(condition):
-    for _ in range(1000):
-        if condition():
-            return
-        threading.Event().wait(0.005)
-    pytest.fail("never came true")
-
-
 def threads():
     return [thread for thread in threading.enumerate() if thread.name == "frames ahead"]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    gc.collect()
-    assert threads() == []
 
 
 def test_items_come_in_order_and_then_the_end():
@@ -41,7 +26,7 @@ def test_items_come_in_order_and_then_the_end():
 
 
 @pytest.mark.parametrize("room", [1, 4])
-def test_it_reads_so_far_ahead_and_no_further(room):
+def test_it_reads_so_far_ahead_and_no_further(room, until):
     read = []
     reader = Ahead((read.append(t) or t for t in range(50)), room, Event())
     until(lambda: len(read) == room)
@@ -53,7 +38,7 @@ def test_it_reads_so_far_ahead_and_no_further(room):
     reader.close()
 
 
-def test_what_was_passed_on_is_dropped():
+def test_what_was_passed_on_is_dropped(until):
     alive = weakref.WeakSet()
 
     def frames():
@@ -64,7 +49,7 @@ def test_what_was_passed_on_is_dropped():
             del item
 
     reader, most = Ahead(frames(), 4, Event()), 0
-    for item in reader:
+    for item in reader:  # noqa: B007, it is held while the next ones are read
         until(lambda: len(alive) <= 5)
         most = max(most, len(alive))
     assert most <= 5  # the one in hand and four ahead
@@ -73,7 +58,7 @@ def test_what_was_passed_on_is_dropped():
     assert len(alive) == 0
 
 
-def test_an_error_comes_out_at_its_place_and_unchanged():
+def test_an_error_comes_out_at_its_place_and_unchanged(until):
     error = OSError("gone")
 
     def items():
@@ -128,7 +113,7 @@ def test_a_source_that_waits_is_woken():
     assert threads() == []
 
 
-def test_a_source_that_hangs_is_left_to_itself(monkeypatch):
+def test_a_source_that_hangs_is_left_to_itself(monkeypatch, until):
     monkeypatch.setattr(module, "CLOSING", 0.05)
     released = Event()
 
@@ -145,7 +130,7 @@ def test_a_source_that_hangs_is_left_to_itself(monkeypatch):
     until(lambda: not threads())
 
 
-def test_the_newest_is_kept_if_nobody_asks():
+def test_the_newest_is_kept_if_nobody_asks(until):
     made, go_on = [], threading.Semaphore(0)
 
     def items():
