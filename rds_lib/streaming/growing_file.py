@@ -54,6 +54,8 @@ def _frames(path, patience, stopped, poll):
     except av.FFmpegError as cause:
         if not tail.at_end:
             raise RDSInputError(f"{path}: cannot be decoded after {count} frames ({cause.strerror})") from cause
+    if tail.error is not None:
+        raise tail.error
     if not count and not stopped.is_set():
         raise RDSInputError(f"{path}: no frame came in {patience:g} s; {tail.state()}")
     _logger.info("%s: not longer for %g s, the video ends after %d frames", path, patience, count)
@@ -64,16 +66,20 @@ class _Tail:
 
     def __init__(self, path, waiting):
         self.path, self.waiting, self.at_end = path, waiting, False
+        self.error = None  # to be raised outside of FFmpeg, which would swallow Ctrl-C
         self._file, self._head = None, b""
 
     def read(self, size):
         """Up to ``size`` bytes; none at the end, which is where patience ends."""
-        while not self.at_end:
-            data = self._more(size)
-            if data:
-                self.waiting.renew()
-                return data
-            self.at_end = not self.waiting.again()
+        try:
+            while not self.at_end:
+                data = self._more(size)
+                if data:
+                    self.waiting.renew()
+                    return data
+                self.at_end = not self.waiting.again()
+        except BaseException as error:
+            self.error, self.at_end = error, True
         return b""
 
     def state(self):

@@ -1,6 +1,7 @@
 """Folders and files that are still being written, on a clock of the tests' own, and once each in real time."""
 
 import logging
+import signal
 import threading
 import warnings
 from threading import Event, Thread
@@ -274,6 +275,14 @@ def test_a_file_that_is_only_called_matroska_is_refused(tmp_path, encode, world)
         list(growing_file(path, 2.0, world(), poll=0.1))
 
 
+def test_a_file_that_cannot_be_decoded_is_refused_without_waiting(tmp_path, world):
+    path, time = tmp_path / "a.mkv", world()
+    path.write_bytes(b"\x1aE\xdf\xa3" + bytes(range(256)) * 999)
+    with pytest.raises(RDSInputError, match=r"a\.mkv: cannot be decoded after 0 frames"):
+        list(growing_file(path, 2.0, time, poll=0.1))
+    assert time.now == 0
+
+
 # --- in real time, with the thread ---
 
 
@@ -331,3 +340,13 @@ def test_waiting_ends_at_once_when_it_is_closed(tmp_path, save, encode, name):
     with frames_of(path, follow=True, patience=1000) as frames:
         next(frames)
     assert [thread for thread in threading.enumerate() if thread.name == "frames ahead"] == []
+
+
+@pytest.mark.parametrize("ahead", [0, 4])
+@pytest.mark.parametrize("name", ["v", "a.mkv"])
+def test_control_c_ends_the_waiting(tmp_path, name, ahead):
+    interrupt = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    with frames_of(tmp_path / name, follow=True, patience=float("inf"), ahead=ahead) as frames:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.start()
+            next(frames)
