@@ -53,7 +53,9 @@ def growing_folder(
             waiting.renew()
         elif not waiting.again():
             break
-    if not count and not stopped.is_set():
+    if stopped.is_set():
+        return
+    if not count:
         why = "it holds no pictures" if folder.is_dir() else "there is no such folder"
         raise RDSInputError(f"{folder}: no frame came in {patience:g} s; {why}")
     _logger.info("%s: no new picture for %g s, the video ends after %d frames", folder, patience, count)

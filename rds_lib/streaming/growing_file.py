@@ -56,7 +56,9 @@ def _frames(path, patience, stopped, poll):
             raise RDSInputError(f"{path}: cannot be decoded after {count} frames ({cause.strerror})") from cause
     if tail.error is not None:
         raise tail.error
-    if not count and not stopped.is_set():
+    if stopped.is_set():
+        return
+    if not count:
         raise RDSInputError(f"{path}: no frame came in {patience:g} s; {tail.state()}")
     _logger.info("%s: not longer for %g s, the video ends after %d frames", path, patience, count)
 

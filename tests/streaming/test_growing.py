@@ -180,6 +180,22 @@ def test_pictures_named_unlike_the_frames_are_left_out_with_one_warning(tmp_path
     assert len(said) == 2 and "mask" in said[0] and "preview.jpg: left out" in said[1]
 
 
+def test_a_mask_beside_the_first_frame_alone_is_left_out(tmp_path, save, world):
+    save(tmp_path / "1.jpg")
+    happens = [(0.2, lambda: save(tmp_path / "mask.png")), (0.4, lambda: save(tmp_path / "2.jpg"))]
+    with pytest.warns(UserWarning, match=r"mask\.png: left out"):
+        assert read(tmp_path, world(*happens))[0] == ["1.jpg", "2.jpg"]
+
+
+def test_what_is_left_out_at_first_is_not_new_later(tmp_path, save, world):
+    for name in ("1.jpg", "2.jpg", "3.jpg", "mask.png"):
+        save(tmp_path / name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert len(read(tmp_path, world((0.2, lambda: save(tmp_path / "4.jpg"))))[0]) == 4
+    assert len(said) == 1 and "left out, as not named like the other frames: mask.png" in str(said[0].message)
+
+
 def test_two_names_of_one_number_are_an_error(tmp_path, save, world):
     save(tmp_path / "1.png")
     with pytest.raises(RDSInputError, match="are the same frame by their names"):
@@ -247,6 +263,19 @@ def test_a_growing_file_that_stops_in_the_middle_ends_with_its_last_whole_frame(
     time = world()
     part = list(growing_file(path, 2.0, time, poll=0.1))
     assert 5 < len(part) < 25 and all(map(np.array_equal, part, frames)) and time.now == pytest.approx(2.0)
+
+
+def test_patience_with_a_file_does_not_count_while_nobody_asks(tmp_path, encode, world):
+    path, whole = tmp_path / "g.mkv", encode(tmp_path / "whole.mkv", 30, "mjpeg", "yuvj420p").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    time = world((4.5, lambda: path.write_bytes(whole)))
+    frames = growing_file(path, 2.0, time, poll=0.1)
+    read = [next(frames)]
+    time.now = 3.0  # the one who asks was busy
+    for frame in frames:
+        read.append(frame)
+        time.now = max(time.now, 3.0)
+    assert len(read) == 30
 
 
 @pytest.mark.parametrize(
@@ -332,14 +361,15 @@ def test_a_file_is_followed_while_another_thread_encodes_it(tmp_path, picture):
 
 
 @pytest.mark.parametrize("name", ["v", "a.mkv"])
-def test_waiting_ends_at_once_when_it_is_closed(tmp_path, save, encode, name):
+def test_waiting_ends_at_once_when_it_is_closed(tmp_path, save, encode, name, caplog):
     save(tmp_path / "v" / "1.png")
     path = tmp_path / name
     if name == "a.mkv":
         encode(path, 3, codec="mjpeg", pix_fmt="yuvj420p")
-    with frames_of(path, follow=True, patience=1000) as frames:
+    with caplog.at_level(logging.INFO), frames_of(path, follow=True, patience=1000) as frames:
         next(frames)
     assert [thread for thread in threading.enumerate() if thread.name == "frames ahead"] == []
+    assert "the video ends" not in caplog.text
 
 
 @pytest.mark.parametrize("ahead", [0, 4])
