@@ -52,8 +52,11 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Make and describe data sets.")
 
 Budget = Annotated[
-    float | None,
-    typer.Option(help="Target share of active blocks: 0.4 to 1 with mini's own router; without it all blocks run."),
+    str | None,
+    typer.Option(
+        help="Target share of active blocks, 0.4 to 1 with mini's own router; or of each routed frame '30 blocks', "
+        "'0.25 GMACs' of its blocks, '40 ms' of its image encoder. Without it all blocks run."
+    ),
 ]
 Tau = Annotated[
     float | None, typer.Option(help="Threshold on keep probabilities, 0 to 1; by default the budget's own.")

@@ -28,7 +28,7 @@ from rds_lib.data.images import read_frame, read_mask, save_palette_png
 from rds_lib.metrics.masks import score_masks
 from rds_lib.pipeline import notebook
 from rds_lib.pipeline.params import load_params
-from rds_lib.routing.build import MINI_RDS
+from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "bad_input.md"
@@ -195,6 +195,31 @@ CHECKPOINT = [
     ("safetensors: a million entries", raw_safetensors(b"{" + b" " * 2**23 + b"}"), "a header of"),
 ]
 
+
+# --- budgets ---
+
+
+def build_with(folder, budget):
+    """A predictor; what is timed for it goes into the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        build_rds_video_predictor("mini", budget=budget, device="cpu")
+
+
+NO_SHARE, NO_BUDGET = "give a number in (0, 1]", 'give a share in (0, 1] such as 0.6, or a text: "30 blocks"'
+BUDGET = [
+    *((f"`{_words(_)}`", _, NO_SHARE) for _ in (0, -0.4, 1.5, NAN, True, [0.4], "1.5", "0", "9" * 400)),
+    *(
+        (f"`{_words(_)}`", _, NO_BUDGET)
+        for _ in ("", "many", "30 layers", "40 s", "-3 ms", "nan ms", "1.2.3 ms", "٣ ms")
+    ),
+    *((f"`{_words(_)}`", _, "of blocks above 0") for _ in ("0 blocks", "2.5 blocks")),
+    *((f"`{_words(_)}`", _, "of ms above 0") for _ in ("0 ms", "1e999 ms")),
+    *((f"`{_words(_)}`", _, "runs 5 blocks (always on) to 48 (all)") for _ in ("4 blocks", "49 blocks")),
+    ("`0.01 GMACs`", "0.01 GMACs", "take 0.0539 GMACs (always on alone) to 0.387 GMACs (all) a frame"),
+    ("`1e-3 ms`", "1e-3 ms", "patch embedding, router, blocks and neck take"),
+    ("`0.3`", 0.3, "this router serves 0.4 to 1"),
+]
 
 # --- data sets ---
 
@@ -518,6 +543,7 @@ NOTEBOOK = [
 KINDS = [
     Kind("RDS file", "r.safetensors", read_rds_with, RDS),
     Kind("Checkpoint", "", read_checkpoint_with, CHECKPOINT),
+    Kind("Budget", "budget is", build_with, BUDGET),
     Kind("meta.json, read", "meta.json", read_tree, META_READ),
     Kind("meta.json, scored", "", score_tree, META_SCORE),
     Kind("List of sequences", "val.txt", read_list, LIST),

@@ -33,12 +33,14 @@ def build_rds_dino_tracker(
     rds_path : path, optional
         Router and I-LoRA; by default the shipped ones of "mini".
     budget, routing, tau, device
-        As for `build_rds_video_predictor`.
+        As for `build_rds_video_predictor`, but a budget is a share.
     short_side : int, optional
         px; by default the official 960, and for "mini" what it was trained at.
     always_on : sequence of int, optional
         Blocks that are never skipped; the first and the last by default. A router file has its own.
     """
+    if isinstance(budget, str):
+        raise RDSInputError(f"budget is {budget!r}; DINOv3 takes a number in (0, 1], the target share of active blocks")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     vit = load_dinov3(checkpoint, device=device)
     if short_side is None:

@@ -22,10 +22,11 @@ from torch import nn
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.names import FULL, SAM2
-from rds_lib.evaluation.probes import HostReads, Stopwatch
+from rds_lib.evaluation.probes import HostReads
 from rds_lib.methods.activity import activity, watch_gates
 from rds_lib.metrics.speed import drawn_times, spread
 from rds_lib.model.backbone import backbone_of
+from rds_lib.model.stopwatch import Stopwatch, typical
 
 SKIPPING = ("none", "learned", "forced", "blocks")  # kinds that run the full encoder's blocks, or skip them whole
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -181,10 +182,7 @@ def _watch(runner, stack):
     for name, (owner, attribute) in parts.items():
         stack.enter_context(runner.watch.watching(owner, attribute, name))
     if runner.arm.method == FULL:
-        for i, block in enumerate(backbone_of(predictor).blocks):
-            is_compiled = getattr(block, "_compiled_call_impl", None) is not None
-            attribute = "_compiled_call_impl" if is_compiled else "forward"
-            stack.enter_context(runner.watch.watching(block, attribute, f"block {i}"))
+        stack.enter_context(runner.watch.watching_blocks(backbone_of(predictor).blocks))
 
 
 def _run_pass(runners, prompts, timed, number):
@@ -259,10 +257,8 @@ def _times(runner, full, stock, activation, block_ms):
 
 
 def _block_times(full, depth):
-    """Median ms of every block, scaled to the median of their sum, which medians of skewed times fall short of."""
-    times = np.array([[frame[f"block {i}"] for i in range(depth)] for frame in full.probed])  # (frames, L)
-    medians = np.median(times, axis=0)
-    return medians * np.median(times.sum(1)) / medians.sum()
+    """ms of every block."""
+    return typical(np.array([[frame[f"block {i}"] for i in range(depth)] for frame in full.probed]))  # (frames, L)
 
 
 def _machine(device, dtype):

@@ -1,11 +1,5 @@
-"""What a frame costs, seen from outside: times of named parts, and reads of device tensors by the host."""
+"""Reads of device tensors by the host, counted from outside."""
 
-import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -23,60 +17,6 @@ _READS = frozenset(
         Tensor.__array__,
     }
 )
-
-
-class Stopwatch:
-    """Times of named calls within a frame: CUDA events on a GPU, which wait for nothing, and the clock on a CPU."""
-
-    def __init__(self, device):
-        self.device = torch.device(device)
-        self.enabled = False
-        self._spans = []
-
-    @contextmanager
-    def watching(self, owner, attribute: str, name: str) -> Iterator[None]:
-        """Time the calls of ``owner.attribute`` under ``name`` while ``enabled``; afterwards the owner is as before."""
-        inner, own = getattr(owner, attribute), vars(owner).get(attribute)
-
-        def timed(*args, **kwargs):
-            if not self.enabled:
-                return inner(*args, **kwargs)
-            start = self._mark()
-            result = inner(*args, **kwargs)
-            self._spans.append((name, start, self._mark()))
-            return result
-
-        setattr(owner, attribute, timed)
-        try:
-            yield
-        finally:
-            delattr(owner, attribute) if own is None else setattr(owner, attribute, own)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether watching costs no time worth mentioning: on a GPU, events take their share of the launches."""
-        return self.device.type != "cuda"
-
-    def synchronise(self) -> None:
-        """Wait until the device has done all its work."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def read(self) -> dict[str, float]:
-        """Milliseconds by name since the last reading, calls of one name added up."""
-        self.synchronise()
-        totals = defaultdict(float)
-        for name, start, stop in self._spans:
-            totals[name] += start.elapsed_time(stop) if self.device.type == "cuda" else 1e3 * (stop - start)
-        self._spans.clear()
-        return dict(totals)
-
-    def _mark(self):
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
 
 
 class HostReads(TorchFunctionMode):

@@ -7,6 +7,7 @@ from rds_lib.core.paths import shipped
 from rds_lib.dinov3.build import build_rds_dino_tracker
 from rds_lib.dinov3.tracker import DinoTracker
 from rds_lib.model.sam2 import SHIPPED, check_device, load_config
+from rds_lib.routing.budgets import parse_budget
 from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor
 from rds_lib.routing.predictor import RDSVideoPredictor
 from rds_lib.routing.weights import load_rds
@@ -43,7 +44,7 @@ def predictor_of(
     checkpoint: Path | None,
     rds: Path | None,
     *,
-    budget: float | None,
+    budget: float | str | None,
     tau: float | None,
     routing: str,
     device: str | None,
@@ -58,19 +59,19 @@ def predictor_of(
         For options that do not go together or cannot be met, named as on the command line.
     """
     check_model(config, checkpoint, device)
+    asked = None if budget is None else parse_budget(budget)
+    budget = asked.value if asked is not None and asked.is_share else budget
     routed = routing != "full"
     if budget is None and routed and (rds or tau is not None):
         name = "--rds" if rds else "--tau"
         raise RDSInputError(f"{name} does nothing without --budget; give a budget in (0, 1], or leave {name} out")
     if budget is not None and routed:
         if rds is None and config != "mini":
-            raise RDSInputError(
-                f"--budget {budget:g}: no router ships with {config}; give --rds, or leave --budget out"
-            )
+            raise RDSInputError(f"--budget {asked}: no router ships with {config}; give --rds, or leave --budget out")
         weights = load_rds(rds or shipped(MINI_RDS))
-        if routing == "threshold" and tau is None and budget < weights.lowest_budget:
+        if asked.is_share and routing == "threshold" and tau is None and budget < weights.lowest_budget:
             raise RDSInputError(
-                f"--budget {budget:g}: this router serves {weights.lowest_budget:g} to 1; give a budget in that range, "
+                f"--budget {asked}: this router serves {weights.lowest_budget:g} to 1; give a budget in that range, "
                 "or your own --tau"
             )
     if is_dino(config):

@@ -8,7 +8,8 @@ import torch
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2, shipped
 from rds_lib.model.sam2 import build_model
-from rds_lib.routing.algorithm1 import check_budget, check_tau
+from rds_lib.routing.algorithm1 import check_tau
+from rds_lib.routing.budgets import check_counted, counted_policy, parse_budget
 from rds_lib.routing.predictor import RDSVideoPredictor
 from rds_lib.routing.weights import load_rds
 
@@ -37,9 +38,10 @@ def build_rds_video_predictor(
         Official ``.pt`` or ``.safetensors``; see ``model.sam2.build_model``.
     rds_path : path, optional
         Router and I-LoRA; by default the shipped ones of "mini".
-    budget : float, optional
-        Target share of active blocks, from the lowest that the router serves (0.4 for that of "mini") to 1. Without a
-        budget and an ``rds_path`` nothing is routed.
+    budget : float or str, optional
+        Target share of active blocks, from the lowest that the router serves (0.4 for that of "mini") to 1; or "30
+        blocks", "0.25 GMACs" or "40 ms" a frame, see `budgets.parse_budget`. Without a budget and an ``rds_path``
+        nothing is routed.
     routing : "threshold", "sample", "top_n" or "full"
         "full" is stock SAM2, bit for bit; it uses neither router nor I-LoRA.
     tau : float, optional
@@ -51,6 +53,7 @@ def build_rds_video_predictor(
         ``mode``, ``hydra_overrides_extra``, ``apply_postprocessing`` and ``vos_optimized`` of SAM2's builder.
     """
     options = {"mode": "eval", "hydra_overrides_extra": (), "apply_postprocessing": True, "vos_optimized": False}
+    budget = None if budget is None else parse_budget(budget)
     _check_options(budget, routing, tau, rds_path, sam2_options.keys() - options.keys())
     options |= sam2_options
     weights = None
@@ -63,11 +66,14 @@ def build_rds_video_predictor(
     overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
     predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)
     if weights is not None:
-        predictor.set_policy(weights.policy(budget, routing, tau))
+        if budget.is_share:
+            predictor.set_policy(weights.policy(budget.value, routing, tau))
         weights.apply_to(predictor)
         predictor.to(predictor.device)
     if options["vos_optimized"]:
         predictor.backbone.compile()
+    if weights is not None and not budget.is_share:  # last, for ms are timed on what will run
+        predictor.set_policy(counted_policy(budget, weights, predictor))
     return predictor if options["mode"] == "eval" else predictor.train()
 
 
@@ -82,8 +88,8 @@ def _postprocessing():
 def _check_options(budget, routing, tau, rds_path, unknown):
     if routing not in ROUTINGS:
         raise RDSInputError(f"routing is {routing!r}; choose one of {', '.join(ROUTINGS)}")
-    if budget is not None:
-        check_budget(budget)
+    if budget is not None and not budget.is_share:
+        check_counted(budget, routing, tau)
     if tau is not None:
         check_tau(tau)
     if unknown:

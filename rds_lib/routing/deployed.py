@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.routing.algorithm1 import sample_route, top_n_route
+from rds_lib.routing.allowance import route_within
 from rds_lib.routing.router import PredictionAwareRouter, probabilities_on_host
 
 LARGE = 3e38  # takes what is above 0 to 1 or more
@@ -137,9 +138,12 @@ class RoutingPolicy:
 
     router: FoldedRouter | PlainRouter
     budget: float
-    mode: str  # "threshold", "sample" or "top_n"
+    mode: str  # "threshold", "sample", "top_n" or "within"
     tau: float
     n_active: int
+    costs: tuple[float, ...] = ()  # of each block, for "within"
+    allowance: float = 0.0  # what the blocks of a frame may cost in all
+    lowest: float = 0.0  # the lowest budget that the router serves
 
     def keep_probabilities(self, logits: list[float]) -> list[float]:
         """Lines 5 and 6 for a frame's L logits, as `FoldedRouter.logits` gives them."""
@@ -154,6 +158,8 @@ class RoutingPolicy:
             active = [value >= self.tau for value in w]
         elif self.mode == "sample":
             active = sample_route(torch.tensor(w), always_on, generator).bool().tolist()
+        elif self.mode == "within":
+            active = route_within(w, always_on, self.costs, self.allowance)
         else:
             active = top_n_route(torch.tensor(w), always_on, self.n_active).bool().tolist()
         for i in always_on:

@@ -44,7 +44,7 @@ class FrameRouter:
         masks : sequence of Tensor, shape (1, 1, h, w)
             Logits of the previous masks, one per object, on any device.
         log : RouteLog
-            Counts frames with NaN, and has the generator of mode "sample".
+            Counts frames with NaN, and has the generator of mode "sample". Its pace, if any, sets this frame's budget.
         """
         if not masks:
             return self.full("no_previous_mask")
@@ -65,7 +65,8 @@ class FrameRouter:
             return self.full("no_previous_mask")
         if seen <= 0:
             return self.full("no_previous_mask")
-        active, keep_prob = self.policy.decide(self.policy.keep_probabilities(logits), log.generator)
+        policy = self.policy if log.pace is None else log.pace.policy(self.policy)
+        active, keep_prob = policy.decide(policy.keep_probabilities(logits), log.generator)
         return FrameRoute(tuple(active), tuple(keep_prob), "routed")
 
     def full(self, reason: str) -> FrameRoute:

@@ -1,11 +1,14 @@
 """What was decided for each frame, and summaries of it: active blocks, keep probabilities, their spread."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+
+if TYPE_CHECKING:
+    from rds_lib.routing.pace import Pace
 
 
 class FrameRoute(NamedTuple):
@@ -26,6 +29,7 @@ class RouteLog:
     invalid_frames: int = 0  # frames that fell back to the full encoder because of NaN
     flaws: dict[int, torch.Tensor] = field(default_factory=dict)  # frame -> 0, or NaN if its features hold one
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    pace: "Pace | None" = None  # says what each routed frame may cost, in place of the policy's budget
 
     def forget(self, oldest: int, limit: int) -> None:
         """Drop all but the latest ``limit`` routes, and the flaws of frames before ``oldest``."""

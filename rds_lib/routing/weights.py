@@ -64,9 +64,7 @@ class RDSWeights:
 
     def policy(self, budget: float, routing: str, tau: float | None = None, *, router=FoldedRouter) -> RoutingPolicy:
         """How frames are routed; arguments as of `build_rds_video_predictor`, ``router`` the form to deploy it in."""
-        if self.router is None:
-            fault = f"{self.source} holds adapters but no router"
-            raise RDSInputError(f"{fault}; train it with a budget, or use routing='full'")
+        self.check_router()
         n_active = round(target_active(budget, self.router.depth, self.router.always_on))
         if routing == "threshold" and tau is None:
             routing, tau = self.rule_for(budget)
@@ -74,7 +72,14 @@ class RDSWeights:
                 known = ", ".join(f"{known:g}" for known in sorted(self.taus)) or "none"
                 what = "no threshold was calibrated for budget %g (calibrated: %s): "
                 _logger.warning(what + "every routed frame runs exactly %d blocks", budget, known, n_active)
-        return RoutingPolicy(router(self.router), float(budget), routing, 0.5 if tau is None else tau, n_active)
+        tau, lowest = 0.5 if tau is None else tau, self.lowest_budget
+        return RoutingPolicy(router(self.router), float(budget), routing, tau, n_active, lowest=lowest)
+
+    def check_router(self) -> None:
+        """Raise if there is no router."""
+        if self.router is None:
+            fault = f"{self.source} holds adapters but no router"
+            raise RDSInputError(f"{fault}; train it with a budget, or use routing='full'")
 
     def apply_to(self, model, *, merge: bool = True):
         """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""
