@@ -17,6 +17,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.data.prompts import check_frame_index
 from rds_lib.data.video import shrink_frame
 from rds_lib.routing.memory import RecentFrames
+from rds_lib.routing.pace import Pace
 from rds_lib.routing.route_table import FrameRoute, RouteTotals
 
 ROUTES_KEPT = 1000  # frames
@@ -55,9 +56,11 @@ class TrackingSession:
     num_frames : int, optional
         Length of the video, if it is known. It matters to SAM2 for videos of less than 16 frames, whose pointers it
         places by it: without it, such a video is tracked as the beginning of a longer one.
+    pace : Pace, optional
+        Holds a frame rate; see `pace.pace_of`.
     """
 
-    def __init__(self, tracker, *, history: int | None = 0, num_frames: int | None = None):
+    def __init__(self, tracker, *, history: int | None = 0, num_frames: int | None = None, pace: Pace | None = None):
         for name, value, least in (("history", history, 0), ("num_frames", num_frames, 1)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
                 raise RDSInputError(f"{name} is {value!r}; give a whole number of {least} or more frames, or None")
@@ -65,6 +68,7 @@ class TrackingSession:
         self._state: dict | None = None
         self._totals = RouteTotals(tracker.depth)
         self._fault = ""
+        self.pace = pace
         self.frame_idx = -1  # of the last frame
         self.size: tuple[int, int] | None = None  # (H, W) in px, known from the first frame on
 
@@ -106,6 +110,8 @@ class TrackingSession:
             If the frame or a prompt is none, or the session is closed; the frame doesn't count then.
         """
         with self._turn():
+            if self.pace is not None:
+                self.pace.frame_started()
             frame_idx, prompts = self.frame_idx + 1, as_prompts(prompts)
             _, (width, height), square = shrink_frame((frame_idx, frame), self._tracker.image_size)
             if self.size is not None and self.size != (height, width):
@@ -121,6 +127,8 @@ class TrackingSession:
                 result = self._track(state, frame_idx, prompts)
                 self.frame_idx = frame_idx
                 self._forget(state)
+            if self.pace is not None:
+                self.pace.frame_ended(result.route, len(result.obj_ids))
         return result
 
     def correct(self, prompts: Mapping[Hashable, object], frame_idx: int | None = None) -> StepResult:
@@ -177,7 +185,7 @@ class TrackingSession:
     def _track(self, state, frame_idx, prompts) -> StepResult:
         log = state["rds"]
         state["num_frames"] = self._num_frames or ENDLESS
-        log.reverse = False
+        log.reverse, log.pace = False, self.pace
         if log.start is None or not state["obj_ids"]:
             log.start = frame_idx
         if prompts:
