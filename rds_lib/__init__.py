@@ -19,6 +19,7 @@ _EXPORTS = {
     "build_rds_video_predictor": "routing.build",
     "RDSVideoPredictor": "routing.predictor",
     "build_rds_dino_tracker": "dinov3.build",
+    "frames_of": "streaming.sources",
     "Method": "methods.base",
     "score_masks": "metrics.masks",
     "RoutingInspector": "show.inspector.widget",

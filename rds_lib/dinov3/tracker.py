@@ -1,7 +1,7 @@
 """DINOv3's segmentation tracking with one route per frame through the ViT, behind the methods of SAM2's predictor."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -197,8 +197,11 @@ class DinoTracker(Routed, nn.Module):
             yield self.track_frame(inference_state, t)
 
     @torch.inference_mode()
-    def track_frame(self, inference_state, frame_idx: int) -> tuple[int, list, Tensor]:
-        """Track all objects on the next frame: a step of ``propagate_in_video``, which says what is returned."""
+    def track_frame(self, inference_state, frame_idx: int, *, new: Collection = ()) -> tuple[int, list, Tensor]:
+        """Track all objects on the next frame: a step of ``propagate_in_video``, which says what is returned.
+
+        ``new`` is SAM2's: the objects with a prompt on this frame. A mask stands as it is, whatever came before.
+        """
         labels = self._step(inference_state, frame_idx)
         return frame_idx, list(inference_state["obj_ids"]), self._logits(inference_state, frame_idx, labels)
 

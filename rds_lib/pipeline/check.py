@@ -17,7 +17,8 @@ SCORES = ["value", "ci_low", "ci_high"]
 COLUMNS = ["kind", *KEY, "quantity", "committed", "here", "identical"]
 NOTHING = "There are no committed results of profile `{profile}` to compare with."
 SAME_MACHINE = (
-    "Processor and versions are those of the committed results: what differs comes from code, parameters or data."
+    "Processor and versions are those of the committed results: scores that differ come from code, parameters or data. "
+    "Times, and verdicts that rest on them, differ from run to run."
 )
 OTHER_MACHINE = (
     "Processor or versions are not those of the committed results, so differing rows are not a failure. Processors add "

@@ -72,7 +72,7 @@ _PAGE = """# What a router could win
 **{sentence}**
 
 {routes} random routes of {blocks} of {depth} blocks; model {model}; {videos} videos ({data}), {frames} frames of
-each{copies}; commit {commit}.
+each{copies}{commit}.
 
 {table}
 
@@ -124,7 +124,8 @@ def as_page(summary: Mapping) -> str:
     return _PAGE.format(
         sentence=summary["sentence"],
         **{name: summary[name] for name in ("routes", "blocks", "depth", "videos", "frames")},
-        **{name: summary.get(name) or "not named" for name in ("model", "data", "commit")},
+        **{name: summary.get(name) or "not named" for name in ("model", "data")},
+        commit=f"; commit {summary['commit']}" if summary.get("commit") else "",
         copies=copies,
         choice=choice,
         table=table(heads, [row for row in rows if any(row[1:])]),

@@ -1,6 +1,6 @@
 """One frame after the other through SAM2: the loop under ``propagate_in_video`` and under a session's ``step``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from tqdm import tqdm
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.routing.memory import Reach, alike, apart, forget, together
+from rds_lib.routing.pace import pace_of
 from rds_lib.routing.session import TrackingSession
 
 
@@ -25,9 +26,21 @@ class FrameTracking:
 
     objects_at_once = 1
 
-    def start(self, *, history: int | None = 0, num_frames: int | None = None) -> TrackingSession:
-        """Start a session that is given its frames one by one; see `session.TrackingSession`."""
-        return TrackingSession(self, history=history, num_frames=num_frames)
+    def start(
+        self,
+        *,
+        history: int | None = 0,
+        num_frames: int | None = None,
+        fps: float | None = None,
+        counts_between: bool = False,
+    ) -> TrackingSession:
+        """Start a session that is given its frames one by one; see `session.TrackingSession`.
+
+        ``fps`` is a frame rate to hold, by the number of blocks on each routed frame; ``counts_between`` as of
+        `pace.Pace`.
+        """
+        pace = None if fps is None else pace_of(self, fps, counts_between=counts_between)
+        return TrackingSession(self, history=history, num_frames=num_frames, pace=pace)
 
     def check_prompts(self, inference_state, prompts: Mapping) -> None:
         """Raise if one of ``{obj_id: prompt}`` can't be taken; see `session.TrackingSession.step` for prompts."""
@@ -71,8 +84,13 @@ class FrameTracking:
             yield self.track_frame(inference_state, frame_idx, reverse)
 
     @torch.inference_mode()
-    def track_frame(self, inference_state, frame_idx: int, reverse: bool = False) -> tuple[int, list, Tensor]:
+    def track_frame(
+        self, inference_state, frame_idx: int, reverse: bool = False, *, new: Collection = ()
+    ) -> tuple[int, list, Tensor]:
         """Track all objects on one frame, the next one in the direction of tracking: a step of ``propagate_in_video``.
+
+        The objects ``new`` have a prompt on this frame that later ones may refine, as SAM2 has it before tracking; on a
+        frame that was tracked it takes a prompt as a correction.
 
         Returns
         -------
@@ -89,7 +107,8 @@ class FrameTracking:
                     self._clear_obj_non_cond_mem_around_input(inference_state, frame_idx, k)
             else:
                 others.append(k)
-            inference_state["frames_tracked_per_obj"][k][frame_idx] = {"reverse": reverse}
+            if inference_state["obj_idx_to_id"][k] not in new:
+                inference_state["frames_tracked_per_obj"][k][frame_idx] = {"reverse": reverse}
         at_once = 1 if self.non_overlap_masks_for_mem_enc else self.objects_at_once
         for group in alike(inference_state, others, frame_idx, Reach.of(self), at_once):
             masks |= zip(group, self._track_objects(inference_state, group, frame_idx, reverse).split(1), strict=True)

@@ -73,7 +73,8 @@ def forget(state: dict, oldest: int, reach: Reach) -> None:
                 out.update(UNREAD)
         before = sorted(t for t in prompted if t < oldest - reach.frames)
         if reach.prompted is not None:
-            for frame_idx in before[: max(0, len(before) - reach.prompted)]:
+            spare = len(before) - reach.prompted - 1  # one more stays: where SAM2 need not choose, its order is another
+            for frame_idx in before[: max(0, spare)]:
                 del prompted[frame_idx]
         for frame_idx, out in prompted.items():
             if frame_idx < oldest - reach.memories:

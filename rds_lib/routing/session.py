@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.prompts import check_frame_index
 from rds_lib.data.video import shrink_frame
 from rds_lib.routing.memory import RecentFrames
+from rds_lib.routing.pace import Pace
 from rds_lib.routing.route_table import FrameRoute, RouteTotals
 
 ROUTES_KEPT = 1000  # frames
@@ -54,9 +56,11 @@ class TrackingSession:
     num_frames : int, optional
         Length of the video, if it is known. It matters to SAM2 for videos of less than 16 frames, whose pointers it
         places by it: without it, such a video is tracked as the beginning of a longer one.
+    pace : Pace, optional
+        Holds a frame rate; see `pace.pace_of`.
     """
 
-    def __init__(self, tracker, *, history: int | None = 0, num_frames: int | None = None):
+    def __init__(self, tracker, *, history: int | None = 0, num_frames: int | None = None, pace: Pace | None = None):
         for name, value, least in (("history", history, 0), ("num_frames", num_frames, 1)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
                 raise RDSInputError(f"{name} is {value!r}; give a whole number of {least} or more frames, or None")
@@ -64,6 +68,7 @@ class TrackingSession:
         self._state: dict | None = None
         self._totals = RouteTotals(tracker.depth)
         self._fault = ""
+        self.pace = pace
         self.frame_idx = -1  # of the last frame
         self.size: tuple[int, int] | None = None  # (H, W) in px, known from the first frame on
 
@@ -105,6 +110,8 @@ class TrackingSession:
             If the frame or a prompt is none, or the session is closed; the frame doesn't count then.
         """
         with self._turn():
+            if self.pace is not None:
+                self.pace.frame_started()
             frame_idx, prompts = self.frame_idx + 1, as_prompts(prompts)
             _, (width, height), square = shrink_frame((frame_idx, frame), self._tracker.image_size)
             if self.size is not None and self.size != (height, width):
@@ -120,20 +127,21 @@ class TrackingSession:
                 result = self._track(state, frame_idx, prompts)
                 self.frame_idx = frame_idx
                 self._forget(state)
+            if self.pace is not None:
+                self.pace.frame_ended(result.route, len(result.obj_ids))
         return result
 
     def correct(self, prompts: Mapping[Hashable, object], frame_idx: int | None = None) -> StepResult:
         """Add prompts on the last frame, or on an earlier one that is kept; what follows is tracked from them.
 
-        Frames between that one and the next are not tracked again. Arguments as of `step`.
+        Frames between that one and the next are not tracked again. A click on the frame of an object's first prompt
+        refines that prompt. Arguments as of `step`.
         """
         with self._turn():
             state, prompts = self.inference_state, as_prompts(prompts)
             frame_idx = self.frame_idx if frame_idx is None else frame_idx
-            if isinstance(frame_idx, bool) or not isinstance(frame_idx, int) or not 0 <= frame_idx <= self.frame_idx:
-                raise RDSInputError(
-                    f"frame_idx is {frame_idx!r}; give a frame from 0 to {self.frame_idx}, the last one"
-                )
+            check_frame_index(state, frame_idx)
+            state["num_frames"] = self._num_frames or ENDLESS
             _ = state["images"][frame_idx]  # an error where it is gone
             self._check_prompts(state, prompts)
             if not prompts:
@@ -177,7 +185,7 @@ class TrackingSession:
     def _track(self, state, frame_idx, prompts) -> StepResult:
         log = state["rds"]
         state["num_frames"] = self._num_frames or ENDLESS
-        log.reverse = False
+        log.reverse, log.pace = False, self.pace
         if log.start is None or not state["obj_ids"]:
             log.start = frame_idx
         if prompts:
@@ -185,7 +193,7 @@ class TrackingSession:
         if not state["obj_ids"]:
             log.start = None
             return StepResult(frame_idx, [], torch.zeros(0, 1, *self.size, device=self._tracker.device), None)
-        _, obj_ids, logits = self._tracker.track_frame(state, frame_idx)
+        _, obj_ids, logits = self._tracker.track_frame(state, frame_idx, new=prompts)
         route = log.frames[frame_idx]
         self._totals.add(route)
         return StepResult(frame_idx, list(obj_ids), logits, route)
@@ -229,7 +237,7 @@ def as_prompts(prompts: Mapping[Hashable, object] | None) -> dict[Hashable, dict
         return {}
     if not isinstance(prompts, Mapping):
         raise RDSInputError(
-            f"prompts are {type(prompts).__name__}; give {{obj_id: mask}} or {{obj_id: {{points: ...}}}}"
+            f"prompts are a {type(prompts).__name__}; give {{obj_id: mask}} or {{obj_id: {{points: ...}}}}"
         )
     found = {}
     for obj_id, prompt in prompts.items():
