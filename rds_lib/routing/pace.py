@@ -155,7 +155,7 @@ class Pace:
         if route.reason == "routed" and not self._at_least:
             self._tight.clear()
             self._loose += 1
-            if self.cannot and self._loose >= PATIENCE and self.slack >= 0:
+            if self.cannot and self._loose >= PATIENCE:
                 self.cannot = ""
                 _logger.warning("%g frames a second can be held again", self.fps)
             return

@@ -79,6 +79,7 @@ def test_other_numbers_threads_or_sizes_are_timed_anew(parts, counted, monkeypat
     costs.milliseconds_of(*parts, CPU)
     with torch.autocast("cpu", torch.bfloat16):
         costs.milliseconds_of(*parts, CPU)
+        assert costs._key(*parts, CPU)["dtype"] == "torch.bfloat16 autocast", "which is not a model in bfloat16"
     monkeypatch.setattr(torch, "__version__", "1.0")
     costs.milliseconds_of(*parts, CPU)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)

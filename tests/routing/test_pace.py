@@ -138,6 +138,13 @@ def test_the_first_frame_says_what_the_next_has_time_for():
     assert machine.pace.tail == pytest.approx(20.0) and machine.run(1).frames[1][0] < 60
 
 
+def test_frames_with_prompts_say_nothing_of_the_others():
+    machine = Machine(1e3 / 60).run(20, full="first_frame")
+    for _ in range(4):
+        machine.run(1, full="prompted", extra=30.0)
+    assert machine.pace.tail == pytest.approx(20.0)
+
+
 def test_more_objects_get_fewer_blocks_at_once():
     machine = Machine(1e3 / 90, lowest=0.1).run(30, full="first_frame")
     assert machine.of(1, 10) == 48
