@@ -352,7 +352,7 @@ def test_a_file_is_followed_while_another_thread_encodes_it(tmp_path, picture):
     writer = Thread(target=encode)
     writer.start()
     with frames_of(path, follow=True, patience=0.5) as frames:
-        read = [next(frames) for _ in range(10)]  # while the writer stands still
+        read = [next(frames) for _ in range(18)]  # while the writer stands still
         assert writer.is_alive() and frames.live and frames.rate == 10
         go_on.release()
         read += frames
@@ -367,7 +367,8 @@ def test_waiting_ends_at_once_when_it_is_closed(tmp_path, save, encode, name, ca
     if name == "a.mkv":
         encode(path, 3, codec="mjpeg", pix_fmt="yuvj420p")
     with caplog.at_level(logging.INFO), frames_of(path, follow=True, patience=1000) as frames:
-        next(frames)
+        for _ in range(3 if name == "a.mkv" else 1):  # all that there are
+            next(frames)
     assert [thread for thread in threading.enumerate() if thread.name == "frames ahead"] == []
     assert "the video ends" not in caplog.text
 
