@@ -30,6 +30,7 @@ from rds_lib.model.track import separate
 from rds_lib.report.markdown import table
 from rds_lib.routing.costs import Costs
 from rds_lib.routing.pace import Pace, pace_of
+from rds_lib.routing.session import TrackingSession
 
 SIZE = {"height": 180, "width": 320}
 FIXED, PACED, FULL = "same blocks, fixed", "paced", "all blocks"
@@ -104,17 +105,12 @@ def play(predictor, clip: Clip, clock, pace: Pace | None = None) -> Run:
     """Track a clip frame by frame; each object's prompt is its mask where it first appears."""
     run = Run([], [], [], {})
     gc.collect()
-    with predictor.start() as session:
+    with TrackingSession(predictor, pace=pace) as session:  # predictor.start(fps=...), with a clock of our own
         for t, frame in enumerate(clip.frames):
             new = [int(i) for i in np.unique(clip.masks[t]) if i and int(i) not in run.prompts]
             run.prompts |= dict.fromkeys(new, t)
             began = clock()
-            if pace is not None:
-                pace.frame_started()
             result = session.step(frame, {i: clip.masks[t] == i for i in new})
-            if pace is not None:
-                pace.frame_ended(result.route, len(result.obj_ids))
-                session.inference_state["rds"].pace = pace
             run.ms.append(1e3 * (clock() - began))
             run.masks.append(separate(result.obj_ids, result.mask_logits) if result.obj_ids else {})
             run.routes += [result.route] if result.route is not None else []

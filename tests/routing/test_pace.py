@@ -133,6 +133,11 @@ def test_no_frame_gets_less_than_the_router_serves_nor_less_than_the_blocks_alwa
         assert "frames a second cannot be held" in caplog.text
 
 
+def test_the_first_frame_says_what_the_next_has_time_for():
+    machine = Machine(1e3 / 60).run(1, full="first_frame")
+    assert machine.pace.tail == pytest.approx(20.0) and machine.run(1).frames[1][0] < 60
+
+
 def test_more_objects_get_fewer_blocks_at_once():
     machine = Machine(1e3 / 90, lowest=0.1).run(30, full="first_frame")
     assert machine.of(1, 10) == 48
@@ -153,6 +158,11 @@ def test_what_cannot_be_held_is_said_once_and_again_when_it_changes(caplog):
     machine.load = 1.0
     machine.run(60)
     assert len(caplog.messages) == 3 and caplog.messages[2].startswith("33.3333 frames a second cannot")
+
+
+def test_a_debt_that_will_be_paid_is_not_said(caplog):
+    machine = Machine(1e3 / 60).run(20, full="first_frame").run(9, extra=1e4)
+    assert machine.pace.slack < -2 * 60 and not caplog.messages
 
 
 def test_a_rate_at_the_edge_says_little(caplog):
@@ -176,7 +186,8 @@ def test_time_between_frames_is_waiting_or_counts():
 
 
 def test_who_waits_for_a_frame_has_no_debt():
-    machine = Machine(1e3 / 60).run(20, extra=500.0)
+    machine = Machine(1e3 / 60).run(3, extra=500.0)
+    assert machine.pace.slack < -60
     machine.between = 1000.0
     machine.run(1)
     assert machine.pace.slack >= 0 and machine.frames[-1][2]
