@@ -5,17 +5,15 @@ import signal
 import threading
 import warnings
 from threading import Event, Thread
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data import container
 from rds_lib.data.container import decode_video
 from rds_lib.data.images import read_frame
-from rds_lib.streaming import growing_file as growing_file_module, patience
+from rds_lib.streaming import patience
 from rds_lib.streaming.growing import growing_folder
 from rds_lib.streaming.growing_file import growing_file
 from rds_lib.streaming.sources import frames_of
@@ -237,23 +235,6 @@ def test_the_frames_of_a_growing_file_are_those_of_the_finished_one(growing, opt
     assert len(frames) == len(expected) == 30 and all(map(np.array_equal, frames, expected))
     assert frames[0].shape == ((32, 24, 3) if "turned" in options else (24, 32, 3)) and frames[0].flags.c_contiguous
     assert times == sorted(times) and times[0] < 25 and len(set(times)) > 5  # not all at the end
-
-
-@pytest.mark.parametrize("b_first", [False, True], ids=["straight", "turned"])
-@pytest.mark.parametrize("first", [1, -1])
-@pytest.mark.parametrize("second", [1, -1])
-def test_a_growing_file_is_as_upright_as_a_finished_one(picture, b_first, first, second):
-    a, b, c, d = (0, first, second, 0) if b_first else (first, 0, 0, second)
-    matrix = np.array([a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30], np.int32)
-    frame = SimpleNamespace(to_ndarray=lambda format: picture(), side_data={"DISPLAYMATRIX": matrix.tobytes()})
-    assert np.array_equal(growing_file_module._upright("a.mkv", frame), container._upright("a.mkv", frame))
-
-
-def test_a_growing_file_to_be_shown_aslant_is_refused(picture):
-    matrix = np.array([56756, 32768, 0, -32768, 56756, 0, 0, 0, 1 << 30], np.int32)  # 30 degrees
-    frame = SimpleNamespace(to_ndarray=lambda format: picture(), side_data={"DISPLAYMATRIX": matrix.tobytes()})
-    with pytest.raises(RDSInputError, match=r"a\.mkv: is to be shown aslant"):
-        growing_file_module._upright("a.mkv", frame)
 
 
 def test_a_growing_file_that_stops_in_the_middle_ends_with_its_last_whole_frame(growing, tmp_path, encode, world):
