@@ -58,7 +58,7 @@ def decode_video(path: str | Path, start: int = 0, stop: int | None = None) -> I
             for t, frame in enumerate(itertools.islice(container.decode(stream), stop)):
                 count = t + 1
                 if t >= start:
-                    yield t, _upright(path, frame)
+                    yield t, upright(path, frame)
             announced = _announced(container, stream)
     except av.FFmpegError as cause:
         advice = "its end is missing; get it again" if _is_cut(path) else "encode it again, as H.264 mp4"
@@ -88,12 +88,17 @@ def _opened(path):
             f"{path}: not a video; expected a folder of frames or a file ending in {', '.join(VIDEO_FORMATS)}"
         )
     with av.open(str(path), format=_container(path)) as container:
-        films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
-        if not films:
+        if (stream := film_of(container)) is None:
             why = ", as its end is missing; get it again" if _is_cut(path) else ""
             raise RDSInputError(f"{path}: has no video stream{why}")
-        best = container.streams.best("video")
-        yield container, best if best in films else films[0]
+        yield container, stream
+
+
+def film_of(container):
+    """FFmpeg's choice of the video streams that are no cover and no thumbnail; None if there is none."""
+    films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
+    best = container.streams.best("video")
+    return best if best in films else films[0] if films else None
 
 
 def _container(path):
@@ -116,8 +121,8 @@ def _head(path, n):
         raise RDSInputError(f"{path}: cannot be read ({cause.strerror})") from cause
 
 
-def _upright(path, frame):
-    """Pixels as a player shows them: turned and mirrored by the whole display matrix."""
+def upright(path: str | Path, frame: av.VideoFrame) -> np.ndarray:
+    """Pixels (H, W, 3) as a player shows them: turned and mirrored by the whole display matrix."""
     pixels, matrix = frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels

@@ -10,12 +10,11 @@ import av
 import numpy as np
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.container import VIDEO_FORMATS
+from rds_lib.data.container import VIDEO_FORMATS, film_of, upright
 from rds_lib.data.images import MAX_PIXELS
 from rds_lib.streaming.patience import POLL, Patience
 
 _SIGN = b"\x1aE\xdf\xa3"  # with which Matroska begins
-_COVER = av.stream.Disposition.attached_pic
 _logger = logging.getLogger(__name__)
 
 
@@ -47,7 +46,7 @@ def _frames(path, patience, stopped, poll):
             for frame in container.decode(_film(path, container)):
                 if stopped.is_set():
                     return
-                yield _upright(path, frame)
+                yield np.ascontiguousarray(upright(path, frame))
                 del frame
                 count += 1
                 tail.waiting.renew()
@@ -109,27 +108,10 @@ class _Tail:
 
 
 def _film(path, container):
-    """FFmpeg's choice of the video streams that are no cover, as `decode_video` makes it."""
-    films = [stream for stream in container.streams.video if not stream.disposition & _COVER]
-    if not films:
+    """The stream that `decode_video` reads, set up to give each frame as soon as it is there."""
+    if (stream := film_of(container)) is None:
         raise RDSInputError(f"{path}: has no video stream")
-    best = container.streams.best("video")
-    stream = best if best in films else films[0]
     if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
         raise RDSInputError(f"{path}: frames of more than {MAX_PIXELS // 10**6} megapixels; scale it down")
     stream.thread_type = "SLICE"  # threads that take a frame each give it later
     return stream
-
-
-def _upright(path, frame):
-    """Pixels as a player shows them; Matroska turns by quarters and mirrors."""
-    pixels, matrix = frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return pixels
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    straight, turned = max(abs(a), abs(d)), max(abs(b), abs(c))
-    if min(straight, turned) > max(straight, turned) / 100:
-        raise RDSInputError(f"{path}: is to be shown aslant; encode it upright")
-    if turned > straight:
-        pixels, a, d = pixels.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(pixels[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])

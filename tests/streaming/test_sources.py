@@ -125,9 +125,10 @@ def test_only_frames_ahead_are_in_memory(folder, monkeypatch, until):
         assert not alive
 
 
-def test_breaking_off_stops_the_thread_and_lets_go_of_the_file(tmp_path, encode):
+@AHEAD
+def test_breaking_off_stops_the_thread_and_lets_go_of_the_file(tmp_path, encode, ahead):
     path = encode(tmp_path / "a.mkv", 30)
-    with frames_of(path) as frames:
+    with frames_of(path, ahead=ahead) as frames:
         for _ in frames:
             break
 
@@ -182,6 +183,7 @@ def test_a_file_that_ends_in_the_middle_warns_after_its_last_frame(tmp_path, enc
 def test_a_file_without_its_index_says_that_its_end_is_missing(tmp_path, encode):
     path = encode(tmp_path / "a.mp4", 20)
     path.write_bytes(path.read_bytes()[:-200])
+    assert frames_of(path).rate is None
     assert given_before(RDSInputError, "its end is missing; get it again", path) == []
 
 
@@ -269,6 +271,12 @@ def test_a_short_file_is_known_to_be_short_and_loses_no_frame(tmp_path, encode, 
             assert frames.shorter_than(5) is None and frames.shorter_than(7) == 6 and frames.shorter_than(16) == 6
             assert same([first, *frames], [frame for _, frame in decode_video(path)])
             assert frames.shorter_than(16) == 6 and frames.shorter_than(6) is None
+
+
+def test_a_file_that_was_closed_early_is_not_taken_for_a_short_one(tmp_path, encode):
+    with frames_of(encode(tmp_path / "a.mp4", 20)) as frames:
+        next(frames)
+    assert frames.shorter_than(16) is None
 
 
 def test_no_more_is_read_than_is_asked_for(tmp_path, encode, monkeypatch):
