@@ -106,7 +106,9 @@ def counted_policy(budget: Budget, weights: RDSWeights, predictor) -> RoutingPol
         trained = f"this router was trained for {weights.lowest_budget:g} to 1"
         _logger.warning("budget '%s' comes to a share of %.2f of the blocks; %s", budget, share, trained)
     mode, n_active = ("top_n", int(budget.value)) if budget.unit == "blocks" else ("within", backbone.depth)
-    return RoutingPolicy(router, share, mode, 0.5, n_active, costs.blocks, allowance, weights.lowest_budget)
+    return RoutingPolicy(
+        router, share, mode, 0.5, n_active, costs.blocks, allowance, weights.lowest_budget, str(budget)
+    )
 
 
 def _digits(value: float, up: bool) -> float:

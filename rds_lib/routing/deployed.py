@@ -144,6 +144,10 @@ class RoutingPolicy:
     costs: tuple[float, ...] = ()  # of each block, for "within"
     allowance: float = 0.0  # what the blocks of a frame may cost in all
     lowest: float = 0.0  # the lowest budget that the router serves
+    asked: str = ""  # the budget in words, where it is no share
+
+    def __str__(self) -> str:
+        return f"RDS {self.asked or format(self.budget, 'g')}"
 
     def keep_probabilities(self, logits: list[float]) -> list[float]:
         """Lines 5 and 6 for a frame's L logits, as `FoldedRouter.logits` gives them."""
