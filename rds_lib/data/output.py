@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rds_lib.core.artifacts import TEMPORARY, flush, mark_of, read_json, write_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.work.finished import digest
+from rds_lib.work.finished import digest, digests
 from rds_lib.work.locks import LOCK, claim, remove
 
 MANIFEST = ".rds-manifest.json"
@@ -89,7 +89,7 @@ def _filled(stage: Path, is_inside: bool, marker: str) -> Iterator[None]:
     try:
         yield
         if is_inside or "DVC_STAGE" not in os.environ:  # DVC keeps hashes of its own, and removes what it replaces
-            files = {name: digest(stage / name) for name in sorted(_files(stage))}
+            files = digests(stage, [stage / name for name in _files(stage)])
             write_json(stage / MANIFEST, {"output": marker, "files": files})
         for path in [stage, *stage.rglob("*")]:
             flush(path)

@@ -17,6 +17,7 @@ from rds_lib.data.video import load_video
 from rds_lib.dinov3.backbone import DinoBackbone
 from rds_lib.dinov3.propagation import OFFICIAL, Protocol, class_scores, patch_labels, propagate
 from rds_lib.routing.frame_router import FrameRouter, Routed
+from rds_lib.routing.pace import pace_of
 from rds_lib.routing.route_table import FrameRoute, RouteLog
 from rds_lib.routing.session import TrackingSession
 
@@ -85,9 +86,20 @@ class DinoTracker(Routed, nn.Module):
         self.reset_state(state)
         return state
 
-    def start(self, *, history: int | None = 0) -> TrackingSession:
-        """Start a session that is given its frames one by one; corrections go on the last frame."""
-        return TrackingSession(self, history=history)
+    def start(
+        self,
+        *,
+        history: int | None = 0,
+        num_frames: int | None = None,
+        fps: float | None = None,
+        counts_between: bool = False,
+    ) -> TrackingSession:
+        """Start a session that is given its frames one by one; corrections go on the last frame.
+
+        Takes what `RDSVideoPredictor.start` takes; ``num_frames`` changes nothing, and ``fps`` is refused.
+        """
+        pace = None if fps is None else pace_of(self, fps, counts_between=counts_between)
+        return TrackingSession(self, history=history, num_frames=num_frames, pace=pace)
 
     def reset_state(self, inference_state):
         """Remove all prompts, results and routes."""

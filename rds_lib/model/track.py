@@ -85,6 +85,15 @@ def separate(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
     return {obj_id: owner == n for n, obj_id in enumerate(obj_ids)}
 
 
+def painted(obj_ids, logits: torch.Tensor) -> np.ndarray:
+    """The masks that `separate` gives as one label map (H, W) uint8, for object ids from 1 to 254."""
+    labels = np.zeros(logits.shape[-2:], np.uint8)
+    if len(obj_ids):
+        for obj_id, mask in separate(obj_ids, logits).items():
+            labels[mask] = obj_id
+    return labels
+
+
 def overlapping(obj_ids, logits: torch.Tensor) -> dict[int, np.ndarray]:
     """Give each object the pixels of its positive logits, also where another claims them; arguments as `separate`."""
     masks = (logits[:, 0] > 0).cpu().numpy()
