@@ -92,6 +92,25 @@ def test_page_of_eighty_large_frames_stays_below_five_megabytes(tmp_path):
     assert len(data_of(page.read_text(encoding="utf-8"))["videos"]["clip"]["frames"]) == 80
 
 
+def test_a_few_frames_of_a_long_video_tell_which_sizes_need_no_trying(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        "rds_lib.show.inspector.page.video_data",
+        lambda recording, side, **options: tried.append(side) or video_data(recording, side, **options),
+    )
+    long = make_recording(tmp_path, length=240, size=(120, 160), noise=True)
+    mean = sum(len(jpeg) for jpeg in video_data(long, 160, quality=75)["frames"]) / 240
+    limits = {"all fit": 1.2 * 240 * 4 / 3 * mean + 300_000, "half fit": 240 * 4 / 3 * mean / 2}
+    for limit, sides in ((limits["all fit"], [854]), (limits["half fit"], [96])):
+        tried.clear()
+        inspector_page([long], (), title="long", limit=limit)
+        assert tried == sides
+    tried.clear()
+    short = make_recording(tmp_path, length=3, size=(120, 160), noise=True)
+    inspector_page([short], (), title="short", limit=1)
+    assert len(tried) == 7, "of a short one each is made"
+
+
 def test_recordings_too_large_for_a_page_are_refused_and_nothing_is_written(tmp_path, recording, monkeypatch):
     monkeypatch.setattr("rds_lib.show.inspector.page.PAGE_BYTES", 20_000)
     words = r"page.html: with the smallest frames the page has \d\d,\d{3} bytes, 20,000 are allowed; give fewer"
@@ -128,6 +147,12 @@ def test_picture_follows_the_view(tmp_path):
     assert inspector.frame == 0 and inspector.video["name"] == inspector.runs["name"] == "two"
     assert repr(inspector) == "RoutingInspector(2 videos, two: 48 blocks x 3 frames, A)"
     assert inspector.picture().text == repr(inspector)
+
+
+@pytest.mark.parametrize("runs", [("A",), ("A", "B")])
+def test_a_video_of_one_frame_has_a_picture(tmp_path, runs):
+    picture = RoutingInspector(make_recording(tmp_path, length=1, runs=runs)).picture()
+    assert Image.open(io.BytesIO(picture.image())).width > 700
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from pathlib import Path
 from rds_lib.core.artifacts import write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.recordings import Recording
-from rds_lib.show.inspector.data import SIDES, runs_data, video_data
+from rds_lib.show.inspector.data import SIDES, jpeg, runs_data, scaled, video_data
 
 PAGE_BYTES = 4_900_000
+QUALITY = 75  # of JPEG
+SAMPLE = 24  # frames that tell how large all of a long video would be
 FRONT = Path(__file__).parent / "inspector.js"
 STYLE = Path(__file__).parent / "inspector.css"
 
@@ -77,7 +79,9 @@ def inspector_page(
     }
     state = {"menu": [one.name for one in recordings], "shown": [*shown, ""][:2], "frame": 0, "routing": {}}
     for side in SIDES:
-        videos = {one.name: video_data(one, side, quality=75) for one in recordings}
+        if side > SIDES[-1] and _is_too_large(recordings, side, limit):
+            continue
+        videos = {one.name: video_data(one, side, quality=QUALITY) for one in recordings}
         pictures = sum(len(jpeg) for video in videos.values() for jpeg in video["frames"])
         if side > SIDES[-1] and 4 / 3 * pictures > limit:
             continue
@@ -86,6 +90,16 @@ def inspector_page(
         if len(page.encode()) <= limit:
             break
     return page
+
+
+def _is_too_large(recordings, side, limit) -> bool:
+    """Whether a few frames of long recordings show that all of them, this large, would be well above the limit."""
+    total = sum(map(len, recordings))
+    if total < 10 * SAMPLE:
+        return False
+    few = [(one, t) for one in recordings for t in range(0, len(one), total // SAMPLE)]
+    taken = sum(len(jpeg(one.frame(t), scaled(one.size, side), QUALITY)) for one, t in few)
+    return 4 / 3 * taken * total / len(few) > 1.25 * limit
 
 
 def _script_safe(content) -> str:

@@ -14,7 +14,9 @@ from rds_lib.show.style import ACCENT, bare, block_map, plain
 LINES = (("#222222", "-"), (ACCENT, "--"))  # of run A and run B, as in inspector.js
 
 
-def routing_picture(recording: Recording, names: Sequence[str], frame: int, text: str = "") -> Picture:
+def routing_picture(
+    recording: Recording, names: Sequence[str], frame: int, text: str = "", *, first: int = 0
+) -> Picture:
     """One or two runs side by side: frames with masks, blocks by frame, then J and active blocks over time.
 
     Parameters
@@ -23,13 +25,15 @@ def routing_picture(recording: Recording, names: Sequence[str], frame: int, text
         One or two names of runs.
     frame : int
         Index from 0 of the frame to show; the first and the last one stand beside it.
+    first : int
+        Frames of the video before those of the recording, which are numbered from it.
     """
     runs, length = [recording.run(name) for name in names], len(recording)
     shown = sorted({0, frame, length - 1} | ({length // 2} if frame in (0, length - 1) else set()))
     figure = Figure(figsize=(10, 7), layout="constrained")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1.0 if len(runs) == 1 else 0.6, 1.5, 0.9))
     for run, panel in zip(runs, np.atleast_1d(top.subfigures(1, len(runs)))):
-        _strip(panel, recording, run, shown)
+        _strip(panel, recording, run, shown, first)
     for run, axis in zip(runs, middle.subplots(1, len(runs), squeeze=False)[0]):
         block_map(axis, np.where(run.active, run.keep_prob, np.nan), recording.shape, limits=(-0.4, 1))
         axis.axvline(frame, color=ACCENT, lw=1)
@@ -40,15 +44,17 @@ def routing_picture(recording: Recording, names: Sequence[str], frame: int, text
     for (label, values, limits), axis in zip(panels, bottom.subplots(1, len(panels), squeeze=False)[0]):
         _lines(axis, runs, values, frame)
         axis.set(xlabel="frame", ylabel=label, xlim=(-0.5, length - 0.5), ylim=limits)
-    return Picture(figure, text or f"{recording.name}, frame {frame}: {' | '.join(names)}")
+    for axis in [*middle.axes, *bottom.axes] if first else ():
+        axis.xaxis.set_major_formatter(lambda t, _: f"{first + t:g}")
+    return Picture(figure, text or f"{recording.name}, frame {first + frame}: {' | '.join(names)}")
 
 
-def _strip(panel, recording, run, shown):
+def _strip(panel, recording, run, shown, first):
     panel.suptitle(run.name, fontsize=10)
-    for axis, t in zip(panel.subplots(1, len(shown)), shown):
+    for axis, t in zip(panel.subplots(1, len(shown), squeeze=False)[0], shown):
         axis.imshow(overlay(recording.frame(t), run.labels[t]))
         bare(axis)
-        axis.set_title(f"frame {t}: {run.active[t].sum()} blocks", fontsize=8)
+        axis.set_title(f"frame {first + t}: {run.active[t].sum()} blocks", fontsize=8)
 
 
 def _lines(axis, runs, values, frame):
