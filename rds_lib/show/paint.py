@@ -77,10 +77,69 @@ def check_fps(fps: float) -> None:
         raise RDSInputError(f"fps {fps}: expected 0.001 or more and less than 1000 frames per second")
 
 
+class OverlayVideo:
+    """An H.264 mp4 of frames with their masks drawn over them, written frame by frame; closed, it plays.
+
+    Parameters
+    ----------
+    path : path
+        Written as frames come; see `write_overlay_video` for whole or not at all.
+    fps : float
+        Frames per second.
+    alpha : float
+        Opacity of the masks in [0, 1]; contours are opaque. An odd side gains one px (yuv420p needs even sides).
+    """
+
+    def __init__(self, path: str | Path, *, fps: float, alpha: float = ALPHA):
+        check_fps(fps)
+        self.count, self._path, self._alpha, self._size = 0, path, alpha, None
+        self._container = av.open(str(path), "w", format="mp4")
+        self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        self._stream.pix_fmt, self._stream.options = "yuv420p", {"crf": "18"}
+
+    def add(self, frame: np.ndarray, labels: np.ndarray) -> None:
+        """Write one frame (H, W, 3) uint8 with its label map (H, W) uint8.
+
+        Raises
+        ------
+        RDSInputError
+            If the label map is of another size than the frame, or the frame than the first one.
+        """
+        if labels.shape != frame.shape[:2]:
+            raise RDSInputError(
+                f"frame {self.count}: a label map of shape {labels.shape} for a frame of {frame.shape[:2]}"
+            )
+        height, width = labels.shape
+        if self._size is None:
+            self._size = self._stream.height, self._stream.width = height + height % 2, width + width % 2
+        edges = (0, height % 2), (0, width % 2), (0, 0)
+        picture = np.pad(overlay(frame, labels, alpha=self._alpha), edges, mode="edge")
+        if picture.shape[:2] != self._size:
+            raise RDSInputError(
+                f"{self._path}: frames of {picture.shape[:2]} and {self._size} px; give all frames one size"
+            )
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        self.count += 1
+
+    def close(self) -> None:
+        """Write what the encoder holds back and the index, without which no player opens the file."""
+        try:
+            if self.count:
+                self._container.mux(self._stream.encode())
+        finally:
+            self._container.close()
+
+    def __enter__(self) -> "OverlayVideo":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
 def write_overlay_video(
     path: str | Path, frames: Iterable, label_maps: Iterable, *, fps: float, alpha: float = ALPHA
 ) -> None:
-    """Write an H.264 mp4 of frames with their masks drawn over them.
+    """Write a whole `OverlayVideo`.
 
     Parameters
     ----------
@@ -88,10 +147,8 @@ def write_overlay_video(
         Written whole or not at all.
     frames : iterable of (H, W, 3) uint8 arrays or of paths
     label_maps : iterable of (H, W) uint8, one per frame
-    fps : float
-        Frames per second.
-    alpha : float
-        Opacity of the masks in [0, 1]; contours are opaque. An odd side gains one px (yuv420p needs even sides).
+    fps, alpha : float
+        As for `OverlayVideo`.
 
     Raises
     ------
@@ -99,30 +156,11 @@ def write_overlay_video(
         If there are no frames, more of one than of the other, or a mask of another size.
     """
     check_fps(fps)
-    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "18"}
-        pictures = _drawn(frames, label_maps, alpha)
-        first = next(pictures, None)
-        if first is None:
+    with atomic_write(path) as temporary, OverlayVideo(temporary, fps=fps, alpha=alpha) as video:
+        for frame, labels in itertools.zip_longest(frames, label_maps):
+            if frame is None or labels is None:
+                short = "frames" if frame is None else "label maps"
+                raise RDSInputError(f"{short} end at {video.count}; give one label map per frame")
+            video.add(frame if isinstance(frame, np.ndarray) else read_frame(frame), labels)
+        if not video.count:
             raise RDSInputError(f"{path}: no frames to write")
-        stream.height, stream.width = first.shape[:2]
-        for picture in itertools.chain([first], pictures):
-            if picture.shape != first.shape:
-                raise RDSInputError(
-                    f"{path}: frames of {picture.shape[:2]} and {first.shape[:2]} px; give all frames one size"
-                )
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def _drawn(frames, label_maps, alpha):
-    for t, (frame, labels) in enumerate(itertools.zip_longest(frames, label_maps)):
-        if frame is None or labels is None:
-            short = "frames" if frame is None else "label maps"
-            raise RDSInputError(f"{short} end at {t}; give one label map per frame")
-        frame = frame if isinstance(frame, np.ndarray) else read_frame(frame)
-        if labels.shape != frame.shape[:2]:
-            raise RDSInputError(f"frame {t}: a label map of shape {labels.shape} for a frame of {frame.shape[:2]}")
-        height, width = labels.shape
-        yield np.pad(overlay(frame, labels, alpha=alpha), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -9,7 +9,7 @@ from rds_lib.data.video import extract_frames
 from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.shape import EncoderShape
 from rds_lib.show.inspector.data import video_data
-from rds_lib.show.paint import ALPHA, few_colours, fitted, overlay, write_overlay_video
+from rds_lib.show.paint import ALPHA, OverlayVideo, few_colours, fitted, overlay, write_overlay_video
 from rds_lib.show.style import EXACT, rgb
 
 BLUE, ORANGE = (0, 114, 178), (230, 159, 0)
@@ -82,3 +82,16 @@ def test_images_are_shrunk_and_never_enlarged():
     assert fitted(GREY, 30).shape == (20, 30, 3) and fitted(GREY.swapaxes(0, 1), 30).shape == (30, 20, 3)
     assert fitted(GREY, 100).shape == GREY.shape
     assert fitted(np.zeros((2, 2000, 3), np.uint8), 480).shape == (1, 480, 3)
+
+
+def test_an_overlay_video_that_is_stopped_plays_what_it_was_given(tmp_path):
+    frames = [np.full((40, 60, 3), 40 * t, np.uint8) for t in range(4)]
+    with pytest.raises(KeyboardInterrupt), OverlayVideo(tmp_path / "stopped.mp4", fps=10) as video:
+        for frame in frames:
+            video.add(frame, labels_of_two())
+        raise KeyboardInterrupt
+    shown = [read_frame(path) for path in extract_frames(tmp_path / "stopped.mp4", tmp_path / "frames")]
+    assert len(shown) == video.count == 4
+    for frame, seen in zip(frames, shown):
+        assert np.abs(seen.astype(int) - overlay(frame, labels_of_two())).mean() < 12
+    OverlayVideo(tmp_path / "empty.mp4", fps=10).close()
