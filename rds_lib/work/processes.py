@@ -5,7 +5,8 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 PARENT_ENDS = 1  # PR_SET_PDEATHSIG of Linux's prctl
 RUNNERS = ("DVC_STAGE", "TORCHELASTIC_RUN_ID")  # set in the processes that DVC and torchrun start
@@ -38,6 +39,25 @@ def stop(*_) -> None:
     """Handle SIGTERM: what is half written is removed on the way out; the exit code is the shell's, 143."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise SystemExit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM, where they raise something, wait for the end of the block: what it writes is whole."""
+    if threading.current_thread() is not threading.main_thread():  # signals do not get here
+        yield
+        return
+    numbers, waiting = (signal.SIGINT, signal.SIGTERM), {}
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda *arguments: waiting.setdefault(arguments[0], arguments))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, arguments in waiting.items():
+            handlers[number](*arguments)
 
 
 def _watch(parent):

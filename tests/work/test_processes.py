@@ -79,3 +79,29 @@ def test_a_stopped_command_leaves_nothing_half_written(told, tmp_path):
         process.send_signal(told)
     assert list(tmp_path.iterdir()) == []
     assert process.returncode == (143 if told == signal.SIGTERM else -signal.SIGINT)  # 130 from the command line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_end_of_what_must_be_whole(number):
+    code = (
+        "import os, signal, threading\n"
+        "from rds_lib.work.processes import begin_command, uninterrupted\n"
+        "begin_command()\n"
+        "before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)\n"
+        "with uninterrupted():\n    pass\n"
+        "assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))\n"
+        "try:\n"
+        "    with uninterrupted():\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        print('written whole', flush=True)\n"
+        "    print('never', flush=True)\n"
+        "except (KeyboardInterrupt, SystemExit) as stop:\n"
+        "    print(type(stop).__name__, flush=True)\n"
+        "def write():\n"
+        "    with uninterrupted():\n        print('thread', flush=True)\n"
+        "thread = threading.Thread(target=write)\nthread.start()\nthread.join()\n"
+    )
+    process = start(code)
+    out, _ = process.communicate(timeout=60)
+    name = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "SystemExit"}[number]
+    assert (out.split("\n")[:3], process.returncode) == (["written whole", name, "thread"], 0)
