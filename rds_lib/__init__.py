@@ -23,6 +23,7 @@ _EXPORTS = {
     "Method": "methods.base",
     "score_masks": "metrics.masks",
     "RoutingInspector": "show.inspector.widget",
+    "LiveInspector": "show.inspector.live",
     "RDSInputError": "core.errors",
 }
 __all__ = list(_EXPORTS)

@@ -35,16 +35,23 @@ def video_data(recording: Recording, side: int, *, quality: int = 80) -> dict:
     quality : int
         Of the JPEG frames, 1 to 100.
     """
-    height, width = scaled(recording.size, side)
+    size = scaled(recording.size, side)
+    frames = [jpeg(recording.frame(t), size, quality) for t in range(len(recording))]
+    truth = None if recording.truth is None else _masks(recording.truth, size)
+    return video_of_frames(recording, size, frames, truth)
+
+
+def video_of_frames(recording: Recording, size: tuple[int, int], frames: list[bytes], truth: bytes | None) -> dict:
+    """The same from JPEG frames of ``size`` (H, W) px, and the packed truth."""
     return {
         "name": recording.name,
-        "width": width,
-        "height": height,
+        "width": size[1],
+        "height": size[0],
         "depth": recording.depth,
-        "frames": [_jpeg(recording.frame(t), (height, width), quality) for t in range(len(recording))],
+        "frames": frames,
         "files": [path.name for path in recording.frame_paths],
         "objects": [{"id": obj_id, "colour": object_colour(obj_id)} for obj_id in recording.obj_ids],
-        "truth": None if recording.truth is None else _masks(recording.truth, (height, width)),
+        "truth": truth,
         "starts": list(recording.stage_starts),
         "always_on": list(recording.always_on),
     }
@@ -70,11 +77,18 @@ def _run(run: Run, size) -> dict:
     }
 
 
-def _jpeg(frame, size, quality):
+def jpeg(frame: np.ndarray, size: tuple[int, int], quality: int) -> bytes:
+    """A frame (H, W, 3) uint8 RGB as JPEG of ``size`` (H, W) px."""
     small = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
+def small_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A label map scaled to ``size`` (H, W) px."""
+    return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
 def _masks(labels, size):
-    small = np.stack([cv2.resize(label_map, size[::-1], interpolation=cv2.INTER_NEAREST) for label_map in labels])
-    return zlib.compress(small.tobytes())
+    """Label maps, which may be read one by one, deflated as one piece."""
+    packer = zlib.compressobj()
+    return b"".join([*(packer.compress(small_labels(each, size).tobytes()) for each in labels), packer.flush()])

@@ -4,7 +4,8 @@
 // The model's keys:
 //   menu      [name]            videos to choose from
 //   sequence  name              the chosen one; the host answers with its `video` and `runs`
-//   video     {name, width, height, frames: [JPEG], files: [name], objects: [{id, colour}], truth: masks or null, depth, starts: [block], always_on: [block]}
+//   video     {name, width, height, frames: [JPEG], files: [name], objects: [{id, colour}], truth: masks or null, depth, starts: [block], always_on: [block],
+//             first?: index of its first frame, which has had others before; live?: whether more frames come, which a view of the last one follows}
 //   runs      {name, runs: [{name, masks, active: "0110...", keep: [thousandths], reasons: [text], quality: {id: [J or null]}, mean: blocks or null}]}
 //   shown     [A, B]            names of runs, "" for none
 //   frame     index from 0
@@ -73,10 +74,10 @@ function columns(width, n) {
   return { step, x: (t) => LEFT + t * step, middle: (t) => LEFT + (t + 0.5) * step, at: (x) => clamp(Math.floor((x - LEFT) / step), 0, n - 1) };
 }
 
-function frameTicks(context, column, n, y) {
+function frameTicks(context, column, n, y, first = 0) {
   const every = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((step) => step * column.step >= 34) || 5000;
   context.fillStyle = QUIET, context.textAlign = "center";
-  for (let t = 0; t < n; t += every) context.fillText(String(t), column.middle(t), y);
+  for (let t = (every - (first % every)) % every; t < n; t += every) context.fillText(String(first + t), column.middle(t), y);
 }
 
 function drawHeat(context, width, run, video) {
@@ -104,7 +105,7 @@ function drawHeat(context, width, run, video) {
     context.fillText(String(i), LEFT - 15, rows.y(i) + rows.height / 2);
     if (isK) context.fillStyle = "#222222", context.textAlign = "left", context.fillText("K", LEFT - 12, rows.y(i) + rows.height / 2);
   }
-  frameTicks(context, column, n, rows.end + 10);
+  frameTicks(context, column, n, rows.end + 10, video.first);
 }
 
 function heatRows({ depth, starts }) {
@@ -144,7 +145,7 @@ function encoderBars(width, { depth, starts }) {
 }
 
 /** Lines over time, null where there is no value; `top` is the value at the upper end. */
-function drawLines(context, width, series, top, ticks) {
+function drawLines(context, width, series, top, ticks, first) {
   const n = series[0].length, column = columns(width, n), level = chartLevel(top);
   context.lineWidth = 1, context.textAlign = "right";
   for (const tick of ticks) {
@@ -162,7 +163,7 @@ function drawLines(context, width, series, top, ticks) {
     });
     context.stroke(), context.setLineDash([]);
   });
-  frameTicks(context, column, n, 113);
+  frameTicks(context, column, n, 113, first);
 }
 
 const chartLevel = (top) => (value) => 100 - (92 * value) / top;
@@ -269,11 +270,16 @@ class Inspector {
     if (kind === "frame") return { t, text: "" };
     if (run) {
       const i = kind === "heat" ? heatRows(video).at(y) : encoderBars(width, video).at(x), k = t * video.depth + i;
-      const what = `frame ${t}, block ${i}: keep probability ${(run.keep[k] / 1000).toFixed(2)}, ${run.active[k] === "1" ? "ran" : "skipped"}; ${spoken(run.reasons[t])}`;
+      const what = `frame ${this.number(t)}, block ${i}: keep probability ${(run.keep[k] / 1000).toFixed(2)}, ${run.active[k] === "1" ? "ran" : "skipped"}; ${spoken(run.reasons[t])}`;
       return { t, text: what };
     }
     const values = this.shown.map((one) => `${one.name}: ${kind === "work" ? `${one.counts[t]} blocks` : one.J[t] === null ? "no J" : `J ${one.J[t].toFixed(2)}`}`);
-    return { t, text: `frame ${t} - ${values.join(", ")}` };
+    return { t, text: `frame ${this.number(t)} - ${values.join(", ")}` };
+  }
+
+  /** The index in its video of frame t. */
+  number(t) {
+    return t + (this.video.first ?? 0);
   }
 
   showTip(event, text) {
@@ -311,12 +317,13 @@ class Inspector {
     const truth = video === this.video ? this.truth : video.truth && (await inflate(video.truth));
     const masks = await Promise.all(shown.map((run) => this.masks.get(run) ?? inflate(run.masks)));
     if (turn !== this.turn) return;
-    if (video !== this.video) this.images?.forEach((image) => image.close()), this.hidden.clear();
+    const wasLast = !this.video?.live || this.t === this.length - 1, live = video.live && { t: wasLast ? Infinity : this.t + this.video.first - video.first };
+    if (video !== this.video) this.images?.forEach((image) => image.close()), live || this.hidden.clear();
     this.masks = new Map(shown.map((run, r) => [run, masks[r]]));
     Object.assign(this, { video, images, truth, length: images.length, shown: shown.map((run) => ({ ...run })) });
     for (const run of this.shown) run.counts = range(this.length).map((t) => run.active.slice(t * video.depth, (t + 1) * video.depth).replaceAll("0", "").length);
     shown.forEach((run, r) => (this.shown[r].labels = this.masks.get(run)));
-    this.t = clamp(this.model.get("frame"), 0, this.length - 1);
+    this.t = clamp(live ? live.t : this.model.get("frame"), 0, this.length - 1);
     if (!this.busy) this.say("");
     this.fill(runs.runs.map((run) => run.name));
     this.layout();
@@ -368,8 +375,8 @@ class Inspector {
       panes.heat[r].note.textContent = run.mean === null ? "" : `mean ${run.mean.toFixed(1)} of ${video.depth}`;
     });
     const half = video.depth / 2;
-    if (hasJ) base(panes.quality, 120, (context, wide) => drawLines(context, wide, shown.map((run) => run.J), 1, [0, 0.5, 1]));
-    base(panes.work, 120, (context, wide) => drawLines(context, wide, shown.map((run) => run.counts), video.depth, [0, half, video.depth]));
+    if (hasJ) base(panes.quality, 120, (context, wide) => drawLines(context, wide, shown.map((run) => run.J), 1, [0, 0.5, 1], video.first));
+    base(panes.work, 120, (context, wide) => drawLines(context, wide, shown.map((run) => run.counts), video.depth, [0, half, video.depth], video.first));
     panes.quality.title.textContent = chosen.length === video.objects.length ? "J, mean over objects" : `J of ${chosen.length ? `object ${chosen.join(", ")}` : "no object"}`;
     panes.work.title.textContent = "active blocks";
     this.draw();
@@ -401,7 +408,7 @@ class Inspector {
       for (const [colour, line] of [["#ffffff", 4], ["#D55E00", 2]]) heat.strokeStyle = colour, heat.lineWidth = line, heat.strokeRect(column.x(t) - 1, 5, column.step + 1, rows.end - 4);
       const encoder = panes.encoder[r].canvas.getContext("2d");
       encoder.clearRect(0, 0, ...panes.encoder[r].size), drawEncoder(encoder, panes.encoder[r].size[0], run, video, t);
-      panes.encoder[r].note.textContent = `frame ${t}`;
+      panes.encoder[r].note.textContent = `frame ${this.number(t)}`;
     });
     for (const [pane, top, values, text] of [[panes.quality, 1, "J", (value) => value.toFixed(2)], [panes.work, video.depth, "counts", String]]) {
       if (!pane.figure.isConnected) continue;
@@ -415,7 +422,8 @@ class Inspector {
       pane.note.replaceChildren(...shown.map((run, r) => h("span", { textContent: `${r ? "- -" : "—"} ${run.name}: ${run[values][t] === null ? "none" : text(run[values][t])}`, style: `color:${LINES[r]}` })));
     }
     this.scrub.value = t;
-    this.count.textContent = `frame ${t} (${video.files[t]}), ${length} in all`;
+    const of = video.first ? `the last ${length} are kept` : `${length} ${video.live ? "so far" : "in all"}`;
+    this.count.textContent = `frame ${this.number(t)} (${video.files[t]}), ${of}`;
     Object.assign(this.root.dataset, { frame: t, run: shown.map((run) => run.name).join(" | "), sequence: video.name });
   }
 
@@ -503,7 +511,7 @@ class Inspector {
     const context = canvas.getContext("2d"), left = this.root.getBoundingClientRect().left;
     context.scale(scale, scale), context.fillStyle = "#ffffff", context.fillRect(0, 0, canvas.width, canvas.height);
     context.textBaseline = "middle", context.fillStyle = "#222222", context.font = "600 15px system-ui, sans-serif";
-    context.fillText(`${this.video.name}, frame ${this.t}`, margin, head / 2);
+    context.fillText(`${this.video.name}, frame ${this.number(this.t)}`, margin, head / 2);
     let top = head;
     for (const row of rows) {
       const origin = row.getBoundingClientRect().top - top, place = (element) => { const box = element.getBoundingClientRect(); return [box.left - left, box.top - origin, box.width, box.height]; };
@@ -514,7 +522,7 @@ class Inspector {
     }
     canvas.toBlob((blob) => {
       const url = URL.createObjectURL(blob), name = this.video.name.replace(/[^\w.-]+/g, "_");
-      h("a", { href: url, download: `${name}-frame-${this.t}.png` }).click();
+      h("a", { href: url, download: `${name}-frame-${this.number(this.t)}.png` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 10000);
     });
   }

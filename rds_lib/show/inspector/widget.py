@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import anywidget
-from traitlets import Dict, Int, List, Unicode
-
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.evaluation.recordings import Recording, Run, run_of
@@ -14,14 +11,15 @@ from rds_lib.model.track import track_sequence
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.weights import RDSWeights
 from rds_lib.show.inspector.data import live_side, runs_data, video_data
-from rds_lib.show.inspector.page import FRONT, STYLE, write_inspector_page
+from rds_lib.show.inspector.front import InspectorWidget
+from rds_lib.show.inspector.page import write_inspector_page
 from rds_lib.show.inspector.picture import routing_picture
 from rds_lib.show.picture import Picture
 
 BUDGETS = [round(0.05 * n, 2) for n in range(1, 21)]  # of the slider, from the lowest that the router serves
 
 
-class RoutingInspector(anywidget.AnyWidget):
+class RoutingInspector(InspectorWidget):
     """Recordings to step through, frame by frame: masks, blocks, quality and work of one or two runs.
 
     In JupyterLab it is live: with a predictor, sliders track the video again under another budget or threshold. A
@@ -49,15 +47,6 @@ class RoutingInspector(anywidget.AnyWidget):
     frame : int
         Frame that is shown, counted from 0.
     """
-
-    _esm, _css = FRONT, STYLE
-    menu = List().tag(sync=True)
-    sequence = Unicode().tag(sync=True)
-    video = Dict().tag(sync=True)
-    runs = Dict().tag(sync=True)
-    shown = List().tag(sync=True)
-    frame = Int().tag(sync=True)
-    routing = Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -150,10 +139,6 @@ class RoutingInspector(anywidget.AnyWidget):
             f"RoutingInspector({_videos(len(self._recordings))}, {_one_line(recording.name)}: "
             f"{recording.depth} blocks x {len(recording)} frames, {runs})"
         )
-
-    def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        return data | self.picture()._repr_mimebundle_(), metadata
 
     def _data(self, recording):
         side = live_side(recording)
