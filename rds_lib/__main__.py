@@ -93,7 +93,7 @@ def _prepare():
 
 @app.command()
 def track(
-    video: Annotated[Path, typer.Argument(help="A folder of JPEG or PNG frames, or a video file.")],
+    video: Annotated[str, typer.Argument(help="A folder of JPEG or PNG frames, a video file, or a camera: camera:0.")],
     out: Annotated[Path, typer.Option(help="Folder to write; appears whole or not at all.")],
     mask: Annotated[
         Path | None, typer.Option(help="Palette or grey PNG: one index per object, or black and white.")
@@ -111,33 +111,30 @@ def track(
     device: Device = None,
     fps: Annotated[float | None, typer.Option(help="Of overlay.mp4; the video's own, or 24 for a folder.")] = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more: VIDEO is still being written.")] = False,
+    patience: Annotated[float, typer.Option(help="With --follow: seconds without a new frame that are the end.")] = 10,
+    hold: Annotated[float | None, typer.Option(help="Frames a second to keep up, by running fewer blocks.")] = None,
     overwrite: Overwrite = False,
 ):
-    """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4."""
-    fit_threads(config)
-    from rds_lib.data.images import list_frames
-    from rds_lib.data.output import check_output
-    from rds_lib.data.video import video_size
-    from rds_lib.pipeline.chosen_model import predictor_of
-    from rds_lib.pipeline.track import MARKER, first_prompts, track_video
+    """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4.
 
+    Each frame is written as it comes. Ctrl-C ends it, and what was tracked until then stays.
+    """
+    fit_threads(config)
+    from rds_lib.data.output import check_output
+    from rds_lib.pipeline.chosen_model import predictor_of
+    from rds_lib.pipeline.track import MARKER, track_video
+
+    if hold is not None and (budget is None or routing == "full"):
+        raise RDSInputError(f"--hold {hold:g}: needs a router, which --budget brings; add one, such as --budget 1")
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
-    frames = list_frames(video) if video.is_dir() else ()
-    prompts = first_prompts(video_size(video), mask=mask or "", box=boxes, click=clicks, frames=frames)
+    prompts = _first_prompts(video, follow, mask or "", boxes, clicks)
     options = {"budget": budget, "tau": tau, "routing": routing, "device": device, "short_side": short_side}
     predictor = predictor_of(config, checkpoint, rds, **options)
-    summary = track_video(
-        predictor,
-        video,
-        prompts,
-        out,
-        start_frame=start_frame,
-        overlay_video=overlay,
-        fps=fps,
-        overwrite=overwrite,
-        progress=_on_terminal(),
-    )
+    when = {"follow": follow, "patience": patience, "hold": hold, "start_frame": start_frame}
+    how = {"overlay_video": overlay, "fps": fps, "overwrite": overwrite, "progress": _on_terminal()}
+    summary = track_video(predictor, video, prompts, out, **when, **how)
     typer.echo(f"{out}: {summary}")
 
 
@@ -209,6 +206,20 @@ def describe(root: Path, layout: str = "davis2017", split: str = "val"):
     from rds_lib.data.datasets import describe as describe_sequences, read_dataset
 
     typer.echo(plain(describe_sequences(read_dataset(root, layout=layout, split=split)).to_string(index=False)))
+
+
+def _first_prompts(video, follow, mask, boxes, clicks):
+    """The prompts of ``track``; checked against a video that is there as a whole."""
+    from rds_lib.data.images import list_frames
+    from rds_lib.data.video import video_size
+    from rds_lib.pipeline.track import first_prompts
+
+    given = {"mask": mask, "box": boxes, "click": clicks}
+    if follow and mask and mask.resolve().parent == Path(video).resolve():
+        raise RDSInputError(f"{mask}: lies in the folder that is followed, as frames do; move the mask elsewhere")
+    if follow or video.startswith("camera:"):
+        return first_prompts(None, **given)
+    return first_prompts(video_size(video), frames=list_frames(video) if Path(video).is_dir() else (), **given)
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):

@@ -1,35 +1,32 @@
-"""Track the objects of one video: prompts in, a folder of masks, routes, an overlay video and a page to look at out."""
+"""Track the objects of a video as its frames come: prompts in; masks, routes, an overlay video and a page out."""
 
 import os
-import tempfile
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import cv2
-import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
-from rds_lib.core.artifacts import write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
-from rds_lib.data.container import video_rate
-from rds_lib.data.images import image_size, list_frames, read_mask, save_palette_png, write_palette_png
+from rds_lib.data.images import read_mask, save_palette_png
 from rds_lib.data.labels import check_labels, present_labels
 from rds_lib.data.output import output_folder
-from rds_lib.data.video import extract_frames
-from rds_lib.evaluation.recordings import Recording, make_run
 from rds_lib.model.backbone import backbone_of
-from rds_lib.model.track import separate
-from rds_lib.show.inspector.page import inspector_page
-from rds_lib.show.paint import check_fps, write_overlay_video
+from rds_lib.model.track import painted
+from rds_lib.pipeline.track_files import MARKER, TrackFiles
+from rds_lib.show.paint import check_fps
+from rds_lib.streaming.sources import frames_of
+from rds_lib.work.processes import uninterrupted
 
-MARKER = "routes.csv"
 FPS = 24.0  # of an overlay video whose frames do not say when they were taken
+POINTERS = 16  # frames; SAM2 places the object pointers of a shorter video by its length
 
 
 @dataclass(frozen=True)
@@ -41,23 +38,28 @@ class Summary:
     active_blocks: float  # mean over the frames that were routed; over all tracked frames if none was
     depth: int
     seconds: float  # prompts and propagation
+    in_time: float | None = None  # share of frames, where a rate was to be held
+    stopped: str = ""  # what ended it before the video did
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
             f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s"
         )
+        if self.in_time is not None:
+            text += f", {100 * self.in_time:.1f}% of frames in time"
+        return f"{text}, stopped after {self.frames} frames: {self.stopped}" if self.stopped else text
 
 
 def first_prompts(
-    size: tuple[int, int], *, mask: str | Path = "", box=(), click=(), frames: Sequence[Path] = ()
+    size: tuple[int, int] | None, *, mask: str | Path = "", box=(), click=(), frames: Sequence[Path] = ()
 ) -> dict[int, dict]:
     """Prompts for `track_video` from one of a mask file, a box or a click.
 
     Parameters
     ----------
     size : (int, int)
-        Height and width of the video, px.
+        Height and width of the video, px; None if they are not known yet, as of a camera.
     mask : path
         PNG with one index per object, or black and white; "" if another prompt is given.
     box : sequence of four numbers, or of such sequences, one per object
@@ -96,19 +98,9 @@ def _rows(numbers):
     return rows
 
 
-@contextmanager
-def open_frames(video: str | Path) -> Iterator[list[Path]]:
-    """Yield the frames of a folder, or those of a video file, extracted for as long as the block lasts."""
-    if Path(video).is_dir():
-        yield list_frames(video)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield extract_frames(video, Path(folder) / "frames")
-
-
 def track_video(
     predictor,
-    video: str | Path,
+    video,
     prompts: Mapping[int, Mapping],
     out: str | Path,
     *,
@@ -117,98 +109,101 @@ def track_video(
     fps: float | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    follow: bool = False,
+    patience: float = 10.0,
+    hold: float | None = None,
 ) -> Summary:
-    """Track objects from one frame to the end and write the result as a folder.
+    """Track objects from one frame to the end, as the frames come, and write the result as a folder.
 
-    Writes one palette PNG per frame (empty ones before ``start_frame``), ``routes.csv``, ``inspector.html`` and
-    ``overlay.mp4``. The folder appears whole or not at all; the last two may be missing, with a warning.
+    Writes a palette PNG per frame (empty before ``start_frame``), ``routes.csv``, ``overlay.mp4`` and
+    ``inspector.html``; the last two may be missing, with a warning. What stops it in the middle (Ctrl-C, a broken
+    frame) is raised on once ``out`` holds the frames before; before the first tracked frame nothing is left.
 
     Parameters
     ----------
-    predictor : RDSVideoPredictor
-    video : path
-        A folder of JPEG or PNG frames, or a video file.
+    video : path, int, ndarray or iterable
+        A folder of frames, a video file, ``"camera:0"``, or arrays: what `streaming.sources.frames_of` takes.
     prompts : mapping
         Object id (1 to 254) -> ``{"mask": (H, W) bool}``, or ``{"box": ...}`` or ``{"points": ..., "labels": ...}`` in
-        (x, y) px of the video; see `first_prompts`.
-    start_frame : int
-        The frame the prompts are on, counted from 0.
+        (x, y) px, on frame ``start_frame``, counted from 0; see `first_prompts`.
     fps : float
-        Of the overlay video; by default the video's own, and 24 for a folder of frames.
+        Of the overlay video; by default the source's own, or 24.
     overwrite : bool
         Replace an earlier output.
-
-    Raises
-    ------
-    RDSInputError
-        For a video, prompt or output folder that cannot be used; nothing is written then.
+    follow, patience : bool, float
+        Whether a folder still grows, and how many seconds without a new frame are its end.
+    hold : float
+        Frames a second to hold by running fewer blocks, writing included; from a camera what tracking takes counts.
     """
     check_labels(prompts, "prompts")
-    fps = _rate(video) if fps is None else fps
-    if overlay_video:
+    if isinstance(start_frame, bool) or not isinstance(start_frame, Integral) or start_frame < 0:
+        raise RDSInputError(f"start_frame is {start_frame!r}; give the number of a frame, from 0")
+    if overlay_video and fps is not None:
         check_fps(fps)
-    with output_folder(out, overwrite=overwrite, marker=MARKER) as stage, open_frames(video) as frame_paths:
-        labels, routes, seconds = _propagate(predictor, frame_paths, prompts, start_frame, progress)
-        for file, label_map in zip(frame_paths, labels):
-            write_palette_png(stage / f"{file.stem}.png", label_map)
-        write_table(stage / MARKER, routes)
-        recording = _recording(predictor, video, frame_paths, list(prompts), labels, routes, start_frame)
-        tracked = recording.runs[0].active[start_frame:].sum(1)
-        is_routed = recording.runs[0].is_routed[start_frame:]
-        active = float(tracked[is_routed if is_routed.any() else slice(None)].mean())
-        summary = Summary(len(labels), len(prompts), active, recording.depth, seconds)
-        with _extra("inspector.html"):
-            page = inspector_page([recording], (), title=recording.name, summary=f"{summary}.")
-            write_text(stage / "inspector.html", page)
-        if overlay_video:
-            with _extra("overlay.mp4"):
-                write_overlay_video(stage / "overlay.mp4", frame_paths, labels, fps=fps)
+    with output_folder(out, overwrite=overwrite, marker=MARKER) as stage:
+        with frames_of(video, follow=follow, patience=patience) as frames:
+            rate = (lambda: fps or frames.rate or FPS) if overlay_video else None
+            is_folder = not follow and isinstance(video, (str, Path)) and Path(video).is_dir()
+            total = frames.shorter_than(sys.maxsize) if is_folder else None
+            bar = {"total": total, "unit": "frame", "disable": None if progress else True}
+            with closing(TrackFiles(stage, rate=rate)) as files:
+                summary, stopped = _track(predictor, frames, prompts, files, start_frame, hold, bar)
+        try:
+            _write_page(files, predictor, video, prompts, summary)
+        except BaseException as error:  # a second Ctrl-C: no page, but what was tracked
+            stopped = stopped or error
+    if stopped is not None:
+        warnings.warn(f"{out}: {summary}; what was tracked until then is there", stacklevel=2)
+        raise stopped
     return summary
 
 
-def _rate(video):
-    own = None if Path(video).is_dir() else video_rate(video)
-    return own or FPS
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Let a file fail that only shows the result, so that the result is not lost with it."""
+def _track(predictor, frames, prompts, files, start_frame, hold, bar) -> tuple[Summary, BaseException | None]:
+    """Track and write frame by frame; what was done, and what stopped it after the first tracked frame."""
+    seconds, pace, stopped = 0.0, None, None
+    options = {} if hold is None else {"fps": hold, "counts_between": not frames.live}
     try:
-        yield
-    except Exception as error:
-        why = str(error).partition("\n")[0]
-        warnings.warn(f"{name} could not be written ({type(error).__name__}: {why}); all else was", stacklevel=3)
+        _check_start(start_frame, frames.shorter_than(start_frame + 1) if start_frame else None)
+        with predictor.start(num_frames=frames.shorter_than(POINTERS), **options) as session:
+            pace = session.pace
+            for frame in tqdm(frames, **bar):
+                began = time.perf_counter()
+                result = session.step(frame, prompts if files.count == start_frame else None)
+                labels = painted(result.obj_ids, result.mask_logits)
+                seconds += time.perf_counter() - began
+                with uninterrupted():
+                    files.add(frame, frames.file, labels, result.route)
+        _check_start(start_frame, files.count)
+    except BaseException as error:
+        if not files.tracked:
+            raise
+        stopped = error
+    in_time = None if pace is None else pace.report().in_time
+    done = (files.count, len(prompts), files.active_blocks, predictor.depth, seconds)
+    return Summary(*done, in_time, _in_words(stopped)), stopped
 
 
-def _propagate(predictor, frame_paths, prompts, start_frame, progress) -> tuple[list[np.ndarray], pd.DataFrame, float]:
-    """Label map of every frame, route table, seconds."""
-    state = predictor.init_state(frame_paths)
-    labels = [np.zeros(image_size(frame_paths[0]), np.uint8) for _ in frame_paths]
-    began = time.perf_counter()
-    for obj_id, prompt in prompts.items():
-        if "mask" in prompt:
-            predictor.add_new_mask(state, start_frame, obj_id, prompt["mask"])
-        else:
-            predictor.add_new_points_or_box(state, start_frame, obj_id, **prompt)
-    steps = predictor.propagate_in_video(state, start_frame)
-    bar = {"total": len(labels) - start_frame, "unit": "frame", "disable": None if progress else True}
-    for t, obj_ids, logits in tqdm(steps, **bar):
-        for obj_id, mask in separate(obj_ids, logits).items():
-            labels[t][mask] = obj_id
-    seconds = time.perf_counter() - began
-    routes = predictor.route_table(state)
-    return labels, routes[routes["frame_idx"] >= start_frame].reset_index(drop=True), seconds
+def _check_start(start_frame, length):
+    if length is not None and start_frame >= length:
+        raise RDSInputError(
+            f"start_frame is {start_frame}; give a whole number from 0 to {length - 1}, this video's last frame"
+        )
 
 
-def _recording(predictor, video, frame_paths, obj_ids, labels, routes, start_frame) -> Recording:
-    """What happened; nothing ran on the frames before the prompts."""
-    name = "full encoder" if predictor.policy is None else f"RDS {predictor.policy.budget:g}"
-    run = make_run(name, np.stack(labels), routes, depth=predictor.depth)
-    run.active[:start_frame], run.keep_prob[:start_frame] = False, 0
-    run = replace(run, reasons=("not tracked",) * start_frame + run.reasons[start_frame:])
-    title = os.fsencode(Path(video).resolve().name).decode(errors="replace")  # a page is UTF-8, a name may be anything
-    return Recording(title, tuple(frame_paths), tuple(obj_ids), backbone_of(predictor).shape, (run,))
+def _in_words(stopped) -> str:
+    """What stopped a run, in one line; "" if nothing did."""
+    if stopped is None:
+        return ""
+    names = {KeyboardInterrupt: "interrupted", SystemExit: "terminated"}
+    return names.get(type(stopped)) or str(stopped).partition("\n")[0] or type(stopped).__name__
+
+
+def _write_page(files, predictor, video, prompts, summary):
+    name = f"camera:{video}" if isinstance(video, int) else "frames"
+    if isinstance(video, (str, Path)):  # a page is UTF-8, a name may be anything
+        name = os.fsencode(Path(video).resolve().name).decode(errors="replace")
+    run = "full encoder" if predictor.policy is None else f"RDS {predictor.policy.budget:.3g}"
+    files.write_page(name, run, list(prompts), backbone_of(predictor).shape, str(summary))
 
 
 def sample_video(folder: Path, *, frames: int = 16, height: int = 180, width: int = 320) -> tuple[Path, Path]:

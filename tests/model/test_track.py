@@ -9,7 +9,7 @@ import torch
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.datasets import read_dataset, write_dataset
-from rds_lib.model.track import box_of, click_of, copy_first_mask, overlapping, separate, track_sequence
+from rds_lib.model.track import box_of, click_of, copy_first_mask, overlapping, painted, separate, track_sequence
 from rds_lib.routing.build import build_rds_video_predictor
 
 
@@ -69,6 +69,8 @@ def test_pixels_go_to_the_largest_positive_logit():
     masks = separate([7, 9], logits)
     assert masks[7].tolist() == [[True, False], [False, False]]
     assert masks[9].tolist() == [[False, False], [True, False]]
+    assert painted([7, 9], logits).tolist() == [[7, 0], [9, 0]] and painted([7, 9], logits).dtype == np.uint8
+    assert painted([], torch.zeros(0, 1, 2, 3)).tolist() == [[0, 0, 0]] * 2
 
 
 def test_a_pixel_may_belong_to_several_objects_where_masks_may_overlap():

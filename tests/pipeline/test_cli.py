@@ -245,8 +245,8 @@ def test_an_extra_that_fails_costs_no_masks(video, model_options, tmp_path, monk
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for name in ("write_overlay_video", "inspector_page"):
-        monkeypatch.setattr(f"rds_lib.pipeline.track.{name}", fail)
+    for name in ("OverlayVideo", "inspector_page"):
+        monkeypatch.setattr(f"rds_lib.pipeline.track_files.{name}", fail)
     out, frames = tmp_path / "out", video.frame_paths[0].parent
     result = _run("track", frames, "--box", "10,10,60,60", "--out", out, *model_options, "--routing", "full")
     assert result.exit_code == 0, result.output
