@@ -1,7 +1,6 @@
 """dvc.yaml: stages depend on the code they reach and the sections they read; names are the same everywhere."""
 
 import ast
-import contextlib
 import json
 import re
 
@@ -362,7 +361,7 @@ def test_papermill_reads_every_parameter_and_its_comment(name):
 
 def test_all_paths_of_your_video_start_at_the_repository(monkeypatch, tmp_path):
     """Run the cells up to the prompt, in the folder of the notebooks as a kernel does."""
-    from rds_lib.pipeline import track
+    import rds_lib
 
     monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
     monkeypatch.chdir(paths.NOTEBOOKS)
@@ -370,10 +369,8 @@ def test_all_paths_of_your_video_start_at_the_repository(monkeypatch, tmp_path):
     (tmp_path / "root" / "clip").mkdir(parents=True)
     Image.new("RGB", (32, 24)).save(tmp_path / "root" / "clip" / "0.png")
     Image.new("L", (32, 24), 1).save(tmp_path / "root" / "first.png")
-    space, opened = {}, []
-    monkeypatch.setattr(
-        track, "open_frames", lambda video: opened.append(video) or contextlib.nullcontext([video / "0.png"])
-    )
+    space, opened, frames_of = {}, [], rds_lib.frames_of
+    monkeypatch.setattr(rds_lib, "frames_of", lambda video: opened.append(video) or frames_of(video))
     for source in (code[0], code[1], 'video, prompt, out = "clip", "first.png", "result"', code[2], code[3]):
         exec(source, space)
     assert opened == [tmp_path / "root" / "clip"] and list(space["prompts"]) == [1]
