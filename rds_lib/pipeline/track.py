@@ -202,7 +202,7 @@ def _write_page(files, predictor, video, prompts, summary):
     name = f"camera:{video}" if isinstance(video, int) else "frames"
     if isinstance(video, (str, Path)):  # a page is UTF-8, a name may be anything
         name = os.fsencode(Path(video).resolve().name).decode(errors="replace")
-    run = "full encoder" if predictor.policy is None else f"RDS {predictor.policy.budget:.3g}"
+    run = "full encoder" if predictor.policy is None else str(predictor.policy)
     files.write_page(name, run, list(prompts), backbone_of(predictor).shape, str(summary))
 
 
