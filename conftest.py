@@ -1,6 +1,7 @@
 """Make `pytest` and `pytest --nbval notebooks/` work as they stand, from any folder."""
 
 import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline import notebook
 
 fit_threads("mini")  # before any test imports torch
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _session = ExitStack()
 
 

@@ -14,6 +14,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from datetime import date
 from statistics import median
 
 import numpy as np
@@ -23,10 +24,12 @@ from tqdm import tqdm
 
 from rds_lib import build_rds_video_predictor
 from rds_lib.data.clips import generate_clip
+from rds_lib.pipeline.machine import machine_facts
 
 SIZE = {"height": 180, "width": 320}
 SAME = 500  # frames whose logits are compared with those of a session that keeps everything
 WINDOW = 100  # frames before a mark over which times are taken
+TITLES = {"long": "A video without an end", "objects": "More and more objects", "crowd": "Many objects for a while"}
 
 
 def main():
@@ -38,7 +41,10 @@ def main():
     parser.add_argument("--budget", type=float)
     options = parser.parse_args()
     predictor = build_rds_video_predictor("mini", budget=options.budget, device="cpu")
-    print(f"mini, budget {options.budget}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"# {TITLES[options.part]}\n")
+    budget = "all blocks" if options.budget is None else f"budget {options.budget:g}"
+    versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32, {machine_facts()['processor']}"
+    print(f"Mini SAM2, {budget}, 320x180 px; {versions}; {date.today()}.\n")
     if options.part == "long":
         long(predictor, options.frames or 10_000)
     elif options.part == "objects":
