@@ -49,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="RDS: SAM2 with a route per frame through its image encoder.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Make and describe data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Make, fetch, check and describe data sets.")
 
 Budget = Annotated[
     str | None,
@@ -198,6 +198,34 @@ def generate(
     from rds_lib.pipeline.params import load_params
 
     generate_datasets(load_params(profile), out, overwrite=overwrite)
+
+
+@data_app.command("fetch")
+def fetch_data(
+    name: Annotated[str, typer.Argument(help="davis2017; sav, ytvos, mose and lvos say where to get them.")],
+    out: Annotated[Path | None, typer.Option(help="Folder that the set's own folder appears in, whole or not.")] = None,
+    url: Annotated[
+        list[str], typer.Option(help="Address of the archive in place of the known ones; tried in turn.")
+    ] = [],  # noqa: B006,E501
+    sha256: Annotated[str | None, typer.Option(help="Of the archive, in place of the known one; or unknown.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the archive there when it is unpacked.")] = False,
+):
+    """Fetch a data set and unpack it. Whatever stops it, the same command goes on."""
+    from rds_lib.supplies.catalogue import supply
+    from rds_lib.supplies.fetch import fetch
+
+    entry = supply(name, urls=url, sha256=sha256)
+    if out is None:
+        raise RDSInputError(f"data fetch {name}: give the folder to put it in, --out DIR")
+    try:
+        found = fetch(entry, out, keep=keep, say=lambda text: typer.echo(plain(text), err=True))
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command goes on with what is in {plain(out)}", err=True)
+        raise typer.Exit(130) from None
+    known = "as it should be" if found.is_checked else "not compared, as no hash was known before"
+    typer.echo(f"archive: SHA-256 {found.sha256}, {known}; licence: {entry.licence}")
+    had = "" if found.is_new else "was there already: "
+    typer.echo(plain(f"{found.root}: {had}{found.files} files, {found.size / 1e9:.2f} GB; layout {entry.layout}"))
 
 
 @data_app.command()

@@ -12,7 +12,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "rds_lib"
 ORDER = [
     *("core", "work", "data", "metrics", "model", "routing", "training", "methods", "dinov3", "streaming"),
-    *("pretraining", "evaluation", "report", "show", "pipeline", "__main__"),
+    *("pretraining", "evaluation", "report", "show", "supplies", "pipeline", "__main__"),
 ]
 WITHOUT_TORCH = (
     "core.errors",
