@@ -228,6 +228,25 @@ def fetch_data(
     typer.echo(plain(f"{found.root}: {had}{found.files} files, {found.size / 1e9:.2f} GB; layout {entry.layout}"))
 
 
+@data_app.command("check")
+def check_data(
+    root: Annotated[Path, typer.Argument(help="The folder that describe and evaluate take too.")],
+    layout: Annotated[str, typer.Option(help="davis2017, sav, ytvos, mose or lvos.")] = "davis2017",
+    split: str = "val",
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every picture; by default headers and ends.")] = False,
+):
+    """Look through a data set before hours are spent on it; exit code 2 if it has errors, 0 with warnings alone."""
+    from rds_lib.supplies.check import check_dataset
+    from rds_lib.supplies.findings import ERROR
+
+    report = check_dataset(root, layout=layout, split=split, deep=deep)
+    for finding in report.findings:
+        typer.echo(plain(finding))
+    typer.echo(report.summary)
+    if report.count(ERROR):
+        raise typer.Exit(2)
+
+
 @data_app.command()
 def describe(root: Path, layout: str = "davis2017", split: str = "val"):
     """Print one line per sequence of a data set."""
