@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "pipeline.notebook",
     "pipeline.commands",
     "pipeline.machine",
+    "pipeline.doctor.examine",
     "work.finished",
     "work.locks",
     "work.processes",

@@ -167,6 +167,30 @@ def publish(profile: Profile = None):
     typer.echo("\n".join([*map(shown, changed), f"{len(changed)} files changed."]))
 
 
+@app.command()
+def doctor(
+    profile: Profile = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Time nothing: no estimate of how long the stages take.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+):
+    """Say what this machine and this checkout can do, and whether each stage of a profile could end here.
+
+    One line a check: what was found, and what mends it. The exit code is 2 where a stage could not end.
+    """
+    import json
+
+    from rds_lib.core.errors import plain
+    from rds_lib.core.paths import check_checkout
+    from rds_lib.pipeline.doctor.examine import examine
+
+    check_checkout()
+    found = examine(profile, quick=quick)
+    typer.echo(json.dumps(found.as_json(), indent=1) if as_json else plain(found.as_text()))
+    raise typer.Exit(found.code)
+
+
 @notebook_app.callback()
 def _needs_notebooks():
     from rds_lib.core.paths import check_checkout

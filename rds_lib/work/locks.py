@@ -49,7 +49,7 @@ def claim(place: str | Path, *, wait: bool = False, inside: Path | None = None) 
     home = place.parent if inside is None else inside
     made = [folder for folder in (home, *home.parents) if not folder.exists()]
     home.mkdir(parents=True, exist_ok=True)
-    lock = home / f"{LOCK}{mark_of(place).removeprefix(TEMPORARY)[:-1]}"
+    lock = _lock_of(place, home)
     said, descriptor = False, _acquire(lock)
     while descriptor is None:
         held = f"{paths.shown(place)}: in use by {_holder(lock)}"
@@ -70,6 +70,21 @@ def claim(place: str | Path, *, wait: bool = False, inside: Path | None = None) 
             for folder in made:  # of a run that wrote nothing
                 folder.rmdir()
         os.close(descriptor)
+
+
+def holder(place: str | Path) -> str | None:
+    """Who holds a file or folder now, in words; None if nobody does. Nothing is made, and no run is kept waiting."""
+    lock = _lock_of(Path(place), Path(place).parent)
+    with suppress(OSError):  # no lock, or one that we may not open
+        descriptor = os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(lock)
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def sweep(place: str | Path, *, whole: bool = False) -> None:
@@ -125,6 +140,10 @@ def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None =
                 build(temporary)
             _logger.info("built %s, which stage %s makes in a full run", name, stage)
     return path
+
+
+def _lock_of(place: Path, home: Path) -> Path:
+    return home / f"{LOCK}{mark_of(place).removeprefix(TEMPORARY)[:-1]}"
 
 
 def _acquire(lock: Path) -> int | None:
