@@ -11,7 +11,7 @@ import pytest
 from rds_lib.core.artifacts import atomic_write, mark_of
 from rds_lib.core.errors import RDSInputError
 from rds_lib.work import locks
-from rds_lib.work.locks import claim, require, sweep
+from rds_lib.work.locks import claim, holder, require, sweep
 
 HOLD = """
 import sys, time
@@ -49,6 +49,16 @@ def test_a_place_that_another_run_holds_is_refused_in_one_line_that_names_it(hol
     assert f"process {process.pid} " in str(caught.value) and "\n" not in str(caught.value)
     with claim(tmp_path / "other"):
         pass
+
+
+def test_who_holds_a_place_can_be_asked_and_nothing_is_made(hold, tmp_path):
+    assert holder(tmp_path / "no" / "folder") is None and list(tmp_path.iterdir()) == []
+    process = hold(tmp_path / "out")
+    assert holder(tmp_path / "out").startswith(f"process {process.pid} (python -c ")
+    assert holder(tmp_path / "other") is None
+    process.kill()
+    process.wait()
+    assert holder(tmp_path / "out") is None and len(list(tmp_path.glob(".lock-*"))) == 1
 
 
 def test_a_killed_run_leaves_a_lock_that_the_next_one_takes_and_a_temporary_that_it_sweeps(hold, tmp_path):

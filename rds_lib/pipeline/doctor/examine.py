@@ -1,6 +1,7 @@
 """All checks in their order, and the lines of the stages. Only what needs torch imports it."""
 
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,9 +36,12 @@ def examine(profile: str | None = None, *, quick: bool = False) -> Report:
         chain = read_chain(params.profile)
     except RDSInputError as error:
         name = profile or default or "?"
-        is_unknown = "unknown profile" in str(error)
-        edit = "name another one in params.yaml, or with --profile" if is_unknown else f"edit params/{name}.yaml"
-        checks.append(refusal("profile", error, fix=edit if "dvc.yaml" not in str(error) else "git checkout dvc.yaml"))
+        edit = f"edit params/{name}.yaml"
+        if "unknown profile" in str(error):
+            edit = "name another one in params.yaml, or with --profile"
+        for file in ("dvc.yaml", "params.yaml"):
+            edit = f"git checkout {file}" if str(error).partition(":")[0].split(" ")[0].endswith(file) else edit
+        checks.append(refusal("profile", error, fix=edit))
         return Report(name, checks)
     checks.append(Finding("profile", OK, f"params/{params.profile}.yaml: every value is in its range"))
     checks, todo = _check_rest(params, chain, default, environ, checks)
@@ -59,7 +63,8 @@ def _check_rest(params, chain: Chain, default, environ: Mapping, checks):
             from rds_lib.pipeline.doctor import checks_model
 
             checks += guarded("devices", checks_model.check_devices, params)
-            checks += guarded("weights", checks_model.check_weights, params, chain)
+            if "torch" in sys.modules:  # else the line above says why not
+                checks += guarded("weights", checks_model.check_weights, params, chain)
         dvc, todo = answer.result()
     return [*checks, dvc], todo
 

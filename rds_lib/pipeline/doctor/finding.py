@@ -21,11 +21,11 @@ class Finding:
 
 
 def refusal(name: str, error: Exception, *, stops: Iterable[str] = EVERY, fix: str = "") -> Finding:
-    """The line for an `RDSInputError` or an `OSError`; what follows its last semicolon is the fix.
+    """The line for an `RDSInputError`, an `OSError` or an `ImportError`; what follows its last semicolon is the fix.
 
     It is an error if it stops a stage, else a warning.
     """
-    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    text = f"{error.filename}: {error.strerror}" if getattr(error, "strerror", None) and error.filename else str(error)
     text = "; ".join(line.strip() for line in text.splitlines() if line.strip())
     found, _, own = ("", "", "") if fix else text.rpartition("; ")
     state = ERROR if (stops := tuple(stops)) else WARNING
@@ -33,10 +33,13 @@ def refusal(name: str, error: Exception, *, stops: Iterable[str] = EVERY, fix: s
 
 
 def guarded(name: str, check: Callable, *arguments, stops: Iterable[str] = EVERY) -> list[Finding]:
-    """What a check finds, one finding or several; bad input that it raises is an error of its own."""
+    """What a check finds, one finding or several; bad input that it raises is an error of its own.
+
+    So is a package that is there and cannot be loaded.
+    """
     try:
         found = check(*arguments)
-    except (RDSInputError, OSError) as error:
+    except (RDSInputError, OSError, ImportError) as error:
         return [refusal(name, error, stops=stops)]
     return [found] if isinstance(found, Finding) else list(found)
 
