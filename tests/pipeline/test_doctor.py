@@ -149,6 +149,12 @@ def with_code(root):
     add_profile(root, model=('checkpoint: ""', "checkpoint: own.pt"))
 
 
+def half_a_checkpoint(root):
+    torch.save({"model": {"weight": torch.zeros(1000)}}, root / "own.pt")
+    replace(root / "own.pt", (root / "own.pt").read_bytes()[:3000])
+    add_profile(root, model=('checkpoint: ""', "checkpoint: own.pt"))
+
+
 def lose_clip(root):
     (root / "data/train/ImageSets/2017").mkdir(parents=True)
     (root / "data/train/ImageSets/2017/train.txt").write_text("gone")
@@ -228,6 +234,14 @@ BROKEN = {  # what is wrong: how, the line's name, its state, words in it, and w
     "the profile's checkpoint has code in it": (
         with_code,
         ("model.checkpoint", ERROR, "own.pt: asks for code beside tensors, which was not run", "fetch it again"),
+    ),
+    "the profile's checkpoint is cut": (
+        half_a_checkpoint,
+        ("model.checkpoint", ERROR, "own.pt could not be read as weights", "fetch it again"),
+    ),
+    "a folder of DINOv3 lacks its weights": (
+        lambda root: ((root / "dino").mkdir(), add_profile(root, dino=("checkpoint: mini", "checkpoint: dino"))),
+        ("dinov3.checkpoint", ERROR, "dino has no config.json, model.safetensors", "fetch it again, or name the hub's"),
     ),
     "the data folder is missing": (
         lambda root: (add_davis(root), shutil.rmtree(root / "datasets")),

@@ -23,9 +23,10 @@ RESTORE = "git checkout -- {}"
 
 
 def needs_gpu(params) -> tuple[str, ...]:
-    """The stages of a profile that would take weeks without a GPU."""
-    large = ON_DEVICE if params.model.config not in SMALL else ()
-    return (*large, *(("dinov3",) if params.dinov3.checkpoint != "mini" else ()))
+    """The stages of a profile that would take weeks without a GPU: those that run a large model."""
+    if params.model.config in SMALL:
+        return ()
+    return (*ON_DEVICE, *(("dinov3",) if params.dinov3.checkpoint != "mini" else ()))
 
 
 def check_devices(params) -> Finding:
