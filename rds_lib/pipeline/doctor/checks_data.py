@@ -106,7 +106,7 @@ def _real(params, name: str, splits: Mapping[str, tuple[str, ...]]) -> Iterator[
         f"edit params/{params.profile}.yaml ({key})",
     )
     if not root.is_dir():
-        yield Finding(key, ERROR, f"{paths.shown(root)} is no folder", f"fetch the data set, or {edit}", every)
+        yield Finding(key, ERROR, f"{paths.shown(root)} is no folder", f"`python -m rds_lib data fetch` gets it or says where it is, or {edit}", every)
         return
     for split, stops in splits.items():
         yield from guarded(f"{key} ({split})", _split, root, name, split, f"{key} ({split})", stops, stops=stops)
