@@ -106,7 +106,8 @@ def _real(params, name: str, splits: Mapping[str, tuple[str, ...]]) -> Iterator[
         f"edit params/{params.profile}.yaml ({key})",
     )
     if not root.is_dir():
-        yield Finding(key, ERROR, f"{paths.shown(root)} is no folder", f"`python -m rds_lib data fetch` gets it or says where it is, or {edit}", every)
+        get = "python -m rds_lib data fetch gets it or says where it is"
+        yield Finding(key, ERROR, f"{paths.shown(root)} is no folder", f"{get}; or {edit}", every)
         return
     for split, stops in splits.items():
         yield from guarded(f"{key} ({split})", _split, root, name, split, f"{key} ({split})", stops, stops=stops)
