@@ -3,6 +3,7 @@
 Heavy modules are imported by the command that needs them, so that ``--help`` is quick.
 """
 
+import logging
 import os
 import sys
 import warnings
@@ -89,6 +90,8 @@ def _prepare():
             typer.echo(f"warning: {plain(message)}", err=True)
 
     warnings.showwarning = say_once
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.addLevelName(logging.WARNING, "warning")
 
 
 @app.command()
@@ -113,7 +116,10 @@ def track(
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more: VIDEO is still being written.")] = False,
     patience: Annotated[float, typer.Option(help="With --follow: seconds without a new frame that are the end.")] = 10,
-    hold: Annotated[float | None, typer.Option(help="Frames a second to keep up, by running fewer blocks.")] = None,
+    hold: Annotated[
+        float | None,
+        typer.Option(help="Frames a second to keep up, by running fewer blocks; --budget then only brings the router."),
+    ] = None,
     overwrite: Overwrite = False,
 ):
     """Track objects through a video: masks, routes.csv, inspector.html and overlay.mp4.
@@ -123,10 +129,12 @@ def track(
     fit_threads(config)
     from rds_lib.data.output import check_output
     from rds_lib.pipeline.chosen_model import predictor_of
-    from rds_lib.pipeline.track import MARKER, track_video
+    from rds_lib.pipeline.track import MARKER, check_hold, track_video
 
-    if hold is not None and (budget is None or routing == "full"):
-        raise RDSInputError(f"--hold {hold:g}: needs a router, which --budget brings; add one, such as --budget 1")
+    check_hold(hold)
+    if hold is not None and routing == "full":
+        raise RDSInputError(f"--hold {hold:g}: needs a router; leave --routing full out")
+    budget = "1" if hold is not None and budget is None else budget  # which brings the router
     check_output(out, overwrite=overwrite, marker=MARKER)
     boxes, clicks = [_numbers(text, 4, "--box") for text in box], [_numbers(text, 2, "--click") for text in click]
     prompts = _first_prompts(video, follow, mask or "", boxes, clicks)

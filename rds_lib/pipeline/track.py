@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import cv2
@@ -23,7 +23,7 @@ from rds_lib.model.track import painted
 from rds_lib.pipeline.track_files import MARKER, TrackFiles
 from rds_lib.show.paint import check_fps
 from rds_lib.streaming.sources import frames_of
-from rds_lib.work.processes import uninterrupted
+from rds_lib.work.processes import stopped_once, uninterrupted
 
 FPS = 24.0  # of an overlay video whose frames do not say when they were taken
 POINTERS = 16  # frames; SAM2 places the object pointers of a shorter video by its length
@@ -35,17 +35,25 @@ class Summary:
 
     frames: int
     objects: int
-    active_blocks: float  # mean over the frames that were routed; over all tracked frames if none was
+    active_blocks: float  # mean over the frames that were tracked
     depth: int
     seconds: float  # prompts and propagation
+    routed: int = 0  # frames on which a router chose blocks
+    routed_blocks: float = 0.0  # mean over these
+    lost: int = 0  # frames on which all blocks ran because the one before showed no object
     in_time: float | None = None  # share of frames, where a rate was to be held
     stopped: str = ""  # what ended it before the video did
 
     def __str__(self) -> str:
         text = (
             f"{self.frames} frames, {self.objects} {'object' if self.objects == 1 else 'objects'}, "
-            f"{self.active_blocks:.1f} of {self.depth} blocks active, {self.seconds:.1f} s"
+            f"{self.active_blocks:.1f} of {self.depth} blocks active"
         )
+        if self.routed:
+            text += f" ({self.routed_blocks:.1f} on {self.routed} routed frames)"
+        if self.lost:
+            text += f", no object seen before {self.lost} of the frames"
+        text += f", {self.seconds:.1f} s"
         if self.in_time is not None:
             text += f", {100 * self.in_time:.1f}% of frames in time"
         return f"{text}, stopped after {self.frames} frames: {self.stopped}" if self.stopped else text
@@ -140,22 +148,32 @@ def track_video(
         raise RDSInputError(f"start_frame is {start_frame!r}; give the number of a frame, from 0")
     if overlay_video and fps is not None:
         check_fps(fps)
-    with output_folder(out, overwrite=overwrite, marker=MARKER) as stage:
-        with frames_of(video, follow=follow, patience=patience) as frames:
-            rate = (lambda: fps or frames.rate or FPS) if overlay_video else None
-            is_folder = not follow and isinstance(video, (str, Path)) and Path(video).is_dir()
-            total = frames.shorter_than(sys.maxsize) if is_folder else None
-            bar = {"total": total, "unit": "frame", "disable": None if progress else True}
-            with closing(TrackFiles(stage, rate=rate)) as files:
-                summary, stopped = _track(predictor, frames, prompts, files, start_frame, hold, bar)
-        try:
-            _write_page(files, predictor, video, prompts, summary)
-        except BaseException as error:  # a second Ctrl-C: no page, but what was tracked
-            stopped = stopped or error
-    if stopped is not None:
-        warnings.warn(f"{out}: {summary}; what was tracked until then is there", stacklevel=2)
-        raise stopped
+    check_hold(hold)
+    with stopped_once() as stops:
+        with output_folder(out, overwrite=overwrite, marker=MARKER) as stage:
+            with frames_of(video, follow=follow, patience=patience) as frames:
+                rate = (lambda: fps or frames.rate or FPS) if overlay_video else None
+                is_folder = not follow and isinstance(video, (str, Path)) and Path(video).is_dir()
+                total = frames.shorter_than(sys.maxsize) if is_folder else None
+                bar = {"total": total, "unit": "frame", "disable": None if progress else True}
+                with closing(TrackFiles(stage, rate=rate)) as files:
+                    summary, stopped = _track(predictor, frames, prompts, files, start_frame, hold, bar)
+                    stops.no_more()
+            try:
+                with stops.again():
+                    _write_page(files, predictor, video, prompts, summary)
+            except BaseException as error:  # a second Ctrl-C: no page, but what was tracked
+                stopped = stopped or error
+        if stopped is not None:
+            warnings.warn(f"{out}: stopped after {summary.frames} frames; what was tracked is there", stacklevel=2)
+            raise stopped
     return summary
+
+
+def check_hold(hold: float | None) -> None:
+    """Raise unless a rate to hold is none, or one."""
+    if hold is not None and (isinstance(hold, bool) or not isinstance(hold, Real) or not 0 < hold <= 1000):
+        raise RDSInputError(f"hold is {hold!r}; give frames a second, above 0 and at most 1000")
 
 
 def _track(predictor, frames, prompts, files, start_frame, hold, bar) -> tuple[Summary, BaseException | None]:
@@ -180,7 +198,8 @@ def _track(predictor, frames, prompts, files, start_frame, hold, bar) -> tuple[S
         stopped = error
     in_time = None if pace is None else pace.report().in_time
     done = (files.count, len(prompts), files.active_blocks, predictor.depth, seconds)
-    return Summary(*done, in_time, _in_words(stopped)), stopped
+    routed = (files.routed, files.routed_blocks, files.lost)
+    return Summary(*done, *routed, in_time, _in_words(stopped)), stopped
 
 
 def _check_start(start_frame, length):

@@ -50,15 +50,17 @@ class TrackFiles:
     ----------
     count : int
         Frames that are whole: mask, routes and overlay.
-    tracked : int
-        How many of them were tracked.
+    tracked, routed, lost : int
+        How many of them were tracked; of these, how many a router chose blocks for, and on how many all ran because
+        the one before showed no object.
     every : int
         The page shows one frame in so many.
     """
 
     def __init__(self, folder: Path, *, rate: Callable[[], float] | None = None):
-        self.folder, self.count, self.tracked, self.every = folder, 0, 0, 1
-        self._shown, self._blocks, self._routed, self._blocks_routed = [], 0, 0, 0
+        self.folder, self.count, self.every = folder, 0, 1
+        self.tracked, self.routed, self.lost = 0, 0, 0
+        self._shown, self._blocks, self._blocks_routed = [], 0, 0
         self._pictures = folder / ".frames"  # for the page, where the source has no files; goes with `close`
         self._routes = (folder / MARKER).open("wb")
         self._routes.write(f"{','.join(ROUTE)}\n".encode())
@@ -98,9 +100,13 @@ class TrackFiles:
 
     @property
     def active_blocks(self) -> float:
-        """Mean active blocks over the frames that were routed; over all tracked frames if none was."""
-        blocks, frames = (self._blocks_routed, self._routed) if self._routed else (self._blocks, self.tracked)
-        return blocks / frames if frames else 0.0
+        """Mean active blocks over all tracked frames."""
+        return self._blocks / self.tracked if self.tracked else 0.0
+
+    @property
+    def routed_blocks(self) -> float:
+        """Mean active blocks over the frames that were routed."""
+        return self._blocks_routed / self.routed if self.routed else 0.0
 
     def close(self) -> None:
         """End the table and the overlay; after a stop in the middle too, and twice does no harm."""
@@ -158,7 +164,8 @@ class TrackFiles:
         blocks = sum(route.active)
         self.tracked, self._blocks = self.tracked + 1, self._blocks + blocks
         if route.reason == "routed":
-            self._routed, self._blocks_routed = self._routed + 1, self._blocks_routed + blocks
+            self.routed, self._blocks_routed = self.routed + 1, self._blocks_routed + blocks
+        self.lost += route.reason == "no_previous_mask"
 
     def _recording(self, name, run, obj_ids, shape) -> Recording:
         nothing = FrameRoute((False,) * shape.depth, (0.0,) * shape.depth, NOT_TRACKED)

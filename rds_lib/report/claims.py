@@ -36,6 +36,7 @@ from rds_lib.report.speeds import realisation, speed_at_equal_quality, speed_rat
 from rds_lib.report.verdicts import Claim
 
 POINTS = "J&F points"
+FASTER, OF_PAPERS = "times as fast", "times the paper's ratio"
 SEEDS = "More seeds and more clips."
 BASE = "More seeds, more clips, another base."
 REAL = "More seeds, more clips, another base; the paper's model and data (profile paper)."
@@ -72,7 +73,7 @@ def _headline(middle):
     claim, source = f"RDS is 1.3 times as fast as SAM2 (its budget {middle})", "abstract"
     test = f"speed of RDS {middle} over SAM2's, at least 1.25, which rounds to 1.3"
     measure, told = speed_ratio(RDS, middle), basis.timed_frames
-    yield Claim("headline, speed", claim, source, test, "ratio", measure, 1.25, settles=MACHINE, rests_on=told)
+    yield Claim("headline, speed", claim, source, test, FASTER, measure, 1.25, settles=MACHINE, rests_on=told)
     claim, test = (
         "RDS loses less than 1 % of J&F at that speed",
         f"J&F that RDS {middle} loses, in % of SAM2's, below 1",
@@ -118,7 +119,7 @@ def _rivals(level):
     for rival in ("DyT", "AdaViT"):
         claim, measure = f"RDS is faster than {rival} at equal quality", speed_at_equal_quality(rival)
         told = basis.together(basis.equal_levels(rival), basis.averaged(RDS, rival))
-        yield Claim(rival.lower(), claim, source, test, "ratio", measure, 1.0, settles=REAL, rests_on=told)
+        yield Claim(rival.lower(), claim, source, test, FASTER, measure, 1.0, settles=REAL, rests_on=told)
     yield from _dense(level)
     claim = "static plans vary more over sequences than RDS"
     test = f"standard deviation of the loss against SAM2, plans A and B minus RDS, at {level}"
@@ -133,7 +134,7 @@ def _dense(level):
         f"speed of AdaViT {level} over SAM2's, below 1 (the paper: {theirs} against {PAPER_SAM2_FPS} frames a second)"
     )
     told = basis.together(basis.blocks_left(rival), basis.timed_frames)
-    yield Claim("dense", claim, "Table 9", test, "ratio", speed_ratio(*rival), 0.0, 1.0, settles=MACHINE, rests_on=told)
+    yield Claim("dense", claim, "Table 9", test, FASTER, speed_ratio(*rival), 0.0, 1.0, settles=MACHINE, rests_on=told)
     claim = "RDS turns more of the skipped blocks' time into speed than a router before every block"
     test = f"share of the skipped blocks' time that is saved, RDS minus AdaViT, at {level}"
     told = basis.together(basis.blocks_left((RDS, level), rival), basis.timed_frames)
@@ -172,7 +173,7 @@ def _speed(level):
     theirs = PAPER_FPS[level] / PAPER_SAM2_FPS
     claim, test = f"RDS {level} is {theirs:.2f} times as fast as SAM2", "our ratio over the paper's, at least 0.95"
     measure, told = speed_ratio(RDS, level, divided_by=theirs), basis.timed_frames
-    return Claim(f"speed {level}", claim, "Table 9", test, "ratio", measure, 0.95, settles=MACHINE, rests_on=told)
+    return Claim(f"speed {level}", claim, "Table 9", test, OF_PAPERS, measure, 0.95, settles=MACHINE, rests_on=told)
 
 
 def _second_backbone(middle):
@@ -182,7 +183,7 @@ def _second_backbone(middle):
     yield Claim("Table 8, quality", claim, source, test, POINTS, measure, -1.0, settles=REAL, rests_on=told)
     claim, test = "RDS makes DINOv3 faster", f"speed of {DINO_RDS} {middle} over {DINO}'s"
     measure, told = speed_ratio(DINO_RDS, middle, over=DINO), basis.timed_frames
-    yield Claim("Table 8, speed", claim, source, test, "ratio", measure, 1.0, settles=MACHINE, rests_on=told)
+    yield Claim("Table 8, speed", claim, source, test, FASTER, measure, 1.0, settles=MACHINE, rests_on=told)
 
 
 def _one_for_all(middle):

@@ -117,5 +117,6 @@ def shown(row) -> str:
     """An effect with its interval and unit, as text; empty where nothing was measured."""
     if np.isnan(row.effect):
         return ""
-    interval = "" if np.isnan(row.ci_low) else f" ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
-    return f"{row.effect:+.2f}{interval} {row.unit}"
+    sign = "" if row.unit.startswith("times") else "+"
+    effect, low, high = (format(value, f"{sign}.2f") for value in (row.effect, row.ci_low, row.ci_high))
+    return f"{effect}{'' if np.isnan(row.ci_low) else f' ({low} to {high})'} {row.unit}"

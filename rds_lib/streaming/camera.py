@@ -1,6 +1,7 @@
 """A camera, by its number, through OpenCV."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Event
 
 import cv2
@@ -34,8 +35,9 @@ class Camera:
     def __init__(self, index: int, capture: Callable | None = None):
         self.name = f"camera {index}"
         try:
-            self._device = (capture or cv2.VideoCapture)(index)
-            is_open = self._device.isOpened()
+            with _quiet():
+                self._device = (capture or cv2.VideoCapture)(index)
+                is_open = self._device.isOpened()
         except cv2.error as cause:
             raise RDSInputError(f"{self.name}: cannot be opened ({cause.err})") from cause
         if not is_open:
@@ -74,6 +76,18 @@ class Camera:
     def close(self) -> None:
         """Let go of the camera; a second time does nothing."""
         self._device.release()
+
+
+@contextmanager
+def _quiet():
+    """Keep OpenCV's own words on what it tried to itself; the error says what matters."""
+    logs = cv2.utils.logging
+    before = logs.getLogLevel()
+    logs.setLogLevel(logs.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        logs.setLogLevel(before)
 
 
 def _rgb(frame):

@@ -30,7 +30,8 @@ class Report(NamedTuple):
     def summary(self) -> str:
         """One line."""
         seen = f"{self.sequences} sequences, {self.frames} frames, {self.masks} masks"
-        return f"{seen}: {self.count(ERROR)} errors, {self.count(WARNING)} warnings"
+        counts = ((self.count(state), state) for state in (ERROR, WARNING))
+        return f"{seen}: " + ", ".join(f"{n} {state}{'' if n == 1 else 's'}" for n, state in counts)
 
 
 def check_dataset(root: str | Path, *, layout: str, split: str = "val", deep: bool = False) -> Report:

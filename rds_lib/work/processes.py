@@ -60,6 +60,60 @@ def uninterrupted() -> Iterator[None]:
             handlers[number](*arguments)
 
 
+class Stops:
+    """What Ctrl-C and SIGTERM do while `stopped_once` holds."""
+
+    def __init__(self):
+        self._may_raise, self._handlers, self._waiting = True, {}, None
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Let one more of them end the block, which makes what can be done without."""
+        try:
+            self._may_raise = True
+            yield
+        finally:
+            self._may_raise = False
+
+    def no_more(self) -> None:
+        """From here on what comes waits for the end."""
+        self._may_raise = False
+
+    def handle(self, number, frame) -> None:
+        """Raise what the handler before would, if that may be; once."""
+        if self._may_raise:
+            self._may_raise = False
+            try:
+                self._handlers[number](number, frame)
+            finally:
+                signal.signal(number, self.handle)  # `stop` takes itself off
+        elif self._waiting is None:
+            self._waiting = number, frame
+
+
+@contextmanager
+def stopped_once() -> Iterator[Stops]:
+    """Have Ctrl-C or SIGTERM stop the block once; a second one, while it puts things in order, does nothing to it.
+
+    One that came after `Stops.no_more`, with nothing stopped before, stops what follows the block.
+    """
+    stops = Stops()
+    if threading.current_thread() is not threading.main_thread():  # signals do not get here
+        yield stops
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    stops._handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in stops._handlers:
+        signal.signal(number, stops.handle)
+    try:
+        yield stops
+    finally:
+        for number, handler in stops._handlers.items():
+            signal.signal(number, handler)
+    if stops._waiting is not None:
+        stops._handlers[stops._waiting[0]](*stops._waiting)
+
+
 def _watch(parent):
     while os.getppid() == parent:
         time.sleep(0.2)

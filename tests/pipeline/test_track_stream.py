@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from rds_lib.__main__ import app
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data import output
 from rds_lib.data.images import read_frame, read_labels
 from rds_lib.data.output import MANIFEST, check_output
 from rds_lib.model.track import painted
@@ -29,8 +30,10 @@ from rds_lib.pipeline.track import MARKER, track_video
 from rds_lib.pipeline.track_files import TrackFiles
 from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.route_table import FrameRoute
+from rds_lib.routing.session import TrackingSession
 from rds_lib.show.paint import write_overlay_video
 from rds_lib.streaming.sources import frames_of
+from rds_lib.work import processes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*what was tracked until then is there")
 
@@ -163,6 +166,53 @@ def test_an_interrupt_while_a_frame_is_written_waits_for_the_whole_frame(predict
     with pytest.raises(KeyboardInterrupt):
         track_video(predictor, clip.folder, clip.prompts, tmp_path / "out")
     assert_holds(tmp_path / "out", 2)
+
+
+@pytest.mark.parametrize("place", ["session", "files", "page", "result"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_loses_no_frame_wherever_it_comes(predictor, clip, tmp_path, monkeypatch, place, number):
+    """While the session, the files or the page are closed, or while the result is moved to its place."""
+    before = signal.signal(signal.SIGTERM, processes.stop)
+    owner, name = {
+        "session": (TrackingSession, "close"),
+        "files": (track_files.TrackFiles, "close"),
+        "page": (track_files, "inspector_page"),
+        "result": (output, "_put"),
+    }[place]
+    inner, seen = getattr(owner, name), []
+
+    def interrupted(*arguments, **options):
+        seen.append(1)
+        os.kill(os.getpid(), number)
+        return inner(*arguments, **options)
+
+    def frames():
+        for t, frame in enumerate(clip.frames):
+            if t == 3:
+                os.kill(os.getpid(), number)
+            yield frame
+
+    monkeypatch.setattr(owner, name, interrupted)
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)), pytest.warns(UserWarning, match="stopped after"):
+            track_video(predictor, frames(), clip.prompts, tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen and 2 <= len(labels_in(tmp_path / "out")) <= 5
+    assert (tmp_path / "out" / "inspector.html").exists() == (place != "page")
+
+
+def test_an_interrupt_while_a_whole_result_is_moved_in_waits_for_it(predictor, clip, tmp_path, monkeypatch):
+    put = output._put
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        put(*arguments)
+
+    monkeypatch.setattr(output, "_put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        track_video(predictor, clip.folder, clip.prompts, tmp_path / "out")
+    assert_holds(tmp_path / "out", 5)
 
 
 def test_a_frame_that_cannot_be_written_leaves_nothing_of_itself(predictor, clip, tmp_path, monkeypatch):

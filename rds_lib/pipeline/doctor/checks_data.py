@@ -106,7 +106,7 @@ def _real(params, name: str, splits: Mapping[str, tuple[str, ...]]) -> Iterator[
         f"edit params/{params.profile}.yaml ({key})",
     )
     if not root.is_dir():
-        get = "python -m rds_lib data fetch gets it or says where it is"
+        get = "`python -m rds_lib data fetch NAME --out DIR` gets it or says where it is"
         yield Finding(key, ERROR, f"{paths.shown(root)} is no folder", f"{get}; or {edit}", every)
         return
     for split, stops in splits.items():
