@@ -14,6 +14,7 @@ import argparse
 import gc
 import time
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from rds_lib.metrics.masks import contour_accuracy, region_similarity
 from rds_lib.metrics.statistics import Interval, mean_interval
 from rds_lib.model.stopwatch import clock_of
 from rds_lib.model.track import separate
+from rds_lib.pipeline.machine import machine_facts
 from rds_lib.report.markdown import table
 from rds_lib.routing.costs import Costs
 from rds_lib.routing.pace import Pace, pace_of
@@ -145,21 +147,28 @@ def page(rows: pd.DataFrame, predictor, given) -> str:
     for target, group in rows.groupby("target"):
         arms = {arm: group[group["arm"] == arm].set_index("clip") for arm in (PACED, FIXED, FULL)}
         for arm, own in arms.items():
-            cells.append([f"{target:g}", arm, *(spread(own[name]) for name in ("in_time", "blocks", "JF"))])
+            tops = {"in_time": 100, "blocks": predictor.depth, "JF": 100}
+            cells.append([f"{target:g}", arm, *(spread(own[name], top=top) for name, top in tops.items())])
         gaps = (spread(arms[PACED][name] - arms[FIXED][name], "+") for name in ("in_time", "blocks", "JF"))
         cells.append([f"{target:g}", "paced minus fixed", *gaps])
-    device = torch.cuda.get_device_name(predictor.device) if predictor.device.type == "cuda" else "CPU"
-    about = f"mini on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}; {given.clips} clips of "
+    device = (
+        torch.cuda.get_device_name(predictor.device)
+        if predictor.device.type == "cuda"
+        else machine_facts()["processor"]
+    )
+    where = f"{device}, {torch.get_num_threads()} threads, float32, torch {torch.__version__}, {date.today()}"
+    about = f"# A frame rate that is held\n\nMini SAM2 on {where}; {given.clips} clips of "
     about += f"{given.frames} frames, {SIZE['width']}x{SIZE['height']} px. Targets are shares of the full model's own "
     about += f"rate on each clip, {rows['fps'].div(rows['target']).median():.1f} frames a second in the middle."
     about += " Times are of the CPU." if given.cpu_time else ""
     return f"{about}\n\n{table(heads, cells)}"
 
 
-def spread(values: pd.Series, sign: str = "") -> str:
-    """A mean over clips, with its interval where there are enough."""
+def spread(values: pd.Series, sign: str = "", top: float | None = None) -> str:
+    """A mean over clips, with its interval where there are enough; inside 0 and ``top``, if it lies there."""
     found: Interval = mean_interval(values.to_numpy(), seed=0)
-    bounds = f" ({found.low:{sign}.1f} to {found.high:{sign}.1f})" if np.isfinite(found.low) else ""
+    low, high = (found.low, found.high) if top is None else (max(found.low, 0), min(found.high, top))
+    bounds = f" ({low:{sign}.1f} to {high:{sign}.1f})" if np.isfinite(found.low) else ""
     return f"{found.effect:{sign}.1f}{bounds}"
 
 
