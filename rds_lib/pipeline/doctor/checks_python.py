@@ -71,7 +71,7 @@ def check_extension() -> Finding:
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     if any(file.suffix in (".so", ".pyd") for folder in folders for file in folder.glob("_C.*")):
         return Finding(name, OK, "sam2._C is there: `track` fills small holes in masks")
-    found = "no sam2._C: `track` and your own predictors leave small holes in masks, which others fill; stages never do"
+    found = "no sam2._C: `track` and predictors fill no small holes in masks, as they do elsewhere; stages never do"
     return Finding(name, WARNING, found, "nothing for the pipeline; else build sam2 with SAM2_BUILD_CUDA=1 and nvcc")
 
 
