@@ -190,4 +190,4 @@ def test_the_command_ends_with_2_where_there_are_errors_alone(copied):
     assert failed.exit_code == 2 and failed.output.splitlines()[0].startswith(
         "error: ant: JPEGImages/480p/ant/00002.jpg"
     )
-    assert failed.output.endswith("1 errors, 2 warnings\n")
+    assert failed.output.endswith("1 error, 2 warnings\n")
