@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from films import write_film
 from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
@@ -26,17 +27,9 @@ def picture(t=0, height=H, width=W):
     )
 
 
-def encode(path, n=1, *, codec="libx264", pix_fmt="yuv420p", rate=10, muxer=None, turned=None, **options):
+def encode(path, n=1, **options):
     """A video file of n pictures; returns its path."""
-    with av.open(str(path), "w", options=muxer or {}) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt, stream.options = W, H, pix_fmt, options
-        if turned is not None:
-            stream.set_display_rotation(turned)
-        for t in range(n):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    return write_film(path, map(picture, range(n)), **options)
 
 
 def box(kind, *content):

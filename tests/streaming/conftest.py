@@ -2,9 +2,9 @@
 
 import threading
 
-import av
 import numpy as np
 import pytest
+from films import write_film
 from PIL import Image
 
 H, W = 24, 32
@@ -45,16 +45,8 @@ def save(picture):
 def encode(picture):
     """``encode(path, n)``: a video file of n pictures; returns its path."""
 
-    def write(path, n, codec="libx264", pix_fmt="yuv420p", muxer=None, turned=None, **options):
-        with av.open(str(path), "w", options=muxer or {}) as container:
-            stream = container.add_stream(codec, rate=10)
-            stream.width, stream.height, stream.pix_fmt, stream.options = W, H, pix_fmt, options
-            if turned is not None:
-                stream.set_display_rotation(turned)
-            for t in range(n):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24")))
-            container.mux(stream.encode())
-        return path
+    def write(path, n, codec="libx264", pix_fmt="yuv420p", **options):
+        return write_film(path, map(picture, range(n)), codec=codec, pix_fmt=pix_fmt, **options)
 
     return write
 
