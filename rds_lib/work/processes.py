@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 PARENT_ENDS = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -41,21 +41,34 @@ def stop(*_) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 
+def _raising() -> dict[int, Callable]:
+    """What handles Ctrl-C and SIGTERM, where that raises something; outside of the main thread none of them arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {number: handler for number, handler in found.items() if callable(handler)}
+
+
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM, where they raise something, wait for the end of the block: what it writes is whole."""
-    if threading.current_thread() is not threading.main_thread():  # signals do not get here
-        yield
-        return
-    numbers, waiting = (signal.SIGINT, signal.SIGTERM), {}
-    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+def _handled_by(handle: Callable, handlers: dict[int, Callable]) -> Iterator[None]:
+    """Have ``handle`` in the place of handlers until the block ends."""
     for number in handlers:
-        signal.signal(number, lambda *arguments: waiting.setdefault(arguments[0], arguments))
+        signal.signal(number, handle)
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM, where they raise something, wait for the end of the block: what it writes is whole."""
+    handlers, waiting = _raising(), {}
+    try:
+        with _handled_by(lambda *arguments: waiting.setdefault(arguments[0], arguments), handlers):
+            yield
+    finally:
         for number, arguments in waiting.items():
             handlers[number](*arguments)
 
@@ -63,8 +76,8 @@ def uninterrupted() -> Iterator[None]:
 class Stops:
     """What Ctrl-C and SIGTERM do while `stopped_once` holds."""
 
-    def __init__(self):
-        self._may_raise, self._handlers, self._waiting = True, {}, None
+    def __init__(self, handlers: dict[int, Callable]):
+        self._may_raise, self._handlers, self._waiting = True, handlers, None
 
     @contextmanager
     def again(self) -> Iterator[None]:
@@ -97,21 +110,11 @@ def stopped_once() -> Iterator[Stops]:
 
     One that came after `Stops.no_more`, with nothing stopped before, stops what follows the block.
     """
-    stops = Stops()
-    if threading.current_thread() is not threading.main_thread():  # signals do not get here
+    stops = Stops(handlers := _raising())
+    with _handled_by(stops.handle, handlers):
         yield stops
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    stops._handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
-    for number in stops._handlers:
-        signal.signal(number, stops.handle)
-    try:
-        yield stops
-    finally:
-        for number, handler in stops._handlers.items():
-            signal.signal(number, handler)
     if stops._waiting is not None:
-        stops._handlers[stops._waiting[0]](*stops._waiting)
+        handlers[stops._waiting[0]](*stops._waiting)
 
 
 def _watch(parent):

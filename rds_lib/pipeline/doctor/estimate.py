@@ -1,7 +1,6 @@
 """How long the stages of a profile take here: a tracked frame and a training step are timed, and counts multiplied."""
 
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rds_lib.model.adapters import add_lora
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
+from rds_lib.model.stopwatch import clock_of
 from rds_lib.pipeline.doctor.work import Work, work_of
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.training.rds import RoutedClip
@@ -83,10 +83,11 @@ def _time_frame(model, clips, device: str) -> float:
         mask = write_timing_clip(Path(folder), clips, frames=FRAMES)
         state = model.init_state(folder)
         model.add_new_mask(state, 0, 1, mask)
-        began = _now(device)
+        clock = clock_of(torch.device(device))
+        began = clock()
         for _ in model.propagate_in_video(state):
-            times.append(_now(device) - began)
-            began = _now(device)
+            times.append(clock() - began)
+            began = clock()
     return sorted(times[2:])[(FRAMES - 2) // 2]
 
 
@@ -100,16 +101,11 @@ def _time_step(model, params, device: str) -> tuple[float, int]:
     images = torch.randn(section.batch, section.frames, 3, side, side, device=device)
     targets = torch.zeros(section.batch, section.frames, side, side, device=device)
     targets[..., side // 4 : side // 2, side // 4 : side // 2] = 1
+    clock = clock_of(torch.device(device))
     for seed in range(1 if device == "cpu" else 2):
-        began, generator = _now(device), torch.Generator(device).manual_seed(seed)
+        began, generator = clock(), torch.Generator(device).manual_seed(seed)
         clip = RoutedClip(backbone, router, images, torch.full((section.batch,), BUDGET, device=device), generator)
         loss, _ = tracking_loss(tracker, clip.encode, targets)
         loss.backward()
-        took = _now(device) - began
+        took = clock() - began
     return took, torch.cuda.max_memory_allocated() if device != "cpu" else 0
-
-
-def _now(device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()
