@@ -129,9 +129,11 @@ def track(
     fit_threads(config)
     from rds_lib.data.output import check_output
     from rds_lib.pipeline.chosen_model import predictor_of
-    from rds_lib.pipeline.track import MARKER, check_hold, track_video
+    from rds_lib.pipeline.track import MARKER, track_video
+    from rds_lib.routing.pace import check_fps
 
-    check_hold(hold)
+    if hold is not None:
+        check_fps(hold, "--hold")
     if hold is not None and routing == "full":
         raise RDSInputError(f"--hold {hold:g}: needs a router; leave --routing full out")
     budget = "1" if hold is not None and budget is None else budget  # which brings the router

@@ -17,9 +17,8 @@ from rds_lib.data.video import load_video
 from rds_lib.dinov3.backbone import DinoBackbone
 from rds_lib.dinov3.propagation import OFFICIAL, Protocol, class_scores, patch_labels, propagate
 from rds_lib.routing.frame_router import FrameRouter, Routed
-from rds_lib.routing.pace import pace_of
 from rds_lib.routing.route_table import FrameRoute, RouteLog
-from rds_lib.routing.session import TrackingSession
+from rds_lib.routing.starting import StartsSessions
 
 MOST_OBJECTS = 254
 MASKS_ALONE = "DINOv3 tracks from masks alone; give add_new_mask (--mask) the object's mask"
@@ -37,7 +36,7 @@ class _Context:
         return replace(self, labels=F.pad(self.labels, (0, count - self.labels.shape[-1])))
 
 
-class DinoTracker(Routed, nn.Module):
+class DinoTracker(Routed, StartsSessions, nn.Module):
     """Track objects by the likeness of patch features; masks as prompts only.
 
     Frames with a prompt run all blocks and stay in the context; beside them the most recent frames do. So objects that
@@ -85,21 +84,6 @@ class DinoTracker(Routed, nn.Module):
         state = {"images": images, "num_frames": num_frames, "video_height": size[0], "video_width": size[1]}
         self.reset_state(state)
         return state
-
-    def start(
-        self,
-        *,
-        history: int | None = 0,
-        num_frames: int | None = None,
-        fps: float | None = None,
-        counts_between: bool = False,
-    ) -> TrackingSession:
-        """Start a session that is given its frames one by one; corrections go on the last frame.
-
-        Takes what `RDSVideoPredictor.start` takes; ``num_frames`` changes nothing, and ``fps`` is refused.
-        """
-        pace = None if fps is None else pace_of(self, fps, counts_between=counts_between)
-        return TrackingSession(self, history=history, num_frames=num_frames, pace=pace)
 
     def reset_state(self, inference_state):
         """Remove all prompts, results and routes."""

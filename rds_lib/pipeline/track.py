@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -21,6 +21,7 @@ from rds_lib.data.output import output_folder
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.track import painted
 from rds_lib.pipeline.track_files import MARKER, TrackFiles
+from rds_lib.routing.pace import check_fps as check_rate
 from rds_lib.show.paint import check_fps
 from rds_lib.streaming.sources import frames_of
 from rds_lib.work.processes import stopped_once, uninterrupted
@@ -148,7 +149,8 @@ def track_video(
         raise RDSInputError(f"start_frame is {start_frame!r}; give the number of a frame, from 0")
     if overlay_video and fps is not None:
         check_fps(fps)
-    check_hold(hold)
+    if hold is not None:
+        check_rate(hold, "hold")
     with stopped_once() as stops:
         with output_folder(out, overwrite=overwrite, marker=MARKER) as stage:
             with frames_of(video, follow=follow, patience=patience) as frames:
@@ -168,12 +170,6 @@ def track_video(
             warnings.warn(f"{out}: stopped after {summary.frames} frames; what was tracked is there", stacklevel=2)
             raise stopped
     return summary
-
-
-def check_hold(hold: float | None) -> None:
-    """Raise unless a rate to hold is none, or one."""
-    if hold is not None and (isinstance(hold, bool) or not isinstance(hold, Real) or not 0 < hold <= 1000):
-        raise RDSInputError(f"hold is {hold!r}; give frames a second, above 0 and at most 1000")
 
 
 def _track(predictor, frames, prompts, files, start_frame, hold, bar) -> tuple[Summary, BaseException | None]:

@@ -92,6 +92,8 @@ def _check_options(budget, routing, tau, rds_path, unknown):
         check_counted(budget, routing, tau)
     if tau is not None:
         check_tau(tau)
+        if routing != "threshold":
+            raise RDSInputError(f"tau is {tau:g}, of no use with routing={routing!r}; leave it out")
     if unknown:
         known = "mode, hydra_overrides_extra, apply_postprocessing and vos_optimized"
         raise RDSInputError(f"unknown argument {', '.join(sorted(unknown))}; SAM2's builder takes {known}")

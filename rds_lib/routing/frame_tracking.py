@@ -9,11 +9,10 @@ from tqdm import tqdm
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.routing.memory import Reach, alike, apart, forget, together
-from rds_lib.routing.pace import pace_of
-from rds_lib.routing.session import TrackingSession
+from rds_lib.routing.starting import StartsSessions
 
 
-class FrameTracking:
+class FrameTracking(StartsSessions):
     """What `RDSVideoPredictor` adds to SAM2's predictor to track frame by frame.
 
     Attributes
@@ -25,22 +24,6 @@ class FrameTracking:
     """
 
     objects_at_once = 1
-
-    def start(
-        self,
-        *,
-        history: int | None = 0,
-        num_frames: int | None = None,
-        fps: float | None = None,
-        counts_between: bool = False,
-    ) -> TrackingSession:
-        """Start a session that is given its frames one by one; see `session.TrackingSession`.
-
-        ``fps`` is a frame rate to hold, by the number of blocks on each routed frame; ``counts_between`` as of
-        `pace.Pace`.
-        """
-        pace = None if fps is None else pace_of(self, fps, counts_between=counts_between)
-        return TrackingSession(self, history=history, num_frames=num_frames, pace=pace)
 
     def check_prompts(self, inference_state, prompts: Mapping) -> None:
         """Raise if one of ``{obj_id: prompt}`` can't be taken; see `session.TrackingSession.step` for prompts."""

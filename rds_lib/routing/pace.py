@@ -23,6 +23,7 @@ HORIZON = 4  # frames over which slack is brought back to the reserve
 RATE = 0.2  # of the exponential mean of an object's part
 SEEN = 3  # frames, whose median it takes: one slow frame is passed over
 PATIENCE, HOPELESS = 8, 2.0  # frames in a row, and periods of debt, that show that a rate can't be held
+PROMPTED = ("first_frame", "prompted")  # reasons of frames whose time says little of the others
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Pace:
             self._seen.clear()
         blocks = sum(cost for cost, active in zip(self.costs.blocks, route.active, strict=True) if active)
         tail = (ms - blocks - self.costs.besides) / max(n_objects, 1)
-        if route.reason in ("first_frame", "prompted"):
+        if route.reason in PROMPTED:
             self.tail = self.tail or tail
             return
         self._seen.append(tail)
@@ -151,7 +152,9 @@ class Pace:
         self.tail += max(RATE, 1 / self._learnt) * (median_low(self._seen) - self.tail)
 
     def _judge(self, ms, route):
-        """Say, where it changes, whether the rate can be held."""
+        """Say, where it changes, whether the rate can be held; frames with prompts, which take longer, do not count."""
+        if route.reason in PROMPTED:
+            return
         if route.reason == "routed" and not self._at_least:
             self._tight.clear()
             self._loose += 1
@@ -173,10 +176,10 @@ class Pace:
             _logger.warning(self.cannot)
 
 
-def check_fps(fps: float) -> float:
+def check_fps(fps: float, name: str = "fps") -> float:
     """Return a frame rate, or raise if it is none."""
     if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
-        raise RDSInputError(f"fps is {fps!r}; give frames a second, above 0 and at most 1000")
+        raise RDSInputError(f"{name} is {fps!r}; give frames a second, above 0 and at most 1000")
     return float(fps)
 
 

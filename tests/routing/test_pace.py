@@ -172,6 +172,13 @@ def test_a_debt_that_will_be_paid_is_not_said(caplog):
     assert machine.pace.slack < -2 * 60 and not caplog.messages
 
 
+def test_frames_with_prompts_do_not_show_that_a_rate_cannot_be_held(caplog):
+    machine = Machine(1e3 / 60)
+    for _ in range(30):
+        machine.run(1, full="prompted", extra=200.0)
+    assert machine.pace.slack < -2 * 60 and not caplog.messages
+
+
 def test_a_rate_at_the_edge_says_little(caplog):
     machine = Machine(1e3 / 47.4, noise=0.05).run(2000, full="first_frame")  # what the least takes
     assert len(caplog.messages) <= 6 and machine.of(0, 1000) == pytest.approx(47.4, rel=0.03)

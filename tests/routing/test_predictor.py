@@ -451,6 +451,7 @@ def test_rejects_bad_propagation(full, video):
     [
         *(({"budget": budget}, "budget is") for budget in (0, 1.5, float("nan"), "many")),
         ({"budget": 0.4, "tau": float("nan")}, "tau is"),
+        ({"budget": 0.4, "tau": 0.5, "routing": "top_n"}, "tau is 0.5, of no use with routing='top_n'"),
         ({"routing": "argmax"}, "routing is 'argmax'"),
         ({"budget": 0.4, "rds_path": "nowhere.safetensors"}, "no such RDS file"),
         ({"rds_path": "nowhere.safetensors"}, "needs a budget"),
