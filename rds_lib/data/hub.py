@@ -110,6 +110,9 @@ def _explain(cause: Exception, name: str) -> tuple[str, str]:
     if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         if constants.is_offline_mode():
             return "HF_HUB_OFFLINE is set, and the cache does not have it", "unset HF_HUB_OFFLINE once"
+        status = getattr(getattr(cause.__cause__, "response", None), "status_code", None)
+        if status:
+            return f"{constants.ENDPOINT} answers with status {status}", "try again later"
         return f"{constants.ENDPOINT} cannot be reached", "try again with a network"
     line = (str(cause).strip() or type(cause).__name__).partition("\n")[0][:200]
     return line, "try again"

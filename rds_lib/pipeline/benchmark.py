@@ -34,8 +34,8 @@ def time_profile(
 ) -> pd.DataFrame:
     """Time what there is of a profile, and return the table; see `arms.timed_arms` for what takes part.
 
-    Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), ``model.json`` (which weights),
-    and ``metrics.json``, one flat mapping of ``<arm>_<quantity>``.
+    Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), ``model.json`` (which
+    weights), and ``metrics.json``, one flat mapping of ``<arm>_<quantity>``.
 
     Parameters
     ----------
