@@ -263,6 +263,7 @@ CHECKPOINT = [
     ("safetensors: header nested 5,000 deep", raw_safetensors(b'{"a":' + b"[" * DEEP), UNREAD),
     ("safetensors: an empty file", named("weights.safetensors", b""), "is empty"),
     ("safetensors: a web page", named("weights.safetensors", b"<!doctype html>" + bytes(99)), WEB_PAGE),
+    ("safetensors: a pickle", named("weights.safetensors", b"\x80\x04N." + bytes(99)), "is a bare pickle"),
     ("safetensors: a pointer of Git LFS", named("weights.safetensors", POINTER), "is a pointer of Git LFS"),
     ("safetensors: the first half", cut(save_file, "weights.safetensors", 0.5), "is cut short, 2034 of 4068 bytes"),
     ("safetensors: a part of the header", cut(save_file, "weights.safetensors", 0.01), "is cut short, 40 of 72 bytes"),

@@ -36,7 +36,8 @@ def what_is_wrong(path: Path, cause: Exception | None = None) -> tuple[str, str]
         return "is a web page, and no weights", f"{AGAIN}, from the link that downloads"
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"is cut short, at {size} bytes", AGAIN
-    if path.suffix == ".safetensors":
+    is_pickle = _PICKLE.match(start) is not None and start[8:9] != b"{"
+    if path.suffix == ".safetensors" and not is_pickle:
         whole = _length_promised(start, path)
         return (f"is cut short, {size} of {whole} bytes", AGAIN) if whole and whole > size else ("", AGAIN)
     if start[8:10] in (b'{"', b"{}"):
@@ -46,7 +47,7 @@ def what_is_wrong(path: Path, cause: Exception | None = None) -> tuple[str, str]
             f"asks for code beside tensors, which was not run ({code[1][:60]})",
             f"{AGAIN} from where you trust, as weights alone",
         )
-    if _PICKLE.match(start):
+    if is_pickle:
         return "is a bare pickle, which may hold code and was not run, or cut short", AGAIN
     return "", AGAIN
 
