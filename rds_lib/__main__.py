@@ -66,11 +66,12 @@ Routing = Annotated[str, typer.Option(help="threshold, sample, top_n or full.")]
 Config = Annotated[
     str,
     typer.Option(
-        help="mini, a config of the sam2 package, which needs --checkpoint, or dinov3-mini, dinov3-vits16-..."
+        help="mini; a config of the sam2 package, which needs --checkpoint; facebook/sam2.1-hiera-large and the like "
+        "from the hub, which brings its own; or dinov3-mini, dinov3-vits16-..."
     ),
 ]
 ShortSide = Annotated[int | None, typer.Option(help="Of DINOv3's frames in px; by default the official 960.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model; mini ships its own.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model, or their id; mini ships its own.")]
 Rds = Annotated[Path | None, typer.Option(help="Router and I-LoRA; mini ships its own.")]
 Device = Annotated[str | None, typer.Option(help="By default CUDA if there is one, else cpu.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
@@ -280,9 +281,11 @@ def _first_prompts(video, follow, mask, boxes, clicks):
 
 
 def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrite):
-    from rds_lib.core.artifacts import write_table
+    from rds_lib.core.artifacts import write_json, write_table
+    from rds_lib.data.origin import FILE
     from rds_lib.data.output import output_folder
     from rds_lib.evaluation.scores import score_tracker
+    from rds_lib.model.backbone import origin_of
     from rds_lib.model.track import track_sequence
 
     with output_folder(out, overwrite=overwrite, marker=SCORES) as stage:
@@ -300,6 +303,7 @@ def _track_and_score(predictor, sequences, gt_root, layout, split, out, overwrit
             raise RDSInputError(next(iter(scores.faults.values())))
         write_table(stage / SCORES, scores.objects)
         write_table(stage / "routes.csv", scores.routes)
+        write_json(stage / FILE, {"model": origin_of(predictor).as_dict()})
     return scores
 
 

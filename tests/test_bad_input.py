@@ -26,6 +26,7 @@ from rds_lib.data.checkpoints import read_checkpoint
 from rds_lib.data.datasets import read_dataset
 from rds_lib.data.images import read_frame, read_mask, save_palette_png
 from rds_lib.metrics.masks import score_masks
+from rds_lib.model.sam2 import MINI_WEIGHTS, build_model
 from rds_lib.pipeline import notebook
 from rds_lib.pipeline.params import load_params
 from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor
@@ -162,6 +163,63 @@ def _longer(folder):
     return folder / "weights.safetensors"
 
 
+class Code:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def cut(save, name, share):
+    """A file of weights that ends too early."""
+
+    def make(folder):
+        save({"a": torch.zeros(999)}, folder / name)
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(share * len(content))])
+        return folder / name
+
+    return make
+
+
+def save_pt(state, path, **options):
+    torch.save({"model": state}, path, **options)
+
+
+def save_old(state, path):
+    save_pt(state, path, _use_new_zipfile_serialization=False)
+
+
+def older(content):
+    """As torch saved before it wrote archives."""
+
+    def make(folder):
+        torch.save(content, folder / "weights.pt", _use_new_zipfile_serialization=False)
+        return folder / "weights.pt"
+
+    return make
+
+
+def named(name, content):
+    def make(folder):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+def misnamed(folder):
+    save_file({"a": torch.zeros(9)}, folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+OPTIMISER = {"optimizer": {"state": {}, "param_groups": []}, "epoch": 3}
+NOT_RUN, WEB_PAGE, NO_MODEL = (
+    "asks for code beside tensors, which was not run",
+    "is a web page",
+    "has no 'model', it has",
+)
 ODD = "expected a name with a dense tensor of floats"
 UNREAD = "could not be read as weights"
 CHECKPOINT = [
@@ -176,12 +234,24 @@ CHECKPOINT = [
     ("10^12 entries made of one", lambda _: {"model": {"a": torch.zeros(1).expand(10**12)}}, ODD),
     ("`model` is a list", lambda _: {"model": [1, 2]}, "'model' is list"),
     ("`model` is a tensor", lambda _: {"model": torch.zeros(3)}, "'model' is Tensor"),
-    ("no `model`", lambda _: {"state_dict": {}}, UNREAD),
-    ("a list", lambda _: [1, 2], UNREAD),
-    ("an empty file", lambda _: b"", UNREAD),
-    ("a web page", lambda _: b"<html>", UNREAD),
-    ("a bare pickle", lambda _: b"\x80\x04N.", UNREAD),
-    ("a pickle that would run a command", lambda _: b"cos\nsystem\n(S'touch ran'\ntR.", UNREAD),
+    ("no `model`", lambda _: {"state_dict": {}}, f"{NO_MODEL} state_dict (1)"),
+    ("a state dict that lies bare", lambda _: {"a.weight": torch.zeros(1)}, f"{NO_MODEL} a.weight (1)"),
+    ("an optimiser's state alone", lambda _: OPTIMISER, f"{NO_MODEL} optimizer, epoch (2)"),
+    ("a list", lambda _: [1, 2], "holds no mapping"),
+    ("an empty file", lambda _: b"", "is empty"),
+    ("a web page", lambda _: b"<html>", WEB_PAGE),
+    ("a web page with a doctype", lambda _: b"\n<!DOCTYPE html><html>", WEB_PAGE),
+    ("a pointer of Git LFS", lambda _: POINTER, "is a pointer of Git LFS, and not the file"),
+    ("the first half of an archive", cut(save_pt, "weights.pt", 0.5), "is cut short, at "),
+    ("the first half of an older file", cut(save_old, "weights.pt", 0.5), "or cut short"),
+    ("a picture", lambda _: b"\x89PNG\r\n\x1a\n" + bytes(99), UNREAD),
+    ("a safetensors file named .pt", misnamed, "is a safetensors file by its content"),
+    ("a bare pickle", lambda _: b"\x80\x04N.", "is a bare pickle"),
+    ("a pickle that would run a command", lambda _: b"cos\nsystem\n(S'touch ran'\ntR.", f"{NOT_RUN} (os.system)"),
+    ("an archive that would run a command", lambda _: {"model": {"a": Code()}}, f"{NOT_RUN} (posix.mkdir)"),
+    ("the same beside good weights", lambda _: {"model": {}, "x": Code()}, f"{NOT_RUN} (posix.mkdir)"),
+    ("an older file that would run one", older({"model": {}, "x": Code()}), f"{NOT_RUN} (posix.mkdir)"),
+    ("numbers of numpy's beside the weights", lambda _: {"model": {}, "x": np.float64(3)}, f"{NOT_RUN} (numpy."),
     ("an archive that unpacks to more than it is", packed, "unpacks to"),
     ("a named pipe", pipe, "is no file with weights"),
     ("a device that never ends", lambda _: Path("/dev/zero"), "is no file with weights"),
@@ -191,8 +261,88 @@ CHECKPOINT = [
     ("safetensors: a negative width", raw_safetensors(wide([-1]), bytes(4)), UNREAD),
     ("safetensors: a width of 400 digits", raw_safetensors(b'{"a":{"shape":[' + b"9" * 400 + b"]}}"), UNREAD),
     ("safetensors: header nested 5,000 deep", raw_safetensors(b'{"a":' + b"[" * DEEP), UNREAD),
+    ("safetensors: an empty file", named("weights.safetensors", b""), "is empty"),
+    ("safetensors: a web page", named("weights.safetensors", b"<!doctype html>" + bytes(99)), WEB_PAGE),
+    ("safetensors: a pickle", named("weights.safetensors", b"\x80\x04N." + bytes(99)), "is a bare pickle"),
+    ("safetensors: a pointer of Git LFS", named("weights.safetensors", POINTER), "is a pointer of Git LFS"),
+    ("safetensors: the first half", cut(save_file, "weights.safetensors", 0.5), "is cut short, 2034 of 4068 bytes"),
+    ("safetensors: a part of the header", cut(save_file, "weights.safetensors", 0.01), "is cut short, 40 of 72 bytes"),
     ("safetensors: a header longer than the file", _longer, "a header of"),
     ("safetensors: a million entries", raw_safetensors(b"{" + b" " * 2**23 + b"}"), "a header of"),
+]
+
+
+def build_misfit(folder, case):
+    """A model of one config with a checkpoint that was made for another."""
+    config, make = case
+    path = folder / "weights.safetensors"
+    save_file(make(), path)
+    build_model(config, path)
+
+
+def encoder(width, depth, second):
+    """As much of a SAM2 as tells its size: its patches, one tensor a block, and what SAM2.1 has beside."""
+    state = {f"image_encoder.trunk.blocks.{n}.norm1.weight": torch.zeros(1) for n in range(depth)}
+    state["image_encoder.trunk.patch_embed.proj.weight"] = torch.zeros(width, 3, 7, 7)
+    return state | ({"no_obj_embed_spatial": torch.zeros(1, 64)} if second else {})
+
+
+def of_transformers():
+    return {"vision_encoder.backbone.patch_embed.projection.weight": torch.zeros(96, 3, 7, 7)}
+
+
+TINY, SMALL, BASE, LARGE = (f"configs/sam2.1/sam2.1_hiera_{size}.yaml" for size in ("t", "s", "b+", "l"))
+MISFIT = [
+    ("small, for config large", (LARGE, lambda: encoder(96, 16, True)), f"its tensors are those of {SMALL!r}"),
+    ("large, for config base-plus", (BASE, lambda: encoder(144, 48, True)), f"its tensors are those of {LARGE!r}"),
+    ("base-plus, for config mini", ("mini", lambda: encoder(112, 24, True)), f"its tensors are those of {BASE!r}"),
+    (
+        "SAM2's tiny, for SAM2.1's",
+        (TINY, lambda: encoder(96, 12, False)),
+        "are those of 'configs/sam2/sam2_hiera_t.yaml'",
+    ),
+    ("our mini, for config tiny", (TINY, lambda: load_file(MINI_WEIGHTS)), "its tensors are those of 'mini'"),
+    ("a SAM2 of no known size", (TINY, lambda: encoder(97, 12, True)), "does not fit: missing: "),
+    ("a part of the right size", (TINY, lambda: encoder(96, 12, True)), "does not fit: missing: "),
+    (
+        "as transformers has it",
+        (LARGE, of_transformers),
+        "SAM2's own beside it, sam2.1_hiera_large.pt, or the id facebook/sam2.1-hiera-large",
+    ),
+    (
+        "the same, for our mini",
+        ("mini", of_transformers),
+        "in the format of transformers; give SAM2's own beside it, the .pt file",
+    ),
+]
+
+
+def build_from_hub(folder, case):
+    build_rds_video_predictor(*case, device="cpu")
+
+
+HUB = [
+    (
+        "an id that SAM2 does not have",
+        ("facebook/sam2.1-hiera-huge",),
+        "is no id of SAM2's on the hub; choose one of facebook/sam2-",
+    ),
+    (
+        "the same for a checkpoint",
+        (LARGE, "facebook/sam3"),
+        "does not exist; give the path of a .pt or .safetensors file, or an id",
+    ),
+    (
+        "an id of another config",
+        (SMALL, "facebook/sam2.1-hiera-large"),
+        f"is of config {LARGE!r}, and the config given is {SMALL!r}",
+    ),
+    ("SAM2's id with SAM2.1's config", (LARGE, "facebook/sam2-hiera-large"), f"and the config given is {LARGE!r}"),
+    (
+        "two ids",
+        ("facebook/sam2.1-hiera-small", "facebook/sam2.1-hiera-large"),
+        "the config given is 'facebook/sam2.1-hiera-small'",
+    ),
 ]
 
 
@@ -543,6 +693,8 @@ NOTEBOOK = [
 KINDS = [
     Kind("RDS file", "r.safetensors", read_rds_with, RDS),
     Kind("Checkpoint", "", read_checkpoint_with, CHECKPOINT),
+    Kind("Checkpoint of another model", "weights.safetensors", build_misfit, MISFIT),
+    Kind("Id on the hub", "facebook/", build_from_hub, HUB),
     Kind("Budget", "budget is", build_with, BUDGET),
     Kind("meta.json, read", "meta.json", read_tree, META_READ),
     Kind("meta.json, scored", "", score_tree, META_SCORE),

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.unreadable import MOST_BYTES_OF_HEADER, lacks_model, what_is_wrong
 
-MOST_BYTES_OF_HEADER = 2**22  # some 40,000 tensors; SAM2's largest model has a thousand
 MOST_WIDTH = 2**14
 FORMAT = "rds/1"
 
@@ -51,6 +51,7 @@ class RDSHeader(_Strict):
     budgets: tuple[_Share, ...]
     taus: dict[str, Annotated[float, Field(ge=0, le=2)]]
     config_file: Annotated[str, Field(max_length=4096)]
+    base_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the weights it was trained on
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -62,23 +63,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         If the file is missing or damaged, or holds anything but names with a tensor of numbers each.
     """
     path = Path(path)
-    _check_file(path, "checkpoint {} does not exist; give the path of a .pt or .safetensors file")
+    _check_file(path, "checkpoint {} does not exist; give the path of a .pt or .safetensors file, or an id on the hub")
     try:
         if path.suffix == ".safetensors":
             state, _ = _safetensors(path)
         else:
             _check_packed(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            state = content["model"] if isinstance(content, Mapping) and "model" in content else None
     except RDSInputError:
         raise
     except Exception as cause:
-        expected = "SAM2's {'model': state_dict} in a .pt file, or a .safetensors file"
-        fault = f"checkpoint {path} could not be read as weights ({type(cause).__name__})"
-        raise RDSInputError(f"{fault}; expected {expected}: fetch it again") from cause
+        fault, fix = what_is_wrong(path, cause)
+        raise _unread(path, fault or type(cause).__name__, fix) from cause
+    if state is None:
+        raise _unread(path, *lacks_model(content if isinstance(content, Mapping) else None))
     if not isinstance(state, Mapping):
         raise RDSInputError(f"{path}: 'model' is {type(state).__name__}; expected names with tensors")
     _check_plain(path, state)
     return {name: tensor.detach().float() for name, tensor in state.items()}
+
+
+def _unread(path, fault, fix) -> RDSInputError:
+    expected = "SAM2's {'model': state_dict} in a .pt file, or a .safetensors file"
+    return RDSInputError(f"checkpoint {path} could not be read as weights: {fault}; expected {expected}: {fix}")
 
 
 def read_rds(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -97,7 +105,8 @@ def read_rds(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     except RDSInputError:
         raise
     except Exception as cause:
-        raise RDSInputError(f"{path}: not a readable RDS file ({cause}); fetch or train it again") from cause
+        fault = what_is_wrong(path, cause)[0] or cause
+        raise RDSInputError(f"{path}: not a readable RDS file ({fault}); fetch or train it again") from cause
     found = header.get("format") if isinstance(header, dict) else header
     if found != FORMAT:
         raise RDSInputError(f"{path}: format is {_short(found)}, expected {FORMAT!r}; write it with save_rds")
@@ -183,9 +192,9 @@ def _safetensors(path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > min(MOST_BYTES_OF_HEADER, path.stat().st_size):
-        raise RDSInputError(
-            f"{path}: a header of {length} bytes; expected at most {MOST_BYTES_OF_HEADER}: fetch it again"
-        )
+        fault = f"a header of {length} bytes; expected at most {MOST_BYTES_OF_HEADER}"
+        found, fix = what_is_wrong(path)
+        raise RDSInputError(f"{path}: {found or fault}: {fix}")
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
 

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import ASSETS
+from rds_lib.data.origin import Origin, file_sha256, tensors_sha256
 from rds_lib.model.backbone import Backbone
 
 MINI_DINOV3 = ASSETS / "mini_dinov3"  # config.json and model.safetensors, as the hub has them
 MODEL_TYPE = "dinov3_vit"
+WEIGHTS = "model.safetensors"
 
 
 class DinoBackbone(Backbone):
@@ -133,4 +135,17 @@ def load_dinov3(checkpoint: str | Path = "mini", *, device="cpu") -> nn.Module:
         raise RDSInputError(f"DINOv3 checkpoint {str(name)!r} could not be loaded ({line}); {hint}") from cause
     if missing := sorted(found["missing_keys"]):
         raise RDSInputError(f"{name}: weights are missing, {', '.join(missing[:3])} ({len(missing)}); fetch it again")
-    return model.float().to(device).eval().requires_grad_(False)
+    model = model.float()
+    layers_of(model).origin = _origin(model, str(checkpoint), str(name))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _origin(model, checkpoint: str, name: str) -> Origin:
+    """Which weights were loaded; their file has a hash where it is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    is_folder = Path(name).is_dir()
+    found = Path(name) / WEIGHTS if is_folder else try_to_load_from_cache(name, WEIGHTS)
+    sha256 = file_sha256(Path(found)) if isinstance(found, str | Path) and Path(found).is_file() else None
+    label = Path(checkpoint).name if is_folder else checkpoint
+    return Origin(model.config.model_type, label, sha256, tensors_sha256(model.state_dict()))

@@ -41,7 +41,7 @@ class Setup:
     rank: int
     lr: float  # peak rate of the adapters
     config_file: str = "mini"
-    checkpoint: Path | None = None
+    checkpoint: Path | str | None = None
     device: str | None = None
 
     def batches(self, model, seed: int, first: int, stop: int) -> SequenceBatches:

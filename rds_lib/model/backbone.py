@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.origin import UNKNOWN, Origin
 from rds_lib.model.hiera_macs import block_macs
 from rds_lib.model.shape import EncoderShape
 
@@ -177,6 +178,16 @@ def backbone_of(model) -> Backbone:
     """Return the backbone of a predictor or clip tracker that has one, or that of a plain SAM2 model."""
     found = getattr(model, "backbone", None)
     return HieraBackbone(model) if found is None else found
+
+
+def note_origin(model, origin: Origin) -> None:
+    """Note which weights a model was built with: on its blocks, which every backbone has and adapters leave there."""
+    backbone_of(model).blocks.origin = origin
+
+
+def origin_of(model) -> Origin:
+    """The weights that a backbone, a model or a clip tracker was built with; without hashes where they are random."""
+    return getattr((model if hasattr(model, "blocks") else backbone_of(model)).blocks, "origin", UNKNOWN)
 
 
 def changes_shape(block) -> bool:

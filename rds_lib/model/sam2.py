@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sam2  # noqa: F401  (its import registers SAM2's configs with Hydra, for those who build stock models)
 import torch
@@ -15,7 +16,11 @@ from torch import nn
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2, shipped
+from rds_lib.data import hub
 from rds_lib.data.checkpoints import check_tensors, read_checkpoint
+from rds_lib.data.fits import check_kind
+from rds_lib.data.origin import Origin, origin_of_file
+from rds_lib.model.backbone import note_origin
 
 MINI_CONFIG = MINI_SAM2 / "mini_sam2.yaml"
 MINI_WEIGHTS = MINI_SAM2 / "mini_sam2.safetensors"
@@ -30,10 +35,11 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
     ----------
     config_file : str
         ``"mini"``, ``"mini_half"`` (24 blocks instead of 48), or the name of a config inside the ``sam2`` package,
-        such as ``configs/sam2.1/sam2.1_hiera_l.yaml``.
-    ckpt_path : path, None or False
-        SAM2's official ``.pt`` (``{"model": state_dict}``) or ``.safetensors``. None: the shipped weights for the mini
-        models, random ones for any other config. False: random weights.
+        such as ``configs/sam2.1/sam2.1_hiera_l.yaml``; or an id on the hub, such as ``facebook/sam2.1-hiera-large``,
+        which implies the checkpoint too.
+    ckpt_path : path, str, None or False
+        SAM2's official ``.pt`` (``{"model": state_dict}``) or ``.safetensors``, or an id on the hub. None: the shipped
+        weights for the mini models, random ones for any other config. False: random weights.
     cls : str
         Dotted name of the class to instantiate; its constructor takes SAM2's arguments.
     device : str or torch.device
@@ -46,12 +52,30 @@ def build_model(config_file, ckpt_path=None, *, cls=STOCK_PREDICTOR, device="cpu
         If the config is unknown, the device not there, or the checkpoint missing, broken or made for another config.
     """
     check_device(device)
-    model = instantiate(load_config(config_file, [f"++model._target_={cls}", *overrides]).model, _recursive_=True)
+    config_file, ckpt_path = hub.with_config(config_file, ckpt_path)
+    config = load_config(config_file, [f"++model._target_={cls}", *overrides])
+    name, path = _file_of(config_file, ckpt_path)
+    model = instantiate(config.model, _recursive_=True)
+    note_origin(model, _load_weights(model, config_file, name, path) if path else Origin(str(config_file), name))
+    return model.to(device).eval()
+
+
+def weights_of(config_file, ckpt_path=None) -> Origin:
+    """Which weights `build_model` loads for the same arguments; builds nothing, and fetches what an id names."""
+    config_file, ckpt_path = hub.with_config(config_file, ckpt_path)
+    name, path = _file_of(config_file, ckpt_path)
+    return origin_of_file(config_file, name, path) if path else Origin(str(config_file), name)
+
+
+def _file_of(config_file, ckpt_path) -> tuple[str, Path | None]:
+    """The name that results give a checkpoint, and its file; None for random weights."""
     if ckpt_path is None and config_file in SHIPPED:
         ckpt_path = shipped(SHIPPED[config_file])
-    if ckpt_path:
-        _load_weights(model, ckpt_path, config_file)
-    return model.to(device).eval()
+    if not ckpt_path:
+        return "random weights", None
+    if hub.is_id(ckpt_path):
+        return ckpt_path, hub.fetch(ckpt_path)
+    return Path(ckpt_path).name, Path(ckpt_path)
 
 
 def check_device(device: str | torch.device, name: str = "device") -> None:
@@ -97,11 +121,13 @@ def _hydra_of_sam2() -> Iterator[None]:
         program.hydra, version.version_base = hydra, base
 
 
-def _load_weights(model, path, config_file):
+def _load_weights(model, config_file, name, path) -> Origin:
     state = read_checkpoint(path)
+    check_kind(state, config_file, path, load_config, SHIPPED)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     check_tensors(state, wanted, f"checkpoint {path} for config {config_file!r}")
     model.load_state_dict(state)
+    return origin_of_file(config_file, name, path, state)
 
 
 def set_image_size(model, size: int) -> None:

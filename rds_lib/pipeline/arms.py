@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from rds_lib.core.artifacts import read_table
-from rds_lib.core.paths import resolve_or_none
+from rds_lib.data.hub import checkpoint_named
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.controls import CONTROLS, OF_PLANS, published_plan
 from rds_lib.evaluation.names import ADAPTED, ADAPTERS, FULL, ONE_FOR_ALL, PLANS, RDS, SAM2, STILL
@@ -83,6 +83,13 @@ def timed_arms(params, workdir: Path | None = None, *, device: str | None = None
     return found
 
 
+def timed_checkpoint(params) -> Path | str | bool | None:
+    """The checkpoint of the benchmark, as `build_model` takes it: False, for random weights, where there is none."""
+    checkpoint = checkpoint_named(params.model.checkpoint)
+    is_shipped = params.model.config == "mini" and MINI_WEIGHTS.is_file()
+    return checkpoint if checkpoint or is_shipped else False
+
+
 def trained_parameters(params, workdir: Path) -> dict[tuple[str, float], int]:
     """Parameters that each training moved, by method and level.
 
@@ -111,7 +118,7 @@ def _routed(params, path: Path, budget: float) -> Callable:
 def _smaller(params, **options) -> Iterator[Arm]:
     options |= {"routing": "full", "apply_postprocessing": False}
     for config, checkpoint in params.evaluation.smaller:
-        build = partial(build_rds_video_predictor, config, resolve_or_none(checkpoint), **options)
+        build = partial(build_rds_video_predictor, config, checkpoint_named(checkpoint), **options)
         yield Arm(config, 1.0, build, kind="smaller")
 
 
@@ -142,10 +149,9 @@ def _baseline(params, method, path, **options):
 
 
 def _timed_rds(params, workdir, device, compiled) -> Iterator[Arm]:
-    config, checkpoint = params.model.config, resolve_or_none(params.model.checkpoint)
-    is_random = checkpoint is None and not (config == "mini" and MINI_WEIGHTS.is_file())
+    config, checkpoint = params.model.config, timed_checkpoint(params)
+    is_random = checkpoint is False
     if is_random:
-        checkpoint = False
         _logger.info("no weights for %s: random ones serve as well for speed", config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -9,7 +9,8 @@ import torch
 
 from rds_lib.core.artifacts import copied, copy_file, read_npz, read_table, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import CACHE, resolve_or_none
+from rds_lib.core.paths import CACHE
+from rds_lib.data.hub import checkpoint_named
 from rds_lib.data.sources import training_sequences
 from rds_lib.methods import METHODS, method_of
 from rds_lib.methods.activity import activity, watch_gates
@@ -77,7 +78,7 @@ def train_level(params, workdir: Path, name: str, level: float, seed: int | None
     def train():
         sequences, calibration = training_sequences(params, workdir)
         schedule = Schedule(section.steps, section.batch, section.frames, section.seed)
-        base = {"config_file": params.model.config, "checkpoint": resolve_or_none(params.model.checkpoint)}
+        base = {"config_file": params.model.config, "checkpoint": checkpoint_named(params.model.checkpoint)}
         setup = Setup(schedule, sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
         out = scratch / "weights.safetensors"
         method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
@@ -104,7 +105,7 @@ def describe_level(params, workdir: Path, name: str, level: float, path: Path) -
         ran, and ``kept``, the share of the tokens that went through its MLP.
     """
     device, method = local_device(), method_of(name)
-    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
+    model = build_model(params.model.config, checkpoint_named(params.model.checkpoint), device=device)
     numbers = {block: i for i, block in enumerate(backbone_of(model).blocks)}
     model = method.load(model, path)
     left = [next(numbers[part] for part in block.modules() if part in numbers) for block in backbone_of(model).blocks]
@@ -135,7 +136,7 @@ def describe_level(params, workdir: Path, name: str, level: float, path: Path) -
 
 def place(params, workdir: Path, train: Path) -> dict[str, tuple[list[int], int]]:
     """Blocks and rank of every placement."""
-    backbone = backbone_of(build_model(params.model.config, resolve_or_none(params.model.checkpoint)))
+    backbone = backbone_of(build_model(params.model.config, checkpoint_named(params.model.checkpoint)))
     selected, section, budget = adapted_blocks(params, workdir), params.train, params.baselines.placement_budget
     w = torch.from_numpy(read_npz(train / "calibration_w.npz")[f"{budget}/{budget}"])
     ran = threshold_route(w, backbone.always_on, _calibration(train).loc[str(budget), "tau"]).mean(0).numpy()

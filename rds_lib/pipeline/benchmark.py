@@ -9,10 +9,12 @@ import torch
 
 from rds_lib.core.artifacts import write_json, write_table
 from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.origin import FILE
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.names import FULL, RDS, SAM2, run_name
-from rds_lib.pipeline.arms import timed_arms
+from rds_lib.pipeline.arms import timed_arms, timed_checkpoint
 from rds_lib.pipeline.stages import require
+from rds_lib.pipeline.weights import origins
 
 METRICS = (
     "frame_ms encoder_ms fps router_ms router_share active_blocks gmacs speedup speedup_low speedup_high speedup_ideal "
@@ -32,8 +34,8 @@ def time_profile(
 ) -> pd.DataFrame:
     """Time what there is of a profile, and return the table; see `arms.timed_arms` for what takes part.
 
-    Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), and ``metrics.json``, one flat
-    mapping of ``<arm>_<quantity>``.
+    Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), ``model.json`` (which
+    weights), and ``metrics.json``, one flat mapping of ``<arm>_<quantity>``.
 
     Parameters
     ----------
@@ -59,6 +61,7 @@ def time_profile(
     write_table(out / "table.csv", table.round(4))
     write_table(out / "blocks.csv", blocks.round(4))
     write_table(out / "frames.csv", frames.round(4))
+    write_json(out / FILE, origins(params, checkpoint=timed_checkpoint(params)))
     write_json(out / "metrics.json", _metrics(table), schema=None)
     return table
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import shipped
+from rds_lib.data.hub import with_config
 from rds_lib.dinov3.build import build_rds_dino_tracker
 from rds_lib.dinov3.tracker import DinoTracker
 from rds_lib.model.sam2 import SHIPPED, check_device, load_config
@@ -25,23 +26,27 @@ def dino_checkpoint(config: str, checkpoint: Path | None) -> str | Path:
     return checkpoint or ("mini" if config == DINO_MINI else f"facebook/{config}")
 
 
-def check_model(config: str, checkpoint: Path | None, device: str | None) -> None:
-    """Raise unless the config is known, has weights, and the device is there.
+def check_model(config: str, checkpoint: Path | str | None, device: str | None) -> tuple[str, Path | str | None]:
+    """Return config and checkpoint, with the config that an id on the hub implies; nothing is fetched yet.
+
+    Raises unless the config is known, has weights, and the device is there.
 
     Random weights track without a complaint, so a command refuses them; `model.sam2.build_model` makes them for tests.
     """
     if not is_dino(config):
+        config, checkpoint = with_config(config, checkpoint)
         load_config(config)
     if checkpoint is None and not is_dino(config) and config not in SHIPPED:
         known = ", ".join(SHIPPED)
         raise RDSInputError(f"--config {config}: its weights are missing; give --checkpoint (only {known} ship theirs)")
     if device is not None:
         check_device(device, "--device")
+    return config, checkpoint
 
 
 def predictor_of(
     config: str,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     rds: Path | None,
     *,
     budget: float | str | None,
@@ -58,7 +63,7 @@ def predictor_of(
     RDSInputError
         For options that do not go together or cannot be met, named as on the command line.
     """
-    check_model(config, checkpoint, device)
+    config, checkpoint = check_model(config, checkpoint, device)
     asked = None if budget is None else parse_budget(budget)
     budget = asked.value if asked is not None and asked.is_share else budget
     routed = routing != "full"

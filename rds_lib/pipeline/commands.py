@@ -86,9 +86,9 @@ def headroom(
     data: Annotated[Path | None, typer.Option(help="Root of a data set; by default the profile's own clips.")] = None,
     layout: Annotated[str, typer.Option(help="davis2017, sav or ytvos.")] = "davis2017",
     split: Annotated[str | None, typer.Option(help="val with --data, else as the profile has it.")] = None,
-    config: Annotated[str, typer.Option(help="With --data: mini, or a config of the sam2 package.")] = "mini",
+    config: Annotated[str, typer.Option(help="With --data: mini, a config of sam2, or an id on the hub.")] = "mini",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="With --data: weights of the model; mini ships its own.")
+        Path | None, typer.Option(help="With --data: weights of the model, or their id; mini ships its own.")
     ] = None,
     routes: Annotated[int | None, typer.Option(help="Random routes to compare, at least 2; 24 with --data.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Blocks of a route, those always on among them.")] = None,

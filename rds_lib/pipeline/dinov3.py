@@ -15,6 +15,7 @@ from rds_lib.core.artifacts import copied, read_table, write_json, write_table
 from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.origin import FILE
 from rds_lib.data.sources import training_sequences, validation_sources
 from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
 from rds_lib.dinov3.build import build_rds_dino_tracker
@@ -27,6 +28,7 @@ from rds_lib.evaluation.evaluate import evaluate_arms
 from rds_lib.evaluation.names import DINO, DINO_ADAPTED, FULL, RDS, STILL
 from rds_lib.evaluation.recordings import SHAPE
 from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, stack
+from rds_lib.model.backbone import origin_of
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.fingerprint import file_digest, training_key
 from rds_lib.pipeline.training_runs import calibrate_run, train_in
@@ -52,8 +54,9 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Score blocks, train RDS at every budget and the full-depth control, evaluate and time them; return the scores.
 
     Writes ``importance.csv``, ``blocks.json``, ``rds_<run>.safetensors``, ``train_log.csv``, ``calibration.csv``,
-    ``table.csv``, ``objects.csv``, ``comparisons.csv``, ``routes.csv``, ``spread.csv``, ``encoder.json``, the masks
-    below ``predictions``, and ``speed.csv``, ``blocks.csv`` and ``frames.csv`` of the benchmark.
+    ``table.csv``, ``objects.csv``, ``comparisons.csv``, ``routes.csv``, ``spread.csv``, ``encoder.json``,
+    ``model.json``, the masks below ``predictions``, and ``speed.csv``, ``blocks.csv`` and ``frames.csv`` of the
+    benchmark.
     """
     train, calibration = training_sequences(params, workdir)
     ranking = _rank(params, train, out)
@@ -151,7 +154,9 @@ def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
     write_table(out / "comparisons.csv", compare_arms(objects, **resampling))
     write_table(out / "routes.csv", stack(routed, lambda scores: scores.routes).round(4))
     write_table(out / "spread.csv", stack(routed, lambda scores: route_spread(scores.routes)).round(5))
-    write_json(out / SHAPE, _clips(params).backbone.shape.as_dict())
+    backbone = _clips(params).backbone
+    write_json(out / SHAPE, backbone.shape.as_dict())
+    write_json(out / FILE, {"model": origin_of(backbone).as_dict()})
     return table
 
 

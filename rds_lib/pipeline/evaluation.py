@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_table, write_json, write_table
+from rds_lib.data.origin import FILE
 from rds_lib.data.sources import validation_sources
 from rds_lib.evaluation.evaluate import evaluate_arms
 from rds_lib.evaluation.names import RDS
@@ -12,6 +13,7 @@ from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.arms import arms, repeated_arms, trained_parameters
 from rds_lib.pipeline.stages import require
+from rds_lib.pipeline.weights import origins
 from rds_lib.routing.route_table import route_spread
 
 RANKS = ("block", "global_score", "local_score")
@@ -23,8 +25,9 @@ def run(params, workdir: Path, out: Path) -> None:
     Writes ``table.csv`` (a row per method, level and data set), ``boxes.csv`` (the same for the masks' boxes),
     ``objects.csv`` (every object's score), ``comparisons.csv`` (paired differences with intervals), ``routes.csv`` and
     ``spread.csv`` (what RDS ran, per frame and block), ``encoder.json`` (the layout of the encoder's blocks),
-    ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``. Routes and masks are of the first seed. A
-    data set whose ground truth is kept back, as YouTube-VOS 2019 valid, has masks and routes and no scores.
+    ``model.json`` (which weights), ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``. Routes and
+    masks are of the first seed. A data set whose ground truth is kept back, as YouTube-VOS 2019 valid, has masks and
+    routes and no scores.
     """
     for stage in ("train", "baselines"):
         require(stage, params, workdir)
@@ -49,6 +52,7 @@ def run(params, workdir: Path, out: Path) -> None:
     routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}
     write_table(out / "routes.csv", stack(routed, lambda scores: scores.routes).round(4))
     write_table(out / "spread.csv", stack(routed, lambda scores: route_spread(scores.routes)).round(5))
+    write_json(out / FILE, origins(params))
     write_json(out / SHAPE, backbone_of(build_model(params.model.config, False)).shape.as_dict())
     metrics = {}
     for row in table.itertuples():

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rds_lib.core import paths
+from rds_lib.data.hub import checkpoint_named, fetch, is_id
 
 
 def training_key(params, rooms: Iterable[str], *parts) -> str:
@@ -60,7 +61,8 @@ def listing_digest(folder: Path) -> bytes:
 
 def _base_files(params) -> list[Path]:
     """The mini models' configs, and the weights that the training starts from."""
-    checkpoint = paths.resolve_or_none(params.model.checkpoint)
+    checkpoint = checkpoint_named(params.model.checkpoint)
+    checkpoint = fetch(checkpoint) if checkpoint and is_id(checkpoint) else checkpoint
     weights = [checkpoint] if checkpoint else sorted(paths.MINI_SAM2.glob("mini_sam2*.safetensors"))
     return [*sorted(paths.MINI_SAM2.glob("mini_sam2*.yaml")), *weights]
 

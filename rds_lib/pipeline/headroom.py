@@ -14,8 +14,8 @@ import torch
 
 from rds_lib.core.artifacts import write_bytes, write_json, write_table, write_text
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.datasets import Sequence as VideoSequence
+from rds_lib.data.hub import checkpoint_named
 from rds_lib.data.output import check_output, output_folder
 from rds_lib.data.sources import training_sequences
 from rds_lib.dinov3.backbone import DinoBackbone, load_dinov3
@@ -24,7 +24,7 @@ from rds_lib.evaluation.headroom import measure, random_plans
 from rds_lib.evaluation.headroom_clips import frames_of, load_clip
 from rds_lib.evaluation.headroom_names import FILE, MEASURED, TABLE
 from rds_lib.evaluation.headroom_table import as_table, summarise
-from rds_lib.model.backbone import Backbone
+from rds_lib.model.backbone import Backbone, origin_of
 from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.chosen_model import check_model, dino_checkpoint, is_dino
@@ -50,7 +50,7 @@ def measure_profile(
     section = params.headroom
     clips = profile_sequences(params, workdir, section.split)
     spread = np.linspace(0, len(clips) - 1, min(section.clips, len(clips))).round().astype(int)
-    model = open_tracker(params.model.config, resolve_or_none(params.model.checkpoint), device)
+    model = open_tracker(params.model.config, checkpoint_named(params.model.checkpoint), device)
     return run_headroom(
         model,
         [clips[n] for n in spread],
@@ -72,9 +72,9 @@ def profile_sequences(params, workdir: Path, split: str) -> list[VideoSequence]:
     return known[split]
 
 
-def open_tracker(config: str, checkpoint: Path | None, device: str | None = None) -> ClipTracker:
+def open_tracker(config: str, checkpoint: Path | str | None, device: str | None = None) -> ClipTracker:
     """A SAM2 or DINOv3 model with its weights, on the GPU if there is one; random weights are refused."""
-    check_model(config, checkpoint, device)
+    config, checkpoint = check_model(config, checkpoint, device)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if is_dino(config):
         return DinoClips(DinoBackbone(load_dinov3(dino_checkpoint(config, checkpoint), device=device)))
@@ -126,6 +126,7 @@ def run_headroom(
     with output_folder(out, overwrite=overwrite, marker=FILE) as stage:
         measured = measure(model, clips, plans, mirror=mirror, workers=cpu_workers())
         # a stage's lock names the code; a result that did would change with every commit, and what depends on it rerun
+        about |= {"weights": origin_of(backbone).as_dict()}
         summary = summarise(measured, seed=seed, **about, commit="" if "DVC_STAGE" in os.environ else commit())
         measured.write(stage / MEASURED)
         write_table(stage / TABLE, as_table(summary))

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from rds_lib.core.artifacts import write_json, write_table
-from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.batches import SequenceBatches
+from rds_lib.data.hub import checkpoint_named
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
@@ -21,7 +21,7 @@ def run(params, workdir: Path, out: Path) -> None:
     """
     section = params.importance
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=device)
+    model = build_model(params.model.config, checkpoint_named(params.model.checkpoint), device=device)
     train, _ = training_sequences(params, workdir)
     batches = SequenceBatches(
         train,

@@ -43,7 +43,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Budgets = Annotated[tuple[Budget, ...], _FromList, _NotEmpty]
 Levels = Annotated[tuple[Annotated[float, Field(ge=0.4, le=1)], ...], _FromList, _NotEmpty]  # rows of Table 9
 Ninths = Annotated[tuple[Annotated[int, Field(ge=4, le=9)], ...], _FromList, _NotEmpty]
-Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config, checkpoint or ""
+Smaller = Annotated[tuple[Annotated[tuple[str, str], _FromList], ...], _FromList]  # config; path, id or ""
 Phase = Annotated[tuple[Side, Frames, Count, Count], _FromList]  # image size in px, frames, clips a step, steps
 Names = Annotated[tuple[str, ...], _FromList, _NotEmpty]
 Dataset = Literal["davis", "sav", "ytvos", "changing"]
@@ -57,7 +57,10 @@ class Section(BaseModel):
 
 
 class Model(Section):
-    """The SAM2 to work on: ``mini`` or a config of the sam2 package. Checkpoint ``""`` means the shipped weights."""
+    """The SAM2 to work on: ``mini`` or a config of the sam2 package.
+
+    Checkpoint is a path or an id on the hub, such as ``facebook/sam2.1-hiera-large``; ``""`` means the shipped weights.
+    """
 
     config: str
     checkpoint: str

@@ -2,18 +2,31 @@
 
 from collections.abc import Iterator
 
+from rds_lib.core.errors import RDSInputError
 from rds_lib.data.drawn import DIFFICULTIES, FIRST_INDEX
+from rds_lib.data.hub import with_config
 
 SCORED_FROM = {"davis": 3, "sav": 9, "ytvos": 6, "changing": 2}  # frames that a generated clip needs to have a score
 
 
 def faults(params) -> Iterator[str]:
     """Every value that another section makes impossible, as ``key = value: what is allowed``."""
+    yield from _checkpoints(params)
     yield from _budgets(params)
     yield from _data(params)
     if params.data.generated:
         yield from _clips(params)
         yield from _names(params)
+
+
+def _checkpoints(params) -> Iterator[str]:
+    rows = [("model.checkpoint", params.model.config, params.model.checkpoint)]
+    rows += [("evaluation.smaller", *row) for row in params.evaluation.smaller]
+    for key, config, checkpoint in rows:
+        try:
+            with_config(config, checkpoint)
+        except RDSInputError as error:
+            yield f"{key} = {checkpoint!r}: must be of its config ({error})"
 
 
 def _budgets(params) -> Iterator[str]:

@@ -3,9 +3,10 @@
 import datetime
 from pathlib import Path
 
-from rds_lib.core.artifacts import write_bytes, write_json
+from rds_lib.core.artifacts import read_json, write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import PUBLISHED, ROOT, reports
+from rds_lib.data.origin import FILE as MODEL
 from rds_lib.pipeline.machine import FILE, machine_facts
 from rds_lib.pipeline.readme import blocks
 from rds_lib.pipeline.stages import require
@@ -18,6 +19,8 @@ DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
 
 def publish(params, workdir: Path) -> list[Path]:
     """Publish a run: its report, its figures, the machine it is published from, and the documents' generated parts.
+
+    Beside the machine stands which weights the run had, with their hashes, as its stages noted it.
 
     All is read before anything is written; every file is replaced as a whole, and figures that the run does not have
     are removed. Run it on the machine that computed the results.
@@ -35,6 +38,8 @@ def publish(params, workdir: Path) -> list[Path]:
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
     target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
+    own, second = (read_json(require(f"{stage}/{MODEL}", params, workdir)) for stage in ("evaluation", "dinov3"))
+    machine |= own | {"dinov3": second["model"]}
     report, figures, page = (require(product, params, workdir) for product in ("report", "figures", f"figures/{PAGE}"))
     kept = {page, report / LIST, figures / LIST}
     contents = {target / file.name: file.read_bytes() for file in set(report.iterdir()) - kept}

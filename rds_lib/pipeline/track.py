@@ -13,12 +13,14 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from rds_lib.core.artifacts import write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import generate_clip
 from rds_lib.data.images import read_mask, save_palette_png
 from rds_lib.data.labels import check_labels, present_labels
+from rds_lib.data.origin import FILE
 from rds_lib.data.output import output_folder
-from rds_lib.model.backbone import backbone_of
+from rds_lib.model.backbone import backbone_of, origin_of
 from rds_lib.model.track import painted
 from rds_lib.pipeline.track_files import MARKER, TrackFiles
 from rds_lib.routing.pace import check_fps as check_rate
@@ -124,9 +126,10 @@ def track_video(
 ) -> Summary:
     """Track objects from one frame to the end, as the frames come, and write the result as a folder.
 
-    Writes a palette PNG per frame (empty before ``start_frame``), ``routes.csv``, ``overlay.mp4`` and
-    ``inspector.html``; the last two may be missing, with a warning. What stops it in the middle (Ctrl-C, a broken
-    frame) is raised on once ``out`` holds the frames before; before the first tracked frame nothing is left.
+    Writes a palette PNG per frame (empty before ``start_frame``), ``routes.csv``, ``model.json`` (which weights),
+    ``overlay.mp4`` and ``inspector.html``; the last two may be missing, with a warning. What stops it in the middle
+    (Ctrl-C, a broken frame) is raised on once ``out`` holds the frames before; before the first tracked frame nothing
+    is left.
 
     Parameters
     ----------
@@ -153,6 +156,7 @@ def track_video(
         check_rate(hold, "hold")
     with stopped_once() as stops:
         with output_folder(out, overwrite=overwrite, marker=MARKER) as stage:
+            write_json(stage / FILE, {"model": origin_of(predictor).as_dict()})
             with frames_of(video, follow=follow, patience=patience) as frames:
                 rate = (lambda: fps or frames.rate or FPS) if overlay_video else None
                 is_folder = not follow and isinstance(video, (str, Path)) and Path(video).is_dir()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import CACHE, resolve_or_none, shown
+from rds_lib.core.paths import CACHE, shown
+from rds_lib.data.hub import checkpoint_named
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
@@ -32,7 +33,7 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     scratch = CACHE / "train" / f"{name}-{mark}"
 
     def prepare():
-        model = build_model(params.model.config, resolve_or_none(params.model.checkpoint), device=local_device())
+        model = build_model(params.model.config, checkpoint_named(params.model.checkpoint), device=local_device())
         return SAM2Clips(model.requires_grad_(False)), training_sequences(params, workdir)[0]
 
     what = {"blocks": blocks, "budgets": budgets, "lora_rank": rank, "config_file": params.model.config}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from rds_lib.core.paths import resolve_or_none
+from rds_lib.data.hub import checkpoint_named
+from rds_lib.model.sam2 import weights_of
 from rds_lib.routing.build import build_rds_video_predictor
 from rds_lib.routing.weights import load_rds
 
@@ -50,8 +51,19 @@ def moved_parameters(path: Path) -> int:
     return sum(tensor.numel() for tensor in (*router, *weights.lora.values()))
 
 
+def origins(params, *, checkpoint=None) -> dict:
+    """Which weights a profile's results rest on: ``model``, and those of ``evaluation.smaller``; as ``model.json``.
+
+    ``checkpoint`` takes the place of the profile's own; False for random weights.
+    """
+    own = checkpoint_named(params.model.checkpoint) if checkpoint is None else checkpoint
+    smaller = [(config, checkpoint_named(text)) for config, text in params.evaluation.smaller]
+    found = [weights_of(*row).as_dict() for row in ((params.model.config, own), *smaller)]
+    return {"model": found[0], "smaller": found[1:]}
+
+
 def predictor_for(params, rds_path=None, **options):
     """The profile's predictor; options go to `build_rds_video_predictor`. No post-processing, as VOS numbers need."""
     return build_rds_video_predictor(
-        params.model.config, resolve_or_none(params.model.checkpoint), rds_path, apply_postprocessing=False, **options
+        params.model.config, checkpoint_named(params.model.checkpoint), rds_path, apply_postprocessing=False, **options
     )

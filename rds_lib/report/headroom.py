@@ -124,12 +124,18 @@ def as_page(summary: Mapping) -> str:
     return _PAGE.format(
         sentence=summary["sentence"],
         **{name: summary[name] for name in ("routes", "blocks", "depth", "videos", "frames")},
-        **{name: summary.get(name) or "not named" for name in ("model", "data")},
+        model=(summary.get("model") or "not named") + _weights(summary.get("weights") or {}),
+        data=summary.get("data") or "not named",
         commit=f"; commit {summary['commit']}" if summary.get("commit") else "",
         copies=copies,
         choice=choice,
         table=table(heads, [row for row in rows if any(row[1:])]),
     )
+
+
+def _weights(found: Mapping) -> str:
+    """The weights behind the model's name; older summaries do not hold them."""
+    return f" (weights {found['checkpoint']}, SHA-256 {found['sha256']})" if found.get("sha256") else ""
 
 
 def _cell(summary, measure, quantity, signed=False) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import MINI_SAM2, shipped
+from rds_lib.data.hub import with_config
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_tau
 from rds_lib.routing.budgets import check_counted, counted_policy, parse_budget
@@ -33,9 +34,9 @@ def build_rds_video_predictor(
     Parameters
     ----------
     config_file : str
-        SAM2 config name, or "mini" for the shipped mini SAM2.
-    ckpt_path : path, optional
-        Official ``.pt`` or ``.safetensors``; see ``model.sam2.build_model``.
+        SAM2 config name, "mini" for the shipped mini SAM2, or an id on the hub, as "facebook/sam2.1-hiera-large".
+    ckpt_path : path or str, optional
+        Official ``.pt`` or ``.safetensors``, or an id on the hub; see ``model.sam2.build_model``.
     rds_path : path, optional
         Router and I-LoRA; by default the shipped ones of "mini".
     budget : float or str, optional
@@ -55,6 +56,7 @@ def build_rds_video_predictor(
     options = {"mode": "eval", "hydra_overrides_extra": (), "apply_postprocessing": True, "vos_optimized": False}
     budget = None if budget is None else parse_budget(budget)
     _check_options(budget, routing, tau, rds_path, sam2_options.keys() - options.keys())
+    config_file, ckpt_path = with_config(config_file, ckpt_path)
     options |= sam2_options
     weights = None
     if routing != "full" and budget is not None:

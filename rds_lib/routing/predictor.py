@@ -5,6 +5,7 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
+from rds_lib.data.hub import known
 from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
@@ -48,13 +49,10 @@ class RDSVideoPredictor(Routed, FrameTracking, SAM2VideoPredictor):
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":
-        """Load a model from the Hugging Face hub; ``kwargs`` go to `build_rds_video_predictor`."""
-        from sam2.build_sam import _hf_download
-
+        """Load a model by its id on the hub; ``kwargs`` go to `build_rds_video_predictor`."""
         from rds_lib.routing.build import build_rds_video_predictor
 
-        config_file, ckpt_path = _hf_download(model_id)
-        return build_rds_video_predictor(config_file, ckpt_path, **kwargs)
+        return build_rds_video_predictor(known(model_id)[0], model_id, **kwargs)
 
     @torch.inference_mode()
     def init_state(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from rds_lib.core.artifacts import write_bytes
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.checkpoints import FORMAT, RouterHeader, check_tensors, read_rds
+from rds_lib.data.origin import SHOWN
 from rds_lib.model.adapters import PREFIX, adapters_of, add_lora, fold_lora, load_lora, lora_state_dict
-from rds_lib.model.backbone import backbone_of
+from rds_lib.model.backbone import backbone_of, origin_of
 from rds_lib.routing.algorithm1 import check_budget, check_tau, target_active
 from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
 from rds_lib.routing.router import PredictionAwareRouter
@@ -33,6 +35,7 @@ class RDSWeights:
     taus: dict[float, float]  # budget -> calibrated threshold
     config_file: str
     source: str = "RDS weights"  # the file, for messages
+    base_sha256: str | None = None  # of the weights it was trained on, see `data.origin`; None in older files
 
     @property
     def lowest_budget(self) -> float:
@@ -82,7 +85,10 @@ class RDSWeights:
             raise RDSInputError(f"{fault}; train it with a budget, or use routing='full'")
 
     def apply_to(self, model, *, merge: bool = True):
-        """Put the adapters on ``model`` and, by default, merge them; returns ``model``."""
+        """Put the adapters on ``model`` and, by default, merge them; returns ``model``.
+
+        Warns where the model has other weights than those that the adapters and the router were trained on.
+        """
         router, backbone = self.router, backbone_of(model)
         sizes, fault = (backbone.depth, backbone.embed_dim, backbone.image_size), None
         if router is not None and (router.depth, router.embed_dim, router.image_size) != sizes:
@@ -94,11 +100,21 @@ class RDSWeights:
             fault = f"its always_on, {list(router.always_on)}, lacks {lacking}, which this model always runs"
         if fault:
             raise RDSInputError(f"{self.source}: {fault}; train new ones")
+        self._check_base(origin_of(model))
         if merge:
             return fold_lora(model, self.lora, self.blocks, rank=self.rank, alpha=self.alpha, source=self.source)
         if self.lora:
             load_lora(add_lora(model, self.blocks, rank=self.rank, alpha=self.alpha), self.lora)
         return model
+
+    def _check_base(self, origin) -> None:
+        own, here = self.base_sha256, origin.tensors_sha256
+        if own and here and own != here:
+            warnings.warn(
+                f"{self.source}: was trained on weights with SHA-256 {own[:SHOWN]}, and those of {origin.checkpoint} "
+                f"have {here[:SHOWN]} (of their tensors); give those that it was trained on, or train it for these",
+                stacklevel=3,
+            )
 
 
 def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=None, config_file="mini"):
@@ -108,7 +124,8 @@ def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=No
     ----------
     router : PredictionAwareRouter or None
     model : SAM2Base or ClipTracker
-        Its unmerged adapters are saved; it may have none.
+        Its unmerged adapters are saved; it may have none. The SHA-256 of the weights that it was built with is noted:
+        that of their tensors in float32, which is the same whichever file they came in.
     budgets : sequence of float
         What the router was trained for.
     taus : dict, optional
@@ -135,6 +152,8 @@ def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=No
         "config_file": str(config_file),
         "budgets": [float(budget) for budget in budgets],
     }
+    if base := origin_of(model).tensors_sha256:
+        meta["base_sha256"] = base
     tensors = {f"lora.{name}": tensor for name, tensor in lora_state_dict(model).items()} | _router_tensors(router)
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
     _write(path, tensors, meta, taus or {})
@@ -170,7 +189,8 @@ def load_rds(path) -> RDSWeights:
     check_tensors(tensors, wanted, str(path))
     if router is not None:
         router.load_state_dict({name: tensors[f"router.{name}"] for name in router.state_dict()})
-    return RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"], str(path))
+    about = {"source": str(path), "base_sha256": meta.get("base_sha256")}
+    return RDSWeights(router, lora, blocks, rank, alpha, budgets, taus, meta["config_file"], **about)
 
 
 def _router_tensors(router) -> dict[str, Tensor]:

@@ -213,6 +213,7 @@ def test_track_writes_masks_routes_page_and_overlay(video, mask, model_options, 
     assert all(words in result.stdout for words in ("6 frames", f"{len(video.obj_ids)} object", "of 48 blocks"))
     assert sorted(path.name for path in out.iterdir()) == [MANIFEST] + [f"{t:05d}.png" for t in range(6)] + [
         "inspector.html",
+        "model.json",
         "overlay.mp4",
         "routes.csv",
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 from typer.testing import CliRunner
 
 from rds_lib.__main__ import app
@@ -30,7 +31,7 @@ from rds_lib.pipeline.weights import training_runs
 
 FILES = ("params", "params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock")
 OF_THE_MACHINE = {"SAM2's extension", "Chromium", "memory", "processors", "versions", "devices"}
-MINI = "assets/mini_sam2/mini_sam2.safetensors"
+MINI, OF_MINI = "assets/mini_sam2/mini_sam2.safetensors", "facebook/sam2-mini"
 HOLD = """
 import sys, time
 from rds_lib.work.locks import claim
@@ -50,6 +51,7 @@ def root(tmp_path, monkeypatch):
     for name in FILES:
         (shutil.copytree if (paths.ROOT / name).is_dir() else shutil.copyfile)(paths.ROOT / name, root / name)
     shutil.copytree(paths.ASSETS, root / "assets", copy_function=os.symlink)
+    monkeypatch.setitem(HF_MODEL_ID_TO_FILENAMES, OF_MINI, ("mini", "mini.safetensors"))
     (root / ".dvc").mkdir()
     (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
     places = {"ROOT": "", "PARAMS": "params", "ASSETS": "assets", "MINI_SAM2": "assets/mini_sam2", "BUILD": "build"}
@@ -149,6 +151,10 @@ def with_code(root):
     add_profile(root, model=('checkpoint: ""', "checkpoint: own.pt"))
 
 
+def with_id(root, model):
+    add_profile(root, model=('checkpoint: ""', f"checkpoint: {model}"))
+
+
 def half_a_checkpoint(root):
     torch.save({"model": {"weight": torch.zeros(1000)}}, root / "own.pt")
     replace(root / "own.pt", (root / "own.pt").read_bytes()[:3000])
@@ -198,11 +204,11 @@ BROKEN = {  # what is wrong: how, the line's name, its state, words in it, and w
     ),
     "the shipped weights are cut": (
         cut,
-        (MINI, ERROR, "could not be read as weights (SafetensorError)", f"git checkout -- {MINI}"),
+        (MINI, ERROR, "is cut short, 5000000 of 9168004 bytes", f"git checkout -- {MINI}"),
     ),
     "the shipped weights are a pickle with code": (
         lambda root: replace(root / MINI, pickle.dumps(Code(root / "ran"))),
-        (MINI, ERROR, "is a bare pickle, which may hold code; it was not run", f"git checkout -- {MINI}"),
+        (MINI, ERROR, "is a bare pickle, which may hold code and was not run", f"git checkout -- {MINI}"),
     ),
     "the shipped weights are a pointer": (
         lambda root: replace(root / MINI, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
@@ -229,15 +235,34 @@ BROKEN = {  # what is wrong: how, the line's name, its state, words in it, and w
         lambda root: add_profile(
             root, model=('checkpoint: ""', "checkpoint: assets/mini_sam2/mini_sam2_half.safetensors")
         ),
-        ("model.checkpoint", ERROR, "does not fit: missing: ", "name another one in params/own.yaml"),
+        ("model.checkpoint", ERROR, "its tensors are those of 'mini_half'", "name another one in params/own.yaml"),
     ),
     "the profile's checkpoint has code in it": (
         with_code,
-        ("model.checkpoint", ERROR, "own.pt: asks for code beside tensors, which was not run", "fetch it again"),
+        (
+            "model.checkpoint",
+            ERROR,
+            "own.pt could not be read as weights: asks for code beside tensors, which was not run",
+            "fetch it again",
+        ),
+    ),
+    "the profile's checkpoint is an id that is not on this machine": (
+        lambda root: with_id(root, OF_MINI),
+        (
+            "model.checkpoint",
+            WARNING,
+            f"{OF_MINI}: not on this machine; the first stage that needs it fetches it",
+            "name",
+        ),
     ),
     "the profile's checkpoint is cut": (
         half_a_checkpoint,
-        ("model.checkpoint", ERROR, "own.pt could not be read as weights", "fetch it again"),
+        (
+            "model.checkpoint",
+            ERROR,
+            "own.pt could not be read as weights: is cut short, at 3000 bytes",
+            "fetch it again",
+        ),
     ),
     "a folder of DINOv3 lacks its weights": (
         lambda root: ((root / "dino").mkdir(), add_profile(root, dino=("checkpoint: mini", "checkpoint: dino"))),
@@ -297,6 +322,18 @@ def test_a_good_copy_has_no_fault_and_nothing_is_left_in_it(root, known_packages
     assert {path for path in root.rglob("*")} == before
     shown = {line.name: line.found for line in report.checks}
     assert "sha256 16b3d18fe40d" in shown[MINI] and shown["shipped files"].startswith(("3 ", "4 "))
+
+
+def test_an_id_in_the_hubs_cache_is_checked_as_a_file_is(root, known_packages, monkeypatch):
+    with_id(root, OF_MINI)
+    monkeypatch.setattr("rds_lib.data.hub.cached", lambda model: paths.ROOT / MINI)
+    (line,) = [line for line in examine(quick=True).checks if line.name == "model.checkpoint"]
+    assert line.state == OK and f"{OF_MINI}, in the hub's cache: 9 MB, sha256 16b3d18fe40d" in line.found
+    monkeypatch.setattr(
+        "rds_lib.data.hub.cached", lambda model: paths.ROOT / "assets/mini_sam2/mini_sam2_half.safetensors"
+    )
+    (line,) = faults(examine(quick=True))
+    assert line.state == ERROR and "its tensors are those of 'mini_half'" in line.found
 
 
 def test_what_an_error_stops_follows_from_the_chain(root, known_packages):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rds_lib.core import paths
-from rds_lib.core.artifacts import read_json, read_table, write_table
+from rds_lib.core.artifacts import read_json, read_table, write_json, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline import publish as module
 from rds_lib.pipeline.machine import FILE, PACKAGES
@@ -30,6 +30,10 @@ NUMBERS = (  # of a run: scores, speeds, shares of saved time
 )
 
 
+WEIGHTS = {"config": "mini", "checkpoint": "mini_sam2.safetensors", "sha256": "0" * 64, "tensors_sha256": "1" * 64}
+VIT = {"config": "dinov3_vit", "checkpoint": "mini", "sha256": "2" * 64, "tensors_sha256": "3" * 64}
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A finished run's folder with the committed tables, and a repository in miniature to publish it to."""
@@ -37,6 +41,8 @@ def run(tmp_path, monkeypatch):
     for name in ("claims.csv", "claims.md", "table9.csv", "table9.md"):
         (workdir / "report").mkdir(parents=True, exist_ok=True)
         shutil.copy(paths.REPORTS / name, workdir / "report" / name)
+    for stage, found in (("evaluation", {"model": WEIGHTS, "smaller": []}), ("dinov3", {"model": VIT})):
+        write_json(workdir / stage / "model.json", found)
     (workdir / "figures").mkdir()
     for name in ("README.md", "figure_04.svg", "figures.csv", "story.png"):
         (workdir / "figures" / name).write_text(f"new {name}")
@@ -71,7 +77,9 @@ def test_report_figures_page_and_machine_are_published(run):
     }
     assert (reports / "README.md").read_text() == "new README.md"
     assert (reports / "figures" / "inspector.png").read_text() == "made by hand"
-    assert read_json(reports / FILE).keys() >= {"processor", "date", "python", *PACKAGES}
+    machine = read_json(reports / FILE)
+    assert machine.keys() >= {"processor", "date", "python", *PACKAGES}
+    assert (machine["model"], machine["smaller"], machine["dinov3"]) == (WEIGHTS, [], VIT)
     assert reports / "figures" / "figure_25.png" in changed and reports.parent / "README.md" in changed
 
 
@@ -95,7 +103,9 @@ def test_another_profile_has_a_folder_of_its_own_and_leaves_the_readme_alone(run
     assert (reports.parent / "README.md").read_text() == EMPTY
 
 
-@pytest.mark.parametrize("fault", ["figures", "report/claims.csv", "figures/README.md", "marker"])
+@pytest.mark.parametrize(
+    "fault", ["figures", "report/claims.csv", "figures/README.md", "marker", "evaluation/model.json"]
+)
 def test_nothing_is_written_where_something_is_missing(run, fault):
     workdir, reports = run
     if fault == "marker":

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rds_lib.core.artifacts import read_table
+from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
@@ -14,6 +14,7 @@ from rds_lib.pipeline import arms, benchmark
 from rds_lib.pipeline.params import load_params
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
+from rds_lib.work.finished import digest
 
 
 def profile(checkpoint=""):
@@ -53,6 +54,12 @@ def test_the_time_of_every_frame_is_left_behind(forced):
     assert (frames["ms"] > 0).all()
 
 
+def test_random_weights_are_called_so(forced):
+    found = read_json(forced / "model.json")
+    assert (found["model"]["checkpoint"], found["model"]["sha256"]) == ("random weights", None)
+    assert [row["checkpoint"] for row in found["smaller"]] == ["mini_sam2_half.safetensors"]
+
+
 def test_metrics_are_one_flat_mapping_of_numbers(forced):
     metrics = json.loads((forced / "metrics.json").read_text())
     assert metrics["RDS_0.5_active_blocks"] == 26 and metrics["RDS_0.5_router_ms"] > 0
@@ -69,6 +76,8 @@ def test_trained_weights_of_the_profile_are_used_where_present(tmp_path):
     params = profile(tmp_path / "mini.safetensors")
     table = benchmark.time_profile(params, tmp_path / "out", workdir=tmp_path, device="cpu").set_index("method")
     assert table.loc["RDS", "kind"] == "learned"
+    weights = read_json(tmp_path / "out" / "model.json")["model"]
+    assert (weights["checkpoint"], weights["sha256"]) == ("mini.safetensors", digest(tmp_path / "mini.safetensors"))
     assert table.loc["RDS", "active_blocks"] == 5  # its threshold lets none but the always-on blocks through
     blocks = read_table(tmp_path / "out" / "blocks.csv")
     assert list(blocks[(blocks["method"] == "RDS") & (blocks["activation"] > 0)]["block"]) == [0, 2, 8, 44, 47]

@@ -16,10 +16,20 @@ from rds_lib.pipeline import dinov3
 from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.report import _with_dinov3
 from rds_lib.report import table8
+from rds_lib.routing.weights import load_rds
 
 FILES = (
     *("importance.csv", "blocks.json", "train_log.csv", "calibration.csv", "table.csv", "objects.csv"),
-    *("comparisons.csv", "routes.csv", "spread.csv", "encoder.json", "speed.csv", "blocks.csv", "frames.csv"),
+    *(
+        "comparisons.csv",
+        "routes.csv",
+        "spread.csv",
+        "encoder.json",
+        "model.json",
+        "speed.csv",
+        "blocks.csv",
+        "frames.csv",
+    ),
     *("rds_0.5.safetensors", "rds_0.5-seed3.safetensors", "rds_full.safetensors", "predictions"),
 )
 
@@ -70,6 +80,10 @@ def test_it_writes_the_files_of_four_chapters(folder):
     assert {path.name for path in folder.iterdir()} == set(FILES)
     assert read_shape(folder).depth == 4 and read_shape(folder).always_on == (0, 3)
     assert len(read_json(folder / "blocks.json")["blocks"]) == 3
+    weights = read_json(folder / "model.json")["model"]
+    assert weights["checkpoint"] == "vit" and len(weights["sha256"]) == 64
+    for run in ("0.5", "full"):
+        assert load_rds(folder / f"rds_{run}.safetensors").base_sha256 == weights["tensors_sha256"]
     assert set(read_table(folder / "train_log.csv")["run"].astype(str)) == {"0.5", "0.5-seed3", "full"}
 
 

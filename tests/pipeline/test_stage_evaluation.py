@@ -165,6 +165,8 @@ def test_the_masks_of_rds_and_sam2_are_kept_and_an_index_says_where(scored):
 
 
 def test_the_encoders_layout_is_written_down(scored):
+    weights = read_json(scored[1] / "model.json")
+    assert weights["model"]["sha256"] and [row["config"] for row in weights["smaller"]] == ["mini_half"]
     shape = read_json(scored[1] / "encoder.json")
     assert shape == {"depth": 48, "stage_starts": [0, 2, 8, 44], "always_on": list(K)}
 

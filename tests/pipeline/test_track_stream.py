@@ -78,7 +78,7 @@ def assert_holds(out, frames, start=0):
     assert len(read_table(out / MARKER)) == (frames - start) * 48
     assert video_length(out / "overlay.mp4") == frames
     others = {path.name for path in out.iterdir() if path.suffix != ".png"}
-    assert others <= {MARKER, MANIFEST, "overlay.mp4", "inspector.html"} and MANIFEST in others
+    assert others <= {MARKER, MANIFEST, "model.json", "overlay.mp4", "inspector.html"} and MANIFEST in others
     assert check_output(out, overwrite=True, marker=MARKER) == out
     assert [path.name for path in out.parent.iterdir() if path.name[0] == "."] == []
 

@@ -531,6 +531,7 @@ def test_the_router_moves_with_the_predictor(routed):
 
 
 def test_from_pretrained_builds_the_routed_class(checkpoint, rds_file, monkeypatch):
-    monkeypatch.setattr("sam2.build_sam._hf_download", lambda model_id: ("mini", checkpoint))
-    predictor = RDSVideoPredictor.from_pretrained("any/model", rds_path=rds_file, budget=0.4, device="cpu")
+    monkeypatch.setattr("sam2.build_sam.HF_MODEL_ID_TO_FILENAMES", {"facebook/sam2-mini": ("mini", "mini.pt")})
+    monkeypatch.setattr("rds_lib.data.hub.fetch", lambda model_id: checkpoint)
+    predictor = RDSVideoPredictor.from_pretrained("facebook/sam2-mini", rds_path=rds_file, budget=0.4, device="cpu")
     assert isinstance(predictor, RDSVideoPredictor) and predictor.policy.tau == 0.4

@@ -12,6 +12,7 @@ from rds_lib.core import paths
 from rds_lib.core.artifacts import read_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import SMALL
+from rds_lib.data import hub
 from rds_lib.pipeline.doctor.chain import Chain
 from rds_lib.pipeline.doctor.checks_checkout import recorded_hashes
 from rds_lib.pipeline.doctor.finding import ERROR, OK, WARNING, Finding, guarded, listed, refusal, size
@@ -102,7 +103,7 @@ def _shipped(path: Path, recorded, stops: tuple[str, ...]) -> Finding:
         else:
             (read_rds if path.name.startswith("rds") else read_checkpoint)(path)
     except RDSInputError as error:
-        return refusal(name, _in_words(path, error), stops=stops, fix=RESTORE.format(name))
+        return refusal(name, error, stops=stops, fix=RESTORE.format(name))
     about = f"{size(path.stat().st_size)}, sha256 {digest(path)}"
     if recorded is None:
         return Finding(name, OK, f"{about}; no hash is recorded")
@@ -114,20 +115,31 @@ def _shipped(path: Path, recorded, stops: tuple[str, ...]) -> Finding:
 
 
 def _named(config: str, text: str, key: str, stops: tuple[str, ...], profile: str) -> Finding:
-    """A checkpoint that the profile names."""
+    """A checkpoint that the profile names, by path or by id."""
+    from rds_lib.data.origin import file_sha256
+
     edit = f"or name another one in params/{profile}.yaml ({key})"
     if not text:
         found = f"{config} ships without weights, and no checkpoint is named"
         return Finding(key, ERROR, found, f"name one in params/{profile}.yaml ({key})", stops)
-    path = paths.resolve(text)
-    if not path.exists():
-        return Finding(key, ERROR, f"{paths.shown(path)} is missing", f"fetch it, {edit}", stops)
     try:
+        path = _of_hub(config, text) if hub.is_id(text) else paths.resolve(text)
+        if path is None:
+            found = f"{text}: not on this machine; the first stage that needs it fetches it from the hub"
+            return Finding(key, WARNING, found, f"have a network then, {edit}")
+        if not path.exists():
+            return Finding(key, ERROR, f"{paths.shown(path)} is missing", f"fetch it, {edit}", stops)
         _fits(config, path)
     except RDSInputError as error:
-        return refusal(key, _in_words(path, error), stops=stops, fix=f"{FETCH}, {edit}")
-    about = f"{size(path.stat().st_size)}, sha256 {digest(path)}"
-    return Finding(key, OK, f"{paths.shown(path)}: {about}")
+        return refusal(key, error, stops=stops, fix=f"{FETCH}, {edit}")
+    name = f"{text}, in the hub's cache" if hub.is_id(text) else paths.shown(path)
+    return Finding(key, OK, f"{name}: {size(path.stat().st_size)}, sha256 {file_sha256(path)}")
+
+
+def _of_hub(config: str, text: str) -> Path | None:
+    """The file of an id that belongs to a config, if it is on this machine; nothing is fetched."""
+    hub.with_config(config, text)
+    return hub.cached(text)
 
 
 def _fits(config: str, path: Path) -> None:
@@ -155,19 +167,6 @@ def _dinov3(checkpoint: str) -> Finding:
             return Finding(name, OK, f"{checkpoint}: on this machine, in the hub's cache")
     fix = "accept its licence on the hub and log in there, or name a folder that has it"
     return Finding(name, WARNING, f"{checkpoint}: not on this machine; its stage asks the hub for it", fix)
-
-
-def _in_words(path: Path, error: RDSInputError) -> RDSInputError:
-    """Say what a file is that is no weights: the readers see a damaged one."""
-    with suppress(OSError), path.open("rb") as file:
-        start = file.read(64)
-        if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-            return RDSInputError(f"{paths.shown(path)}: is a bare pickle, which may hold code; it was not run")
-        if start.startswith(b"version https://git-lfs"):
-            return RDSInputError(f"{paths.shown(path)}: is a pointer of Git LFS, and not the file")
-    if type(error.__cause__).__name__ == "UnpicklingError":
-        return RDSInputError(f"{paths.shown(path)}: asks for code beside tensors, which was not run")
-    return error
 
 
 def _is_as(path: Path, recorded: tuple[str, str]) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from rds_lib.core.paths import resolve_or_none
 from rds_lib.core.threads import SMALL
 from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.hub import cached, checkpoint_named, is_id
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
@@ -47,7 +47,9 @@ def measure(params) -> Speeds:
         If the GPU does not hold a step.
     """
     device, config = local_device(), params.model.config
-    checkpoint = resolve_or_none(params.model.checkpoint)
+    checkpoint = checkpoint_named(params.model.checkpoint)
+    if checkpoint and is_id(checkpoint):
+        checkpoint = cached(checkpoint) or Path()
     is_there = checkpoint.is_file() if checkpoint else config in SMALL
     try:
         model = build_model(config, checkpoint if is_there else False, device=device)
