@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 PARENT_ENDS = 1  # PR_SET_PDEATHSIG of Linux's prctl
 RUNNERS = ("DVC_STAGE", "TORCHELASTIC_RUN_ID")  # set in the processes that DVC and torchrun start
@@ -34,6 +35,23 @@ def begin_command() -> None:
             leads = os.getsid(0) == os.getpid()
             parent = parent if leads or os.getsid(parent) == os.getsid(0) else -1
         end_with(parent)
+
+
+def speaks_first() -> bool:
+    """Whether this process, about to end with an error, is the first of its torchrun to be, and so says why.
+
+    The others end because of the first. From here on SIGTERM, with which torchrun ends all, changes nothing.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from torch.distributed import TCPStore
+
+    with suppress(RuntimeError, KeyError, ValueError):  # without torchrun's store each says it
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(*place, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
+        return store.add(f"rds/errors/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
+    return True
 
 
 def stop(*_) -> None:
