@@ -44,7 +44,7 @@ def _budgets(params) -> Iterator[str]:
 def _micro_batches(params) -> Iterator[str]:
     for key, section in (("train", params.train), ("dinov3", params.dinov3)):
         if section.batch % section.accumulate:
-            yield f"{key}.accumulate = {section.accumulate}: must divide the clips of a step, {key}.batch = {section.batch}"
+            yield f"{key}.accumulate = {section.accumulate}: must divide {key}.batch, {section.batch}"
 
 
 def _data(params) -> Iterator[str]:

@@ -87,6 +87,20 @@ def test_micro_batches_end_where_the_whole_batch_does(name, one, small, tmp_path
     assert apart(tmp_path / name / "0.pt", one / name / "0.pt") < CLOSE
 
 
+def test_recomputed_blocks_end_at_the_same_bytes(one, small, tmp_path):
+    assert small(tmp_path, ["rds"], "--recompute").returncode == 0
+    assert weights(tmp_path) == weights(one)
+
+
+def test_bfloat16_trains_on_a_cpu_too_and_nears_float32(one, small, tmp_path):
+    done = small(tmp_path, ["rds", "dyt"], "--precision", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    for name in ("rds", "dyt"):
+        half, whole = ((folder / name / "log.csv").read_text().splitlines()[1].split(",") for folder in (tmp_path, one))
+        assert 0 < abs(float(half[1]) - float(whole[1])) < 0.05 * float(whole[1]), "the loss of the first step"
+        assert apart(tmp_path / name / "0.pt", one / name / "0.pt") > CLOSE
+
+
 def test_one_process_alone_logs(two):
     _, done = two
     assert done.stderr.count("rds is done") == 1

@@ -1,6 +1,6 @@
 """Small trainings at 64 px, alone or under torchrun, as a command of the package; see `test_processes`.
 
-    torchrun --standalone --nproc-per-node 2 tests/training/worker.py small OUT --root DAVIS --checkpoint WEIGHTS rds dyt
+    torchrun --standalone --nproc-per-node 2 tests/training/worker.py small OUT rds --root DAVIS --checkpoint WEIGHTS
 
 Every training leaves its state in ``OUT/<name>``, and every process what it ended with in ``OUT/<name>/<rank>.pt``.
 """
@@ -100,9 +100,12 @@ def small(
     steps: int = 3,
     batch: int = 4,
     accumulate: int = 1,
+    precision: str = "float32",
+    recompute: bool = False,
     disturbance: str = "",
 ):
     """Train ``names`` in turn; a disturbance is RANK:STEP:kill or RANK:STEP:nan."""
+    logging.getLogger().handlers.clear()  # of what was imported; the package's commands import it later
     commands._log()
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,8 @@ def small(
         rank, step, action = disturbance.split(":")
         disturb(out, int(rank), int(step), action)
     for name in names:
-        schedule = Schedule(steps, batch, 3, seed=1, save_every=2, accumulate=accumulate)
+        how = {"accumulate": accumulate, "precision": precision, "recompute_blocks": recompute}
+        schedule = Schedule(steps, batch, 3, seed=1, save_every=2, **how)
         torch.save(train(name, out / name, root, checkpoint, schedule), out / name / f"{RANK}.pt")
         logging.info("%s is done", name)
     loop.average_gradients = average
