@@ -18,7 +18,7 @@ from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline import commands
 from rds_lib.pipeline.commands import Profile
 from rds_lib.pipeline.notebook import NotebookFailed
-from rds_lib.work.processes import begin_command
+from rds_lib.work.processes import begin_command, speaks_first
 
 
 class _Commands(TyperGroup):
@@ -28,18 +28,23 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (RDSInputError, NotebookFailed) as error:
-            typer.echo(f"error: {plain(error)}", err=True)
+            _say(plain(error))
             raise typer.Exit(2 if isinstance(error, RDSInputError) else 1) from None
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported for this
                 raise
-            typer.echo(f"error: the device's memory is full ({str(error).partition('. ')[0]})", err=True)
+            _say(f"the device's memory is full ({str(error).partition('. ')[0]})")
             raise typer.Exit(2) from None
         except OSError as error:  # a disk that is full, a place that may not be written
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            typer.echo(f"error: {plain(error.filename or 'input or output')}: {error.strerror}", err=True)
+            _say(f"{plain(error.filename or 'input or output')}: {error.strerror}")
             raise typer.Exit(2) from None
+
+
+def _say(why):
+    if speaks_first():
+        typer.echo(f"error: {why}", err=True)
 
 
 SCORES = "scores.csv"

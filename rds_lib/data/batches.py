@@ -113,7 +113,7 @@ def loader(dataset: Dataset, *, device) -> DataLoader:
 
 
 class SequenceBatches(_Batches):
-    """Windows of consecutive annotated frames of a data set; batch ``step`` depends on the seed and the step alone.
+    """Windows of consecutive annotated frames of a data set; clip n of a step follows from seed, step and n alone.
 
     Each clip is squeezed to the model's square input, as SAM2 does, mirrored or reversed in time at random, and
     recoloured: with few videos to learn from, a router would otherwise tell them apart by their colours.
@@ -128,8 +128,21 @@ class SequenceBatches(_Batches):
             raise RDSInputError(
                 f"no sequence has {frames} annotated frames; choose fewer frames a clip or longer videos"
             )
-        self.seed, self.batch, self.frames, self.size = seed, batch, frames, size
+        self.seed, self.numbers, self.frames, self.size = seed, range(batch), frames, size
         self.first_step, self.steps = first_step, steps
+
+    def __getitem__(self, item: int):
+        if item >= self.steps:
+            raise IndexError(item)
+        images, targets = zip(*(self._numbered(self.first_step + item, number) for number in self.numbers))
+        return torch.stack(images), torch.stack(targets)
+
+    def _numbered(self, step, number):
+        """One clip of a step, drawn again until it shows an object."""
+        rng = np.random.default_rng([self.seed, self.salt, step, number])
+        while (clip := self._clip(rng)) is None:
+            continue
+        return clip
 
     def _clip(self, rng):
         sequence = self.sequences[int(rng.integers(len(self.sequences)))]
@@ -145,6 +158,32 @@ class SequenceBatches(_Batches):
         if rng.random() < 0.5:
             frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
         return to_model_input(_recolour(frames, rng)), torch.from_numpy(masks.copy()).float()
+
+
+class TrainingBatches(SequenceBatches):
+    """What one of several processes computes of each step's clips, with the clips' numbers in the step.
+
+    Items are ``(images, targets, numbers (B,) int)``. However many processes share a step's ``batch`` clips, and in how
+    many micro-batches, together they see the same ones.
+
+    Raises
+    ------
+    RDSInputError
+        If the clips of a step cannot be shared out evenly.
+    """
+
+    def __init__(self, sequences, *, batch: int, process: int = 0, processes: int = 1, accumulate: int = 1, **options):
+        if batch % (processes * accumulate):
+            raise RDSInputError(
+                f"batch is {batch}: the clips of a step, which {processes} processes with {accumulate} micro-batches "
+                f"each share; give a multiple of {processes * accumulate}, or change --nproc-per-node or accumulate"
+            )
+        super().__init__(sequences, batch=batch, **options)
+        own = batch // processes
+        self.numbers = range(process * own, (process + 1) * own)
+
+    def __getitem__(self, item: int):
+        return *super().__getitem__(item), torch.tensor(self.numbers)
 
 
 def _recolour(frames, rng):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.base import Method, register
-from rds_lib.methods.gates import GatedModule, gated
+from rds_lib.methods.gates import GatedModule, gated, mean_gate
 from rds_lib.model.backbone import backbone_of, changes_shape
 
 START_BIAS = 3.0
@@ -63,9 +63,8 @@ def add_policies(model, always_on) -> list[DecidedBlock]:
 
 
 def usage_loss(model, rate: float) -> Tensor:
-    """``2 |mean gate - rate|`` over the gated blocks and the batch of the last call; absolute as in the original."""
-    gates = torch.stack([block.gate for block in gated(model)])
-    return USAGE_WEIGHT * (gates.mean() - rate).abs()
+    """``2 |mean gate - rate|`` over the gated blocks and the clips of the step; absolute as in the original."""
+    return USAGE_WEIGHT * (mean_gate(model) - rate).abs()
 
 
 def target_rate(level: float, *, depth: int, n_always_on: int) -> float:

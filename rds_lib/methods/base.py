@@ -13,16 +13,17 @@ import torch
 
 from rds_lib.core.artifacts import read_tensors, write_tensors
 from rds_lib.core.errors import RDSInputError
-from rds_lib.data.batches import SequenceBatches, loader
+from rds_lib.data.batches import SequenceBatches, TrainingBatches, loader
 from rds_lib.data.checkpoints import check_sizes, check_tensors
 from rds_lib.data.video import load_video
-from rds_lib.methods.gates import calibrate_gates, gated, open_share, set_threshold
+from rds_lib.methods.gates import calibrate_gates, draw_from, gated, know_mean_gate, open_share, set_threshold
 from rds_lib.model.adapters import add_lora, merge_lora
+from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips, frame_by_frame
 from rds_lib.model.sam2 import build_model
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes, local_device
-from rds_lib.training.tasks import tracking_loss
+from rds_lib.training.tasks import clip_generators, tracking_loss
 
 METHODS: dict[str, "Method"] = {}
 FORMAT = "baseline/1"
@@ -44,10 +45,16 @@ class Setup:
     checkpoint: Path | str | None = None
     device: str | None = None
 
-    def batches(self, model, seed: int, first: int, stop: int) -> SequenceBatches:
-        """The clips of steps ``first`` to ``stop`` - 1, at a model's size."""
+    def batches(self, model, first: int, stop: int) -> TrainingBatches:
+        """This process's part of the clips of steps ``first`` to ``stop`` - 1, at a model's size."""
+        options = {"frames": self.schedule.frames, "size": model.image_size, "first_step": first, "steps": stop - first}
+        return TrainingBatches(self.sequences, **self.schedule.share(*join_processes()), **options)
+
+    def images(self, model, seed: int, steps: int) -> list[torch.Tensor]:
+        """The frames of each clip of ``steps`` batches, (T, 3, S, S) a clip, which all processes see alike."""
         options = {"batch": self.schedule.batch, "frames": self.schedule.frames, "size": model.image_size}
-        return SequenceBatches(self.sequences, seed=seed, first_step=first, steps=stop - first, **options)
+        data = SequenceBatches(self.sequences, seed=seed, first_step=0, steps=steps, **options)
+        return [frames for i in range(steps) for frames in data[i][0]]
 
 
 class Method:
@@ -108,17 +115,20 @@ class Method:
         parts = {"trained": torch.nn.ParameterList(trained), "optimizer": optimizer}
         run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=process == 0)
 
+        def clips_of(batch, step):
+            draw_from(model, clip_generators(schedule.seed, step, schedule.batch, batch[2], device))
+            return [tensor.to(device) for tensor in batch[:2]]
+
         def step_loss(batch, step):
-            number = step * world + process
-            torch.manual_seed((schedule.seed << 20) + number)  # dropout
-            generator = torch.Generator(device).manual_seed((schedule.seed << 24) + number)
-            for module in gates:
-                module.train().generator = generator
-            loss, row = self.step_loss(model, *(tensor.to(device) for tensor in batch), rate)
+            loss, row = self.step_loss(model, *clips_of(batch, step), rate)
             return loss, {"loss": round(loss.item(), 4), **row}
 
-        data = setup.batches(model, schedule.seed * world + process, run.step, run.total)
-        fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"{self.label} {level}", world=world)
+        def look(batch, step):
+            know_mean_gate(model, by_frame(clips_of(batch, step)[0]))
+
+        data = loader(setup.batches(model, run.step, run.total), device=device)
+        how = {"schedule": schedule, "look": look, "blocks": backbone_of(model).blocks, "world": world}
+        fit(step_loss, data, run, optimizer, trained, label=f"{self.label} {level}", **how)
         images = calibration_images(setup.calibration, model.image_size) if gates else ()
         threshold = calibrate_gates(model.eval(), rate, [image.to(device) for image in images])
         if process == 0:
@@ -183,10 +193,14 @@ def method_of(name: str) -> Method:
 
 
 def clip_step(model, images, targets) -> tuple[torch.Tensor, float, dict]:
-    """Loss and IoU of clips whose frames are encoded at once, and their features; bfloat16 on a GPU."""
-    with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
-        features = model.forward_image(images.transpose(0, 1).flatten(0, 1))
+    """Loss and IoU of clips whose frames are encoded at once, and their features."""
+    features = model.forward_image(by_frame(images))
     return *tracking_loss(SAM2Clips(model), frame_by_frame(features, len(images)), targets), features
+
+
+def by_frame(images: torch.Tensor) -> torch.Tensor:
+    """The frames of clips (B, T, 3, S, S) in one batch (T B, 3, S, S): those of frame 0 come first."""
+    return images.transpose(0, 1).flatten(0, 1)
 
 
 def calibration_images(sequences, size: int, n: int = CALIBRATION_IMAGES) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.base import Method, clip_step, register
-from rds_lib.methods.gates import GatedModule, gated, open_share
+from rds_lib.methods.gates import ClipDropout, GatedModule, gated, mean_gate, open_share
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import target_active
@@ -38,7 +38,7 @@ class DispatchedMLP(GatedModule):
         super().__init__()
         self.norm, self.mlp = norm, mlp
         self.dispatcher = nn.Linear(dim, 1)
-        self.adapter = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, dim))
+        self.adapter = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), ClipDropout(dropout), nn.Linear(width, dim))
         nn.init.normal_(self.dispatcher.weight, std=0.02)
         nn.init.constant_(self.dispatcher.bias, START_BIAS)
         nn.init.kaiming_uniform_(self.adapter[0].weight)
@@ -77,12 +77,11 @@ def add_dispatchers(model, *, width: int = 64) -> list[DispatchedMLP]:
 
 
 def rate_loss(model, rate: float) -> Tensor:
-    """``2 (mean gate - rate)^2`` of the last call, one mean over all blocks: blocks may differ.
+    """``2 (mean gate - rate)^2``, one mean over all blocks, which may differ, and over the clips of the step.
 
     Blocks weigh the same, as in the original: Hiera's first stages have more but narrower tokens.
     """
-    gates = torch.stack([module.gate.mean() for module in gated(model)])
-    return RATE_WEIGHT * (gates.mean() - rate) ** 2
+    return RATE_WEIGHT * (mean_gate(model) - rate) ** 2
 
 
 @contextmanager

@@ -1,18 +1,39 @@
 """The hard gates that DyT and AdaViT learn with, and the threshold that takes their place when they track."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.training.tasks import clip_uniform
+from rds_lib.work.together import mean_over_processes
 
 TEMPERATURE = 5.0  # of both methods' code; it scales gradients alone: P(gate = 1) = sigmoid(logit) at any temperature
 CALIBRATION_PASSES = 8
 
 
-class GatedModule(nn.Module):
+class Drawing(nn.Module):
+    """A module that draws at random in training, for each clip from the clip's own generator."""
+
+    generators: Sequence[torch.Generator] | None = None
+
+
+class ClipDropout(Drawing):
+    """Dropout of a share ``p``; x has frames on its first axis, as `clip_uniform` has them."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * (clip_uniform(x.shape, self.generators, x.device) >= self.p) / (1 - self.p)
+
+
+class GatedModule(Drawing):
     """A part of the encoder behind a 0/1 gate: drawn and multiplied in training, a threshold that skips otherwise.
 
     A subclass computes logits, calls `decide`, and names in ``decider`` the module that learns at the gates' rate. One
@@ -22,10 +43,10 @@ class GatedModule(nn.Module):
     def __init__(self):
         super().__init__()
         self.threshold = 0.0  # on the logits, when tracking
-        self.generator = None
         self.forced = None  # a gate to multiply by instead of deciding
         self.gate = None  # 0/1, of the last call
         self.logits = None
+        self.known_mean = None  # open gates of all clips of a step, where this module sees some of them
 
     @property
     def multiplies(self) -> bool:
@@ -38,7 +59,7 @@ class GatedModule(nn.Module):
         if not self.multiplies:
             self.gate = logits > self.threshold
         else:
-            self.gate = gumbel_gate(logits, self.generator) if self.forced is None else self.forced
+            self.gate = gumbel_gate(logits, self.generators) if self.forced is None else self.forced
         return self.gate
 
 
@@ -47,15 +68,44 @@ def gated(model) -> list[GatedModule]:
     return [module for module in model.image_encoder.trunk.blocks.modules() if isinstance(module, GatedModule)]
 
 
-def gumbel_gate(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw a 0/1 gate for every logit, with a straight-through gradient.
+def draw_from(model, generators: Sequence[torch.Generator]) -> None:
+    """Put all that draws in a model in training, and have it draw from these, one a clip."""
+    for module in model.modules():
+        if isinstance(module, Drawing):
+            module.train().generators = generators
+
+
+def mean_gate(model) -> Tensor:
+    """Mean gate of the last call, over all modules and all clips of the step, with this process's part of its gradient.
+
+    A loss of it is the same function whether one process sees the clips of a step, or several do, or micro-batches.
+    """
+    modules = gated(model)
+    own = torch.stack([module.gate.float().mean() for module in modules]).mean()
+    known = modules[0].known_mean
+    known = mean_over_processes(own.detach().clone()) if known is None else known
+    return known + (own - own.detach())
+
+
+def know_mean_gate(model, images: Tensor) -> None:
+    """Find `mean_gate` on frames of all clips, for micro-batches that draw the same and see some of them."""
+    modules = gated(model)
+    for module in modules:
+        module.known_mean = None
+    if modules:
+        model.forward_image(images)
+        modules[0].known_mean = mean_gate(model)
+
+
+def gumbel_gate(logits: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+    """Draw a 0/1 gate for every logit, with a straight-through gradient; generators as in `clip_uniform`.
 
     Forward: 1 where ``logit`` plus the difference of two Gumbel draws is above 0, that is with probability
     ``sigmoid(logit)``. Backward: the gradient of ``sigmoid((logit + noise) / 5)``.
     Source: MengLcool/AdaViT and NUS-HPC-AI-Lab/Dynamic-Tuning, tau = 5, hard.
     """
-    u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype).clamp(1e-6, 1 - 1e-6)
-    soft = ((logits + torch.log(u) - torch.log1p(-u)) / TEMPERATURE).sigmoid()
+    u = clip_uniform(logits.shape, generators, logits.device).clamp(1e-6, 1 - 1e-6)
+    soft = ((logits.float() + torch.log(u) - torch.log1p(-u)) / TEMPERATURE).sigmoid()
     return (soft > 0.5).to(soft.dtype) + (soft - soft.detach())
 
 

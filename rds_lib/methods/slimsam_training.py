@@ -5,6 +5,7 @@ encoder and 5e-6 for the rest. Here all parts see the clips that the other metho
 """
 
 import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -54,8 +55,7 @@ class SlimSAM(Method):
         teacher, student = build().requires_grad_(False), build()
         for model in (teacher, student):
             slimsam.split_attention(model)
-        batches = setup.batches(student, seed + 1, 0, importance_steps)
-        images = [batches[i][0].flatten(0, 1).to(device) for i in range(importance_steps)]
+        images = [frames.to(device) for frames in setup.images(student, seed + 1, importance_steps)]
         learn = partial(_learn, student, setup)
 
         kept = _cut(student, "width", level / 9, teacher, images, seed)
@@ -104,12 +104,14 @@ def _learn(student, setup, workdir, steps, loss_of, lr, lr_head=0.0):
     run = TrainingRun(workdir, parts, total=steps, save_every=schedule.save_every, writes=rank == 0)
 
     def step_loss(batch, step):
-        loss, numbers = loss_of(*(tensor.to(device) for tensor in batch), step / steps)
+        loss, numbers = loss_of(*(tensor.to(device) for tensor in batch[:2]), step / steps)
         return loss, {"loss": round(loss.item(), 5), **numbers}
 
-    data = setup.batches(student, schedule.seed * world + rank, run.step, steps)
+    data = loader(setup.batches(student, run.step, steps), device=device)
     trained = [p for group in groups for p in group["params"]]
-    fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"SlimSAM {workdir.name}", world=world)
+    schedule = schedule if lr_head else replace(schedule, precision="float32")  # alignments compare activations
+    how = {"schedule": schedule, "blocks": student.image_encoder.trunk.blocks, "world": world}
+    fit(step_loss, data, run, optimizer, trained, label=f"SlimSAM {workdir.name}", **how)
 
 
 def _aligning(loss, share):

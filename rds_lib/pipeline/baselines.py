@@ -20,11 +20,10 @@ from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.stages import require
-from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, train_blocks
+from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, schedule_of, train_blocks
 from rds_lib.pipeline.weights import level_file, moved_parameters, weights_file
 from rds_lib.routing.algorithm1 import threshold_route
 from rds_lib.routing.weights import load_rds
-from rds_lib.training.loop import Schedule
 from rds_lib.training.run import local_device
 from rds_lib.work.finished import once
 from rds_lib.work.parallel import cpu_workers, map_items
@@ -77,9 +76,8 @@ def train_level(params, workdir: Path, name: str, level: float, seed: int | None
 
     def train():
         sequences, calibration = training_sequences(params, workdir)
-        schedule = Schedule(section.steps, section.batch, section.frames, section.seed)
         base = {"config_file": params.model.config, "checkpoint": checkpoint_named(params.model.checkpoint)}
-        setup = Setup(schedule, sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
+        setup = Setup(schedule_of(section), sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
         out = scratch / "weights.safetensors"
         method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
 

@@ -4,6 +4,7 @@ Heavy modules are imported by the command that needs them, so that ``--help`` an
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -268,4 +269,5 @@ def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
 
 
 def _log():
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    is_first = os.environ.get("RANK", "0") == "0"  # under torchrun the others have errors to tell alone
+    logging.basicConfig(level=logging.INFO if is_first else logging.ERROR, format="%(message)s")

@@ -31,7 +31,7 @@ from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, 
 from rds_lib.model.backbone import origin_of
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.fingerprint import file_digest, training_key
-from rds_lib.pipeline.training_runs import calibrate_run, train_in
+from rds_lib.pipeline.training_runs import HOW, calibrate_run, train_in
 from rds_lib.pipeline.weights import CONTROL, Run, seeded, training_runs, weights_file
 from rds_lib.routing.importance import measure_importance, rank_blocks
 from rds_lib.routing.route_table import route_spread
@@ -95,7 +95,7 @@ def train_run(params, sequences, name: str, run: Run, blocks) -> Path:
 
 def _key(params, budgets, blocks) -> str:
     """Short hash of all that a training depends on, the ViT's weights too where they are a file here."""
-    own = params.dinov3.model_dump(exclude={"budgets", "more_seeds", "short_side", "clips", "k_sel"})
+    own = params.dinov3.model_dump(exclude={"budgets", "more_seeds", "short_side", "clips", "k_sel"} | HOW)
     router, name = params.router.model_dump(exclude={"calibrate"}), params.dinov3.checkpoint
     weights = (MINI_DINOV3 if name == "mini" else Path(name)) / "model.safetensors"
     return training_key(

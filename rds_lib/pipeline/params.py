@@ -125,7 +125,20 @@ class Headroom(Section):
     seed: Seed
 
 
-class Train(Section):
+class Training(Section):
+    """How a step of ``batch`` clips is computed, by however many processes.
+
+    Each computes its clips in ``accumulate`` micro-batches. ``precision`` auto is bfloat16 on a GPU and float32
+    elsewhere. With ``recompute_blocks`` blocks are computed again in the backward pass: less memory, equal results.
+    """
+
+    batch: Count
+    accumulate: Count
+    precision: Literal["auto", "float32", "bfloat16"]
+    recompute_blocks: bool
+
+
+class Train(Training):
     """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video.
 
     With ``more_seeds`` RDS and the baselines are trained once more for each, and intervals hold what that changes.
@@ -135,7 +148,6 @@ class Train(Section):
     more_seeds: Seeds
     budgets: Budgets
     steps: Count
-    batch: Count
     frames: Frames
     lr_router: Rate
     lr_lora: Rate
@@ -196,7 +208,7 @@ class Evaluation(Section):
     datasets: Annotated[tuple[Dataset, ...], _FromList, _NotEmpty]
 
 
-class Dinov3(Section):
+class Dinov3(Training):
     """RDS on DINOv3, at ``budgets``: ``checkpoint`` is "mini", a folder or an id on the hub.
 
     ``always_on`` are the blocks that are never skipped, by default the first and the last. Importance is measured on
@@ -213,7 +225,6 @@ class Dinov3(Section):
     k_sel: Count
     clips: Count
     steps: Count
-    batch: Count
     frames: Frames
     lr_router: Rate
     lr_lora: Rate

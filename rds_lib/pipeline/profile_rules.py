@@ -13,6 +13,7 @@ def faults(params) -> Iterator[str]:
     """Every value that another section makes impossible, as ``key = value: what is allowed``."""
     yield from _checkpoints(params)
     yield from _budgets(params)
+    yield from _micro_batches(params)
     yield from _data(params)
     if params.data.generated:
         yield from _clips(params)
@@ -51,6 +52,12 @@ def _budgets(params) -> Iterator[str]:
     for run in params.inspect.runs:
         if run not in runs:
             yield f"inspect.runs: {run!r} must be one of the recorded runs, {', '.join(runs)}"
+
+
+def _micro_batches(params) -> Iterator[str]:
+    for key, section in (("train", params.train), ("dinov3", params.dinov3)):
+        if section.batch % section.accumulate:
+            yield f"{key}.accumulate = {section.accumulate}: must divide {key}.batch, {section.batch}"
 
 
 def _data(params) -> Iterator[str]:

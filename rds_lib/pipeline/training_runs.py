@@ -23,6 +23,7 @@ from rds_lib.work.finished import once
 from rds_lib.work.parallel import cpu_workers
 
 ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
+HOW = {"accumulate", "recompute_blocks"}  # of a training's settings, that leave its results as they are
 WEIGHTS = "rds.safetensors"  # of a training in its own folder
 
 
@@ -52,7 +53,7 @@ def train_in(scratch: Path, prepare: Callable, section, router, **options) -> Pa
         train_rds(
             clips,
             sequences=sequences,
-            schedule=Schedule(section.steps, section.batch, section.frames, section.seed),
+            schedule=schedule_of(section),
             out=scratch / WEIGHTS,
             workdir=scratch,
             lr_router=section.lr_router,
@@ -64,6 +65,13 @@ def train_in(scratch: Path, prepare: Callable, section, router, **options) -> Pa
         )
 
     return once(scratch, WEIGHTS, train)
+
+
+def schedule_of(section) -> Schedule:
+    """What a profile's section of a training, ``train`` or ``dinov3``, says of its steps."""
+    what = {"steps": section.steps, "batch": section.batch, "frames": section.frames, "seed": section.seed}
+    how = {"accumulate": section.accumulate, "precision": section.precision}
+    return Schedule(**what, **how, recompute_blocks=section.recompute_blocks)
 
 
 def adapted_blocks(params, workdir: Path) -> list[int]:
@@ -102,5 +110,5 @@ def calibrate_run(params, path: Path, budgets, sequences, build=predictor_for) -
 def fingerprint(params, *parts, rooms=ROOMS) -> str:
     """Short hash of all that a training depends on; see ``training_key``."""
     own_of_a_run = {"budgets", "more_seeds", "lora_rank", "calibration_frames"}
-    own = params.train.model_dump(exclude=own_of_a_run)
+    own = params.train.model_dump(exclude=own_of_a_run | HOW)
     return training_key(params, (*rooms, "pipeline/training_runs.py"), own, *parts)

@@ -24,6 +24,7 @@ and serves both.
 """
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -96,14 +97,17 @@ def threshold_route(w: Tensor, always_on, tau: float = 0.5) -> Tensor:
     return _force_on((w >= tau).to(w.dtype), always_on)
 
 
-def sample_route(w: Tensor, always_on, generator: torch.Generator | None = None) -> Tensor:
+def sample_route(w: Tensor, always_on, generator: torch.Generator | Sequence | None = None) -> Tensor:
     """Bernoulli route with a straight-through gradient, lines 10-12 of Algorithm 1.
 
     Forward: ``r ~ Bernoulli(w)``, exactly 0 or 1, and 1 on ``always_on``. Backward: ``d r / d w`` is 1 off
-    ``always_on`` and 0 on it. A ``generator`` has to be on the device of ``w``.
+    ``always_on`` and 0 on it. A ``generator`` has to be on the device of ``w``; a list of them has one for each row.
     """
     w = _as_probabilities(w, "w")
-    drawn = torch.bernoulli(w.detach(), generator=generator)
+    if isinstance(generator, Sequence):
+        drawn = torch.stack([torch.bernoulli(row, generator=g) for row, g in zip(w.detach(), generator, strict=True)])
+    else:
+        drawn = torch.bernoulli(w.detach(), generator=generator)
     return _force_on(drawn + (w - w.detach()), always_on)
 
 

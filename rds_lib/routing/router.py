@@ -1,10 +1,11 @@
 """The prediction-aware router (PAR): one small network that reads the frame and the last mask and rates every block."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import exp, inf, log, sqrt
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from rds_lib.routing.algorithm1 import (
     threshold_route,
     top_n_route,
 )
+from rds_lib.work.together import mean_over_processes
 
 NEAR_UNIFORM = 0.05
 LARGEST_LOGIT = 30.0  # where the sigmoid is 0 or 1 to float32; no frame's probabilities are then all 0
@@ -44,10 +46,11 @@ class RunningNorm(nn.Module):
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("var", torch.ones(channels))
+        self.recorded = self.replayed = None  # statistics of each call of a step; see `recorded_statistics`
 
     def forward(self, features):
         if self.training:
-            self.update(features.detach().float().movedim(1, -1).flatten(0, -2))
+            self.see(features.detach().float().movedim(1, -1).flatten(0, -2))
         scale, shift = (values.view(-1, *(1,) * (features.ndim - 2)) for values in self.scale_and_shift())
         return features * scale + shift
 
@@ -57,22 +60,49 @@ class RunningNorm(nn.Module):
         return scale, -self.mean * scale
 
     @torch.no_grad()
+    def see(self, rows):
+        """Count rows (N, C) in, or take the statistics over from the call that counted these and more."""
+        if self.replayed is not None:
+            for own, known in zip((self.mean, self.var), next(self.replayed)):
+                own.copy_(known)
+            return
+        self.update(rows)
+        if self.recorded is not None:
+            self.recorded.append((self.mean.clone(), self.var.clone()))
+
+    @torch.no_grad()
     def update(self, rows):
         """Count rows (N, C) in."""
         self.count += 1
         rate = (1 / self.count).clamp(min=self.momentum)  # a plain average first, then an exponential one
         offset = rows - self.mean
-        self.mean += rate * _mean_of_all(offset)
-        self.var += rate * (_mean_of_all(offset * (rows - self.mean)) - self.var)
+        self.mean += rate * mean_over_processes(offset.mean(0))
+        self.var += rate * (mean_over_processes((offset * (rows - self.mean)).mean(0)) - self.var)
 
 
-def _mean_of_all(rows):
-    """Mean over the rows (N, C) of all training processes."""
-    mean = rows.mean(0)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(mean)
-        mean /= dist.get_world_size()
-    return mean
+@contextmanager
+def recorded_statistics(router: nn.Module) -> Iterator[None]:
+    """Keep the statistics of every call, for `replayed_statistics`: all clips of a step are seen here."""
+    for norm in _norms(router):
+        norm.recorded = []
+    yield
+
+
+@contextmanager
+def replayed_statistics(router: nn.Module) -> Iterator[None]:
+    """Have the same calls, of some of the clips, use the statistics that were recorded, and count nothing in."""
+    norms = _norms(router)
+    for norm in norms:
+        norm.replayed = iter(norm.recorded)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.replayed = None
+
+
+def _norms(router):
+    return [module for module in router.modules() if isinstance(module, RunningNorm)]
 
 
 class PredictionAwareRouter(nn.Module):

@@ -5,19 +5,20 @@ frame's features says it at once, for the price of an encoder. It does not say w
 frames share is not learnt here: it stays as it was, and the frames' part of the logits is centred over the frames.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rds_lib.data.batches import SequenceBatches, loader
+from rds_lib.data.batches import TrainingBatches, loader
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.losses import squared_damage
 from rds_lib.routing.router import PredictionAwareRouter, RunningNorm
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
-from rds_lib.training.tasks import draw_budgets
+from rds_lib.training.tasks import clip_generators, draw_budgets, in_micro_batches
 
 NEAR = 5  # tokens: side of the square around a token of the object within which features count more
 SHARE_NEAR = 0.5  # of the weight; the rest lies evenly on the frame
@@ -34,7 +35,7 @@ class Centred(nn.Module):
     def forward(self, features):
         products = F.linear(features, self.last.weight)
         if self.training:
-            self.seen.update(products.detach().float())
+            self.seen.see(products.detach().float())
         return products - self.seen.mean + self.last.bias
 
     @torch.no_grad()
@@ -63,23 +64,25 @@ def teach_router(
     optimizer = torch.optim.AdamW([{"params": learnt, "peak": lr, "weight_decay": 0.0}])
     parts = {"router": router.train(), "optimizer": optimizer}
     run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=rank == 0)
-    todo = {"first_step": run.step, "steps": schedule.steps - run.step, "batch": schedule.batch, "frames": 2}
-    data = SequenceBatches(sequences, seed=seed * world + rank, size=backbone.image_size, **todo)
+    todo = {"first_step": run.step, "steps": schedule.steps - run.step, "frames": 2}
+    data = TrainingBatches(sequences, size=backbone.image_size, **schedule.share(rank, world), **todo)
     device = router.alpha.device
 
     def step_loss(batch, step):
-        images, targets = (tensor.to(device) for tensor in batch)
-        generator = torch.Generator(device).manual_seed((seed << 24) + step * world + rank)
-        budget = draw_budgets(budgets, len(images), generator)
+        images, targets = (tensor.to(device) for tensor in batch[:2])
+        generators = clip_generators(seed, step, schedule.batch, batch[2], device)
+        budget = draw_budgets(budgets, generators)
         masks = F.avg_pool2d(targets, backbone.token_stride)  # (B, 2, h, w), shares of a token
         with torch.no_grad():
             tokens = backbone.embed(images[:, 1])
             whole = backbone.run(tokens)
-        _, w, route = router(tokens, masks[:, :1] - 0.5, budget=budget, mode="sample", generator=generator)
+        _, w, route = router(tokens, masks[:, :1] - 0.5, budget=budget, mode="sample", generator=generators)
         loss = squared_damage(backbone.run(tokens, route), whole, weight=near_object(masks[:, 1:])).mean()
         return loss, {"loss": round(loss.item(), 4), "spread": round(w.detach().std(0, correction=0).mean().item(), 5)}
 
-    fit(step_loss, loader(data, device=device), run, optimizer, learnt, label="router alone", world=world)
+    what = {"label": "router alone", "world": world, "schedule": replace(schedule, precision="float32")}
+    losses = in_micro_batches(router if schedule.accumulate > 1 else None, step_loss)
+    fit(batches=loader(data, device=device), run=run, optimizer=optimizer, parameters=learnt, **losses, **what)
     router.mlp[-1] = router.mlp[-1].folded()
     router.requires_grad_(False).eval()
 

@@ -4,13 +4,13 @@ The paper does not state its training losses; we use SAM2's own loss on the pred
 budget is met by construction (line 6 of Algorithm 1). Only the router and the adapters are trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from rds_lib.data.batches import SequenceBatches, loader
+from rds_lib.data.batches import TrainingBatches, loader
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.backbone import Backbone
 from rds_lib.model.clip_tracking import ClipTracker
@@ -21,7 +21,7 @@ from rds_lib.routing.weights import save_rds
 from rds_lib.training.alone import teach_router
 from rds_lib.training.loop import Schedule, fit
 from rds_lib.training.run import TrainingRun, join_processes
-from rds_lib.training.tasks import draw_budgets, tracking_loss
+from rds_lib.training.tasks import clip_generators, draw_budgets, in_micro_batches, tracking_loss
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class RoutedClip:
     router: PredictionAwareRouter | None
     images: torch.Tensor  # (B, T, 3, S, S)
     budget: torch.Tensor | None  # (B,)
-    generator: torch.Generator
+    generators: Sequence[torch.Generator]  # one a clip
     deployed: bool = False  # the most probable blocks, as many as the budget asks for, in place of drawn ones
     measures_damage: bool = False
     probabilities: list = field(default_factory=list)  # p of every routed frame, (at most B, L)
     routes: list = field(default_factory=list)
-    damages: list = field(default_factory=list)  # of every routed frame, (at most B,)
+    damages: list = field(default_factory=list)  # of every frame after the first, (B,); 0 of one that runs in full
 
     def encode(self, t, previous):
         """Encode frame t for ``ClipTracker.track``: routed, but in full without a router, or a mask to route by.
@@ -68,7 +68,7 @@ class RoutedClip:
         if previous is None or self.router is None:
             return self.backbone.run(tokens)
         mask = previous.low_res_logits.detach()
-        p, w, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generator)
+        p, w, route = self.router(tokens, mask, budget=self.budget, mode="sample", generator=self.generators)
         route = self._most_probable(w) if self.deployed else route
         shown = (mask > 0).flatten(1).any(1)  # (B,)
         self.probabilities.append(p.detach()[shown])
@@ -77,7 +77,7 @@ class RoutedClip:
         if self.measures_damage:
             with torch.no_grad():
                 whole = self.backbone.run(tokens)
-            self.damages.append(squared_damage(features, whole)[shown])
+            self.damages.append(squared_damage(features, whole))
         return features
 
     def _most_probable(self, w):
@@ -89,8 +89,8 @@ class RoutedClip:
         return hard + free * (w - w.detach())
 
     def damage(self) -> torch.Tensor | float:
-        """Mean damage of the routed frames; 0 without any, or where it is not measured."""
-        return torch.cat(self.damages).mean() if any(map(len, self.damages)) else 0.0
+        """Mean damage of the frames after the first; 0 where it is not measured."""
+        return torch.stack(self.damages).mean() if self.damages else 0.0
 
     def statistics(self) -> dict[str, float]:
         """Mean active blocks of routed frames, and the deviation of their p, averaged over the blocks outside K."""
@@ -159,25 +159,26 @@ def train_rds(
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
     parts = _parts(backbone, router, optimizer)
     run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=rank == 0)
-    clips = {"batch": schedule.batch, "frames": schedule.frames, "size": backbone.image_size}
+    clips = {"frames": schedule.frames, "size": backbone.image_size}
     todo = {"first_step": run.step, "steps": schedule.steps - run.step}
-    data = SequenceBatches(sequences, seed=seed * world + rank, **clips, **todo)
+    data = TrainingBatches(sequences, **schedule.share(rank, world), **clips, **todo)
     first_spread = router.logit_spread if router is not None else 1.0
     label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])
 
     def step_loss(batch, step):
-        images, targets = (tensor.to(device) for tensor in batch)
-        generator = torch.Generator(device).manual_seed((seed << 24) + step * world + rank)
-        deployed = recipe.is_deployed(step, schedule.steps)
-        budget = draw_budgets(budgets, len(images), generator)
-        clip = RoutedClip(backbone, router, images, budget, generator, deployed, recipe.damage > 0)
+        images, targets = (tensor.to(device) for tensor in batch[:2])
+        generators = clip_generators(seed, step, schedule.batch, batch[2], device)
+        deployed, budget = recipe.is_deployed(step, schedule.steps), draw_budgets(budgets, generators)
+        clip = RoutedClip(backbone, router, images, budget, generators, deployed, recipe.damage > 0)
         if router is not None:
             router.logit_spread = recipe.spread(first_spread, step, schedule.steps)
         loss, iou = tracking_loss(tracker, clip.encode, targets)
         loss = loss + recipe.damage * clip.damage()
         return loss, {"loss": round(loss.item(), 4), "iou": round(iou, 4), "budget": label, **clip.statistics()}
 
-    fit(step_loss, loader(data, device=device), run, optimizer, trained, label=f"RDS, budget {label}", world=world)
+    what = {"label": f"RDS, budget {label}", "world": world, "schedule": schedule, "blocks": backbone.blocks}
+    losses = in_micro_batches(router if schedule.accumulate > 1 else None, step_loss)
+    fit(batches=loader(data, device=device), run=run, optimizer=optimizer, parameters=trained, **losses, **what)
     if router is not None:
         router.logit_spread = recipe.spread(first_spread, schedule.steps, schedule.steps)
     if rank == 0:

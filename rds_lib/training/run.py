@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from rds_lib.core.artifacts import atomic_write, write_text
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work.together import join_processes as join_processes, mean_over_processes
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +117,6 @@ def optimizer_step(optimizer, parameters, *, clip_norm: float) -> bool:
     return True
 
 
-def join_processes() -> tuple[int, int]:
-    """Rank and world size; starts the process group under torchrun."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return (dist.get_rank(), world) if world > 1 else (0, 1)
-
-
 def local_device() -> str:
     """This process's GPU, or the CPU where there is none."""
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
@@ -137,10 +129,17 @@ def average_gradients(parameters, world: int) -> None:
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
-    dist.all_reduce(flat)
-    for parameter, grad in zip(parameters, (flat / world).split([parameter.numel() for parameter in parameters])):
+    flat = mean_over_processes(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    for parameter, grad in zip(parameters, flat.split([parameter.numel() for parameter in parameters])):
         parameter.grad.copy_(grad.view_as(parameter))
+
+
+def mean_row(rows: list[dict], device) -> dict:
+    """A step's row of the log from those of its micro-batches: the mean of every float, over all processes too."""
+    names = [name for name, value in rows[0].items() if isinstance(value, float)]
+    sums = torch.tensor([sum(row[name] for row in rows) for name in names], dtype=torch.float64, device=device)
+    means = (mean_over_processes(sums) / len(rows)).tolist()
+    return rows[0] | {name: round(value, 5) for name, value in zip(names, means)}
 
 
 class Averaged:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 PARENT_ENDS = 1  # PR_SET_PDEATHSIG of Linux's prctl
 RUNNERS = ("DVC_STAGE", "TORCHELASTIC_RUN_ID")  # set in the processes that DVC and torchrun start
@@ -30,9 +31,27 @@ def begin_command() -> None:
     signal.signal(signal.SIGTERM, stop)
     if any(name in os.environ for name in RUNNERS):
         parent = os.getppid()
-        with suppress(OSError):  # whoever adopted an orphan belongs to another session
-            parent = parent if os.getsid(parent) == os.getsid(0) else -1
+        with suppress(OSError):  # whoever adopted an orphan belongs to another session; torchrun gives each its own
+            leads = os.getsid(0) == os.getpid()
+            parent = parent if leads or os.getsid(parent) == os.getsid(0) else -1
         end_with(parent)
+
+
+def speaks_first() -> bool:
+    """Whether this process, about to end with an error, is the first of its torchrun to be, and so says why.
+
+    The others end because of the first. From here on SIGTERM, with which torchrun ends all, changes nothing.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from torch.distributed import TCPStore
+
+    with suppress(RuntimeError, KeyError, ValueError):  # without torchrun's store each says it
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(*place, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
+        return store.add(f"rds/errors/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
+    return True
 
 
 def stop(*_) -> None:

@@ -15,6 +15,7 @@ from rds_lib.data import batches as training_data, clips, textures
 from rds_lib.data.batches import (
     GeneratedBatches,
     SequenceBatches,
+    TrainingBatches,
     fit_clip,
     from_model_input,
     pick_object,
@@ -400,3 +401,22 @@ def test_model_input_is_normalised_as_sam2_does_it():
         to_model_input(white)[0, :, 0, 0], [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
     )
     assert to_model_input(white).shape == (1, 3, 4, 6)
+
+
+def test_processes_share_the_clips_of_a_step_and_each_clip_stays_as_it_is(sequences):
+    options = {"seed": 5, "frames": 2, "size": 64, "first_step": 1, "steps": 2}
+    whole = SequenceBatches(sequences, batch=4, **options)
+    shares = [TrainingBatches(sequences, batch=4, process=i, processes=2, accumulate=2, **options) for i in range(2)]
+    for item in range(2):
+        images, targets, numbers = (torch.cat(parts) for parts in zip(*(share[item] for share in shares)))
+        assert images.equal(whole[item][0]) and targets.equal(whole[item][1]) and numbers.tolist() == [0, 1, 2, 3]
+    fewer = SequenceBatches(sequences, batch=2, **options)
+    assert fewer[0][0].equal(whole[0][0][:2]), "whatever lies beside it"
+    assert not whole[0][0][0].equal(whole[0][0][1]) and not whole[0][0][0].equal(whole[1][0][0])
+
+
+@pytest.mark.parametrize(("batch", "processes", "accumulate"), [(4, 3, 1), (4, 2, 4), (1, 1, 2)])
+def test_clips_that_cannot_be_shared_out_evenly_are_refused(batch, processes, accumulate, sequences):
+    sharing = {"batch": batch, "processes": processes, "accumulate": accumulate}
+    with pytest.raises(RDSInputError, match=f"batch is {batch}.*multiple of {processes * accumulate}"):
+        TrainingBatches(sequences, seed=0, frames=2, size=64, first_step=0, steps=1, **sharing)

@@ -12,7 +12,7 @@ from rds_lib.model.sam2 import set_image_size
 
 def test_a_gate_fires_with_the_probability_of_its_logit_and_passes_a_gradient():
     logits = torch.tensor([-2.0, 0.0, 1.5]).repeat(20000, 1).requires_grad_()
-    gate = gumbel_gate(logits, torch.Generator().manual_seed(0))
+    gate = gumbel_gate(logits, [torch.Generator().manual_seed(0)])
     assert set(gate.detach().unique().tolist()) == {0.0, 1.0}
     assert gate.mean(0).tolist() == pytest.approx(torch.tensor([-2.0, 0.0, 1.5]).sigmoid().tolist(), abs=0.01)
     gate.sum().backward()

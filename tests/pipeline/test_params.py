@@ -160,6 +160,8 @@ def test_rejects_budget_outside_unit_interval(edited, budget, allowed):
         ),
         ("train", "budgets", "  budgets: [0.8, 0.4, 0.8]\n", ["train.budgets", "each budget once"]),
         ("train", "more_seeds", "  more_seeds: [0]\n", ["train.more_seeds = [0]", "train.seed, 0"]),
+        ("train", "accumulate", "  accumulate: 2\n", ["train.accumulate = 2: must divide train.batch, 1"]),
+        ("train", "precision", "  precision: half\n", ["train.precision = 'half'", "'float32' or 'bfloat16'"]),
         (
             "evaluation",
             "budgets",

@@ -80,6 +80,12 @@ def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp
     assert out != train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2), "another training"
     uncalibrated = changed.with_section("router", calibrate=False)
     assert out == train_blocks(uncalibrated, tmp_path, "0.4", (0.4,), [0], 2), "the same, deployed otherwise"
+    asked = {"batch": 2, "accumulate": 2, "recompute_blocks": True}
+    other = changed.with_section("train", **asked, precision="bfloat16")
+    more = train_blocks(other, tmp_path, "0.4", (0.4,), [0], 2)
+    assert vars(told["schedule"]).items() >= (asked | {"precision": "bfloat16"}).items() and more != out
+    assert more == train_blocks(other.with_section("train", accumulate=1), tmp_path, "0.4", (0.4,), [0], 2)
+    assert more != train_blocks(other.with_section("train", precision="auto"), tmp_path, "0.4", (0.4,), [0], 2)
 
 
 def test_more_seeds_repeat_the_trainings_per_budget_and_nothing_else(params, sequences, tmp_path, monkeypatch):

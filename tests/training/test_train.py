@@ -15,7 +15,7 @@ from rds_lib.routing.weights import load_rds
 from rds_lib.training import rds as module
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import Recipe, RoutedClip, train_rds
-from rds_lib.training.tasks import tracking_loss
+from rds_lib.training.tasks import clip_generators, tracking_loss
 
 BLOCKS = [0, 5, 12, 44]
 
@@ -132,9 +132,9 @@ def test_several_budgets_train_one_router_and_are_drawn_per_clip(sequences, mini
     weights = load_rds(train(tmp_path, sequences, mini_weights, budgets=(0.2, 0.9), steps=1, batch=3))
     assert weights.budgets == (0.2, 0.9) and log_of(tmp_path)[0]["budget"] == "any"
     assert len(drawn) == 1 and drawn[0].shape == (3,)
-    many = draw((0.2, 0.9), 200, torch.Generator().manual_seed(0))
+    many = draw((0.2, 0.9), clip_generators(0, 0, 200, range(200), "cpu"))
     assert 70 < (many > 0.5).sum() < 130 and set(many.tolist()) == set(torch.tensor([0.2, 0.9]).tolist())
-    assert draw((), 3, torch.Generator()) is None
+    assert draw((), [torch.Generator()]) is None
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ def routed_clip(mini_model, rds_file):
     router = load_rds(rds_file).router
     router.image_size = 64
     images = torch.randn(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    budget, generator = torch.tensor([0.1, 0.9]), torch.Generator().manual_seed(1)
-    return RoutedClip(backbone_of(mini_model), router, images, budget, generator)
+    budget, generators = torch.tensor([0.1, 0.9]), [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    return RoutedClip(backbone_of(mini_model), router, images, budget, generators)
 
 
 def square(size=64):

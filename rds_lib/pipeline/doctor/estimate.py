@@ -17,10 +17,11 @@ from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
 from rds_lib.model.stopwatch import clock_of
 from rds_lib.pipeline.doctor.work import Work, work_of
+from rds_lib.pipeline.training_runs import schedule_of
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.training.rds import RoutedClip
 from rds_lib.training.run import local_device
-from rds_lib.training.tasks import tracking_loss
+from rds_lib.training.tasks import clip_generators, tracking_loss
 
 FRAMES = 6  # of the timed clip; the first two are not counted
 USUAL_FRAME = 0.05  # seconds, of the core that `Work.seconds` are those of
@@ -105,9 +106,10 @@ def _time_step(model, params, device: str) -> tuple[float, int]:
     targets[..., side // 4 : side // 2, side // 4 : side // 2] = 1
     clock = clock_of(torch.device(device))
     for seed in range(1 if device == "cpu" else 2):
-        began, generator = clock(), torch.Generator(device).manual_seed(seed)
-        clip = RoutedClip(backbone, router, images, torch.full((section.batch,), BUDGET, device=device), generator)
-        loss, _ = tracking_loss(tracker, clip.encode, targets)
+        began, generators = clock(), clip_generators(seed, 0, section.batch, range(section.batch), device)
+        clip = RoutedClip(backbone, router, images, torch.full((section.batch,), BUDGET, device=device), generators)
+        with schedule_of(section).autocast(device):
+            loss, _ = tracking_loss(tracker, clip.encode, targets)
         loss.backward()
         took = clock() - began
     return took, torch.cuda.max_memory_allocated() if device != "cpu" else 0
