@@ -30,8 +30,9 @@ def begin_command() -> None:
     signal.signal(signal.SIGTERM, stop)
     if any(name in os.environ for name in RUNNERS):
         parent = os.getppid()
-        with suppress(OSError):  # whoever adopted an orphan belongs to another session
-            parent = parent if os.getsid(parent) == os.getsid(0) else -1
+        with suppress(OSError):  # whoever adopted an orphan belongs to another session; torchrun gives each its own
+            leads = os.getsid(0) == os.getpid()
+            parent = parent if leads or os.getsid(parent) == os.getsid(0) else -1
         end_with(parent)
 
 
