@@ -4,8 +4,10 @@ Heavy modules are imported by the command that needs them, so that ``--help`` an
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ import typer
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline.stages import STAGES
+from rds_lib.work import ranks
 
 app = typer.Typer()
 notebook_app = typer.Typer(no_args_is_help=True, help="Run and tidy the notebooks in notebooks/.")
@@ -66,6 +69,18 @@ def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="m
 
 
 @app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="importance, headroom, train, baselines, evaluation or dinov3.")],
+    profile: Profile = None,
+):
+    """Do the long work of a stage ahead of DVC, alone or shared out under torchrun; dvc repro then finds it done."""
+    params, folder = _begin(profile, trains=True)
+    from rds_lib.pipeline.kept import make_ahead
+
+    make_ahead(name, params, folder)
+
+
+@app.command()
 def benchmark(
     profile: Profile = None,
     out: Out = None,
@@ -110,7 +125,8 @@ def headroom(
     from rds_lib.data.datasets import read_dataset
     from rds_lib.data.output import check_output
     from rds_lib.evaluation.headroom_names import FILE
-    from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, measure_profile, open_tracker, run_headroom
+    from rds_lib.pipeline import headroom as own_clips
+    from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, open_tracker, run_headroom
     from rds_lib.report.headroom import as_page
 
     out = check_output(out or folder / "headroom", overwrite=overwrite, marker=FILE)
@@ -122,8 +138,10 @@ def headroom(
         if blocks is not None and budget is not None:
             raise RDSInputError(f"--blocks {blocks} and --budget {budget:g}: give one of the two")
         given |= {name: value for name, value in (("split", split), ("budget", budget)) if value is not None}
-        own = params.with_section("headroom", **given)
-        summary = measure_profile(own, folder, out, blocks=blocks, mirror=mirror, device=device)
+        own, change = params.with_section("headroom", **given), {"blocks": blocks, "mirror": mirror, "device": device}
+        is_stage = "DVC_STAGE" in os.environ and own == params and (blocks, mirror, device) == (None, True, None)
+        make = own_clips.run if is_stage else partial(own_clips.measure_profile, **change)
+        summary = make(own, folder, out)
     else:
         split = split or "val"
         videos = read_dataset(data, layout=layout, split=split)
@@ -241,6 +259,8 @@ def _begin(profile, *, trains: bool = False, own_data: bool = True):
 
     if own_data:
         paths.check_checkout()
+    if not trains and ranks.world_size() > 1:
+        raise RDSInputError("this command runs in one process; torchrun starts train, baselines, pretrain or stage")
     params = load_params(profile)
     fit_threads(params.model.config)
     if trains:
