@@ -5,6 +5,7 @@
 set -euo pipefail
 profile=$1 key=$2
 shift 2
+dvc repro source  # frozen stage pretrain has the cells in its list, which each experiment's own folder takes from here
 for value in "$@"; do
   dvc exp run --queue --name "$profile-${key//[._]/-}-${value//./-}" \
     -S "profile=$profile" -S "params/$profile.yaml:$key=$value" ${STAGE:+"$STAGE"}

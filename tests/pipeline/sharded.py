@@ -11,7 +11,7 @@ from rds_lib.pipeline.params import load_params
 from rds_lib.work import ranks
 from rds_lib.work.processes import begin_command
 
-METHODS = ("copy first mask", "SAM2", "PBD", "RDS", "random routes", "random static plans", "oracle of fixed routes")
+METHODS = ("copy first mask", "SAM2", "RDS", "random routes", "oracle of fixed routes")
 
 
 def run(params, workdir: Path, out: Path, cache: Path) -> None:

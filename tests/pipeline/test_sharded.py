@@ -39,6 +39,8 @@ def params(mini_weights, davis_root, tmp_path_factory):
         .with_section("train", budgets=[0.5], more_seeds=[3], calibration_frames=3)
         .with_section("baselines", levels=[0.5], ninths=[6], placement_budget=0.5)
         .with_section("evaluation", budgets=[0.5], fixed_routes=2, datasets=["davis"], smaller=[])
+        .with_section("figures", budget=0.5)
+        .with_section("inspect", runs=["SAM2", "RDS 0.5"])
     )
 
 
@@ -90,9 +92,9 @@ def test_forked_workers_and_ranks_leave_the_bytes_of_a_serial_run(params, workdi
     monkeypatch.setenv(WORKERS, "1")
     write_text(tmp_path / "profile.yaml", json.dumps(params.model_dump(exclude={"profile"})))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    given = [tmp_path / "profile.yaml", workdir, tmp_path / "ranks", tmp_path / "ranks-cache"]
+    given = [sharded.__file__, tmp_path / "profile.yaml", workdir, tmp_path / "ranks", tmp_path / "ranks-cache"]
     where = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
-    done = subprocess.run([*command, sharded.__file__, *map(str, given)], capture_output=True, text=True, env=where)
+    done = subprocess.run([*command, *map(str, given)], capture_output=True, text=True, env=where)
     assert done.returncode == 0, done.stderr
     for name in ("forked", "ranks"):
         found = files(tmp_path / name)
