@@ -73,7 +73,7 @@ def stage(
     name: Annotated[str, typer.Argument(help="importance, headroom, train, baselines, evaluation or dinov3.")],
     profile: Profile = None,
 ):
-    """Do the long work of a stage ahead of DVC, alone or shared out under torchrun; dvc repro then finds it done."""
+    """Do the long work of a stage ahead of DVC, alone or shared out under torchrun; the stage then finds it done."""
     params, folder = _begin(profile, trains=True)
     from rds_lib.pipeline.kept import make_ahead
 
@@ -122,6 +122,7 @@ def headroom(
     Without --data the profile's own model and clips, by its section headroom, of which options change values.
     """
     params, folder = _begin(profile, own_data=data is None or out is None)
+    from rds_lib.core.artifacts import read_json
     from rds_lib.data.datasets import read_dataset
     from rds_lib.data.output import check_output
     from rds_lib.evaluation.headroom_names import FILE
@@ -141,7 +142,8 @@ def headroom(
         own, change = params.with_section("headroom", **given), {"blocks": blocks, "mirror": mirror, "device": device}
         is_stage = "DVC_STAGE" in os.environ and own == params and (blocks, mirror, device) == (None, True, None)
         make = own_clips.run if is_stage else partial(own_clips.measure_profile, **change)
-        summary = make(own, folder, out)
+        make(own, folder, out)
+        summary = read_json(out / FILE)
     else:
         split = split or "val"
         videos = read_dataset(data, layout=layout, split=split)

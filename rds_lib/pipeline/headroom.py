@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rds_lib.core.artifacts import read_json, write_bytes, write_json, write_table, write_text
+from rds_lib.core.artifacts import write_bytes, write_json, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import resolve_or_none
 from rds_lib.data.datasets import Sequence as VideoSequence
@@ -39,11 +39,10 @@ OF_DATA = {"routes": 24, "frames": 6, "length": None, "seed": 0}  # where a data
 BUDGET = 0.4  # where neither blocks nor a budget are given
 
 
-def run(params, workdir: Path, out: Path) -> dict:
-    """Measure the profile's own model and clips, and return the summary; writes what `run_headroom` writes."""
+def run(params, workdir: Path, out: Path) -> None:
+    """Measure the profile's own model and clips; writes what `run_headroom` writes."""
     with output_folder(out, overwrite=True, marker=FILE) as place:
         take_or_make("headroom", partial(measure_profile, commit=""), params, workdir, place)
-    return read_json(out / FILE)
 
 
 def measure_profile(

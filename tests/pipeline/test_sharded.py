@@ -12,7 +12,7 @@ import pytest
 import sharded
 
 from rds_lib.core import paths
-from rds_lib.core.artifacts import write_table, write_text
+from rds_lib.core.artifacts import write_json, write_table, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import WORKERS
 from rds_lib.evaluation import evaluate, scores
@@ -197,7 +197,7 @@ def test_the_key_is_left_alone_by_what_shapes_no_score(tree):
     base = tree()
     for name in ("rds_lib/show/paint.py", "rds_lib/report/claims.py", "rds_lib/pipeline/figures.py"):
         (tree.root / name).write_text("")
-    (tree.runs / "train" / LIST).write_text("{}")
+    write_json(tree.runs / "train" / LIST, {"files": {}})
     assert tree() == base
 
 
