@@ -19,6 +19,7 @@ from rds_lib.model.adapters import add_lora, lora_state_dict
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.model.shape import EncoderShape
+from rds_lib.pipeline import kept
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 
@@ -218,6 +219,14 @@ def figure_products(davis_root, sequences, tmp_path_factory):
     frames = timed[["method", "level"]].assign(ms=timed["frame_ms"]).merge(pd.DataFrame({"frame": range(6)}), "cross")
     write_table(folder / "benchmark" / "frames.csv", frames.assign(**{"pass": 0}))
     return params, folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing that a test has stages keep, patched as they may be, is ever found by a real run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "CACHE", tmp_path_factory.mktemp("cache"))
+        yield
 
 
 class Killed(BaseException):

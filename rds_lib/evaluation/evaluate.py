@@ -1,5 +1,6 @@
 """Run arms over data sets and score them."""
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -13,11 +14,13 @@ from rds_lib.data.sources import Source
 from rds_lib.data.video import KeptFrames, kept_frames
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.controls import Situation, random_plans
+from rds_lib.evaluation.kept_scores import folder_name, kept_scores
 from rds_lib.evaluation.names import RDS, run_name
 from rds_lib.evaluation.recordings import RUNS
 from rds_lib.evaluation.scores import Job, Scores, collect_scores, score_jobs
 from rds_lib.model.backbone import backbone_of
 from rds_lib.routing.route_table import routed_frames
+from rds_lib.work import ranks
 from rds_lib.work.parallel import cpu_workers
 
 
@@ -26,11 +29,14 @@ def evaluate_arms(
     sources: Iterable[Source],
     *,
     keep: Path | None = None,
+    cache: Path | None = None,
     ranking: pd.DataFrame | None = None,
     seed: int = 0,
     plans: int = 0,
 ) -> dict[str, dict[tuple[str, float], Scores]]:
     """Score arms in order, each on the sequences of all data sets at once.
+
+    Within `ranks.shared` the sequences are shared out, every rank returns all scores, and the first writes ``keep``.
 
     Parameters
     ----------
@@ -38,6 +44,9 @@ def evaluate_arms(
         A control comes after the arm ``RDS`` of its level and shares its ``build``.
     keep : Path, optional
         Receives the masks of the arms that keep them, ``<data set>/<folder>/<sequence>``, and ``<data set>/runs.csv``.
+    cache : Path, optional
+        Keeps the scores and masks of every arm that is done, for a run that goes on where an earlier one was stopped.
+        Whoever names the folder names another one when anything changes that scores follow from.
     ranking : DataFrame, optional
         ``importance.csv``, for the control with the most important blocks.
     seed : int
@@ -52,10 +61,10 @@ def evaluate_arms(
     """
     arms, sources = list(arms), list(sources)
     with tempfile.TemporaryDirectory() as temporary, kept_frames() as frames:
-        run = _Run(arms, sources, Path(temporary), keep, ranking, seed, plans, frames)
+        run = _Run(arms, sources, Path(temporary), keep, cache, ranking, seed, plans, frames)
         for arm in arms:
             run(arm)
-    for source in sources if keep is not None else ():
+    for source in sources if keep is not None and ranks.is_first() else ():
         kept = [(run_name(arm.method, arm.level, "_"), arm.method, arm.level) for arm in arms if arm.keep_masks]
         write_table(keep / source.name / RUNS, pd.DataFrame(kept, columns=["folder", "method", "level"]))
     return run.results
@@ -64,9 +73,10 @@ def evaluate_arms(
 class _Run:
     """Arms in progress: their scores, and the predictors that a later arm shares."""
 
-    def __init__(self, arms, sources, temporary, keep, ranking, seed, plans, frames: KeptFrames):
+    def __init__(self, arms, sources, temporary, keep, cache, ranking, seed, plans, frames: KeptFrames):
         self.sequences = {source: source.sequences() for source in sources}
-        self.temporary, self.keep, self.ranking, self.seed, self.n_plans = temporary, keep, ranking, seed, plans
+        self.temporary, self.keep, self.cache = temporary, keep, cache
+        self.ranking, self.seed, self.n_plans = ranking, seed, plans
         self.frames, self.results = frames, {source.name: {} for source in sources}
         self._turns, self._predictors, self._plans = Counter(arm.build for arm in arms), {}, {}
 
@@ -74,7 +84,8 @@ class _Run:
         predictor = self._predictor(arm)
         sources = [source for source in self.sequences if source.layout == "davis2017" or not arm.davis_only]
         if arm.route is None and arm.combine is None:
-            for source, scores in zip(sources, self._track(arm, predictor, arm.track(predictor), sources), strict=True):
+            name, track = run_name(arm.method, arm.level), arm.track(predictor)
+            for source, scores in zip(sources, self._scores(name, arm, predictor, track, sources), strict=True):
                 self.results[source.name][arm.method, arm.level] = scores
         else:
             for source in sources:
@@ -96,26 +107,39 @@ class _Run:
         given = Situation(rds, backbone_of(predictor).shape, self.ranking, self.seed)
         if arm.combine is None:
             route = arm.route(given)
-            return None if route is None else self._follow(arm, predictor, source, route)
+            name = run_name(arm.method, arm.level)
+            return None if route is None else self._follow(arm, predictor, source, route, name)
         key = arm.level, source.name
         if key not in self._plans:
-            routes = random_plans(given, self.n_plans)
-            self._plans[key] = [self._follow(arm, predictor, source, route) for route in routes]
+            name, routes = run_name("random plan", arm.level), random_plans(given, self.n_plans)
+            plans = (self._follow(arm, predictor, source, route, f"{name} {n}") for n, route in enumerate(routes))
+            self._plans[key] = list(plans)
         return arm.combine(self._plans[key]) if self._plans[key] else None
 
-    def _follow(self, arm, predictor, source, route) -> Scores:
+    def _follow(self, arm, predictor, source, route, name) -> Scores:
         """Scores under a fixed route."""
 
         def track(sequence):
             predictor.set_fixed_route(route(sequence) if callable(route) else route)
             return arm.track(predictor)(sequence)
 
-        (scores,) = self._track(arm, predictor, track, [source])
+        (scores,) = self._scores(f"{name}, {source.name}", arm, predictor, track, [source])
         predictor.set_fixed_route(None)
         return scores
 
-    def _track(self, arm, predictor, track, sources) -> list[Scores]:
-        folder = self.keep if arm.keep_masks else self.temporary
+    def _scores(self, name, arm, predictor, track, sources) -> list[Scores]:
+        """What `_track` gives, done once where there is a cache; then the masks are copied from there."""
+        masks = self.keep if arm.keep_masks else None
+        if self.cache is None:
+            return self._track(arm, predictor, track, sources, masks or self.temporary)
+        folder = self.cache / folder_name(name)
+        place = self.temporary if masks is None else folder / "masks"
+        scores = kept_scores(folder, lambda: self._track(arm, predictor, track, sources, place))
+        if masks is not None and ranks.is_first():
+            shutil.copytree(place, masks, dirs_exist_ok=True)
+        return scores
+
+    def _track(self, arm, predictor, track, sources, folder) -> list[Scores]:
         name = run_name(arm.method, arm.level, "_") if arm.keep_masks else ""
         jobs = [
             Job(sequence, source.root, source.layout, source.split, folder / source.name / name)

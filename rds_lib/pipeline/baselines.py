@@ -19,6 +19,7 @@ from rds_lib.methods.gates import multiplied_gates
 from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.kept import take_or_make
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, schedule_of, train_blocks
 from rds_lib.pipeline.weights import level_file, moved_parameters, weights_file
@@ -36,13 +37,17 @@ def run(params, workdir: Path, out: Path) -> None:
     ``blocks.csv`` (see `describe_level`); and ``placement/rds_<placement>.safetensors`` with ``placements.csv``. Of the
     repetitions with other seeds the weights alone, under the names of `weights.seeded`.
     """
+    take_or_make("baselines", _make, params, workdir, out, after=("importance", "train"))
+
+
+def _make(params, workdir, out):
     train, budget = require("train", params, workdir), params.baselines.placement_budget
     placed = place(params, workdir, train)
     rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
     repeated = [(*row, seed) for seed in params.train.more_seeds for row in rows]
     jobs = [partial(train_level, params, workdir, *row) for row in (*rows, *repeated)]
     jobs += [partial(train_blocks, params, workdir, kind, (budget,), *placed[kind]) for kind in PLACEMENTS]
-    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines")
+    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines", together=True)
     trained, placements = done[: len(rows)], dict(zip(PLACEMENTS, done[len(rows) + len(repeated) :]))
     jobs = [partial(describe_level, params, workdir, *row, path) for row, path in zip(rows, trained)]
     described = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="what is left of the encoder")

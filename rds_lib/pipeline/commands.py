@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import typer
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import fit_threads
 from rds_lib.pipeline.stages import STAGES
+from rds_lib.work import ranks
 
 app = typer.Typer()
 notebook_app = typer.Typer(no_args_is_help=True, help="Run and tidy the notebooks in notebooks/.")
@@ -67,6 +69,18 @@ def pretrain(profile: Profile = None, model: Annotated[str, typer.Option(help="m
 
 
 @app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="importance, headroom, train, baselines, evaluation or dinov3.")],
+    profile: Profile = None,
+):
+    """Do the long work of a stage ahead of DVC, alone or shared out under torchrun; the stage then finds it done."""
+    params, folder = _begin(profile, trains=True)
+    from rds_lib.pipeline.kept import make_ahead
+
+    make_ahead(name, params, folder)
+
+
+@app.command()
 def benchmark(
     profile: Profile = None,
     out: Out = None,
@@ -108,10 +122,12 @@ def headroom(
     Without --data the profile's own model and clips, by its section headroom, of which options change values.
     """
     params, folder = _begin(profile, own_data=data is None or out is None)
+    from rds_lib.core.artifacts import read_json
     from rds_lib.data.datasets import read_dataset
     from rds_lib.data.output import check_output
     from rds_lib.evaluation.headroom_names import FILE
-    from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, measure_profile, open_tracker, run_headroom
+    from rds_lib.pipeline import headroom as own_clips
+    from rds_lib.pipeline.headroom import OF_DATA, blocks_to_run, open_tracker, run_headroom
     from rds_lib.report.headroom import as_page
 
     out = check_output(out or folder / "headroom", overwrite=overwrite, marker=FILE)
@@ -123,8 +139,11 @@ def headroom(
         if blocks is not None and budget is not None:
             raise RDSInputError(f"--blocks {blocks} and --budget {budget:g}: give one of the two")
         given |= {name: value for name, value in (("split", split), ("budget", budget)) if value is not None}
-        own = params.with_section("headroom", **given)
-        summary = measure_profile(own, folder, out, blocks=blocks, mirror=mirror, device=device)
+        own, change = params.with_section("headroom", **given), {"blocks": blocks, "mirror": mirror, "device": device}
+        is_stage = "DVC_STAGE" in os.environ and own == params and (blocks, mirror, device) == (None, True, None)
+        make = own_clips.run if is_stage else partial(own_clips.measure_profile, **change)
+        make(own, folder, out)
+        summary = read_json(out / FILE)
     else:
         split = split or "val"
         videos = read_dataset(data, layout=layout, split=split)
@@ -242,6 +261,8 @@ def _begin(profile, *, trains: bool = False, own_data: bool = True):
 
     if own_data:
         paths.check_checkout()
+    if not trains and ranks.world_size() > 1:
+        raise RDSInputError("this command runs in one process; torchrun starts train, baselines, pretrain or stage")
     params = load_params(profile)
     fit_threads(params.model.config)
     if trains:

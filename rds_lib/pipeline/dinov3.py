@@ -31,6 +31,7 @@ from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, 
 from rds_lib.model.backbone import origin_of
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.fingerprint import file_digest, training_key
+from rds_lib.pipeline.kept import arms_folder
 from rds_lib.pipeline.training_runs import HOW, calibrate_run, train_in
 from rds_lib.pipeline.weights import CONTROL, Run, seeded, training_runs, weights_file
 from rds_lib.routing.importance import measure_importance, rank_blocks
@@ -38,6 +39,7 @@ from rds_lib.routing.route_table import route_spread
 from rds_lib.routing.weights import load_rds
 from rds_lib.training.rds import Recipe
 from rds_lib.training.run import local_device
+from rds_lib.work import ranks
 from rds_lib.work.parallel import cpu_workers, map_items
 
 ROOMS = (
@@ -63,7 +65,7 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     blocks = ranking.loc[ranking["selected"], "block"].tolist()
     runs = training_runs(params.dinov3, one_for_all=False)
     jobs = [partial(train_run, params, train, name, run, blocks) for name, run in runs.items()]
-    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3")
+    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3", together=True)
     logs, thresholds = [], []
     for (name, (budgets, _)), weights in zip(runs.items(), done, strict=True):
         with copied(weights, weights_file(out, name)) as path:
@@ -72,7 +74,8 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
         thresholds += [{"run": name, **row} for row in found]
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
-    _time(params, out)
+    if not ranks.is_shared():  # times are those of one process that has the machine to itself
+        _time(params, out)
     return _evaluate(params, workdir, ranking, out)
 
 
@@ -143,9 +146,13 @@ def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
     section = params.evaluation
     sources = [source for source in validation_sources(params, workdir) if source.layout == "davis2017"]
     options, resampling = {"ranking": ranking, "seed": section.seed}, {"seed": section.seed, "n": section.bootstrap}
-    results = evaluate_arms(arms(params, out), sources, keep=out / "predictions", **options)
-    seeds = params.dinov3.more_seeds
-    repeated = {seed: evaluate_arms(routed_arms(params, out, seed), sources, **options) for seed in seeds}
+    made = [*sorted(out.glob("rds_*.safetensors")), out / "importance.csv"]
+    cache = arms_folder("dinov3", params, workdir, files=made)
+    results = evaluate_arms(arms(params, out), sources, cache=cache / "first", keep=out / "predictions", **options)
+    repeated = {
+        seed: evaluate_arms(routed_arms(params, out, seed), sources, cache=cache / f"seed{seed}", **options)
+        for seed in params.dinov3.more_seeds
+    }
     objects = objects_table(results, repeated, first=params.dinov3.seed)
     table = score_table(results, repeated, **resampling)
     routed = {name: {key: scores for key, scores in group.items() if key[0] == RDS} for name, group in results.items()}

@@ -12,10 +12,12 @@ from rds_lib.evaluation.tables import box_scores, compare_arms, objects_table, s
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.arms import arms, repeated_arms, trained_parameters
+from rds_lib.pipeline.kept import arms_folder
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.weights import origins
 from rds_lib.routing.route_table import route_spread
 
+AFTER = ("importance", "train", "baselines")
 RANKS = ("block", "global_score", "local_score")
 
 
@@ -27,21 +29,20 @@ def run(params, workdir: Path, out: Path) -> None:
     ``spread.csv`` (what RDS ran, per frame and block), ``encoder.json`` (the layout of the encoder's blocks),
     ``model.json`` (which weights), ``metrics.json``, and the masks of SAM2 and RDS below ``predictions``. Routes and
     masks are of the first seed. A data set whose ground truth is kept back, as YouTube-VOS 2019 valid, has masks and
-    routes and no scores.
+    routes and no scores. Arms that are done are kept in ``.cache/evaluation``.
     """
-    for stage in ("train", "baselines"):
+    for stage in AFTER:
         require(stage, params, workdir)
-    section, ranking = (
-        params.evaluation,
-        read_table(require("importance/importance.csv", params, workdir), columns=RANKS),
-    )
+    section, ranking = params.evaluation, read_table(workdir / "importance" / "importance.csv", columns=RANKS)
     trained = trained_parameters(params, workdir)
     sources, options = validation_sources(params, workdir), {"ranking": ranking, "seed": section.seed}
-    results = evaluate_arms(
-        arms(params, workdir), sources, keep=out / "predictions", plans=section.fixed_routes, **options
-    )
-    seeds = params.train.more_seeds
-    repeated = {seed: evaluate_arms(repeated_arms(params, workdir, seed), sources, **options) for seed in seeds}
+    cache = arms_folder("evaluation", params, workdir, after=AFTER)
+    first = {"cache": cache / "first", "keep": out / "predictions", "plans": section.fixed_routes}
+    results = evaluate_arms(arms(params, workdir), sources, **first, **options)
+    repeated = {
+        seed: evaluate_arms(repeated_arms(params, workdir, seed), sources, cache=cache / f"seed{seed}", **options)
+        for seed in params.train.more_seeds
+    }
     scored = with_truth(results)
     objects = objects_table(scored, {seed: with_truth(own) for seed, own in repeated.items()}, first=params.train.seed)
     table = score_table(scored, repeated, seed=section.seed, n=section.bootstrap, trained=trained)

@@ -28,6 +28,7 @@ from rds_lib.model.backbone import Backbone, origin_of
 from rds_lib.model.clip_tracking import ClipTracker, SAM2Clips
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.chosen_model import check_model, dino_checkpoint, is_dino
+from rds_lib.pipeline.kept import take_or_make
 from rds_lib.report.headroom import as_page
 from rds_lib.report.table9 import commit
 from rds_lib.routing.algorithm1 import target_active
@@ -38,15 +39,23 @@ OF_DATA = {"routes": 24, "frames": 6, "length": None, "seed": 0}  # where a data
 BUDGET = 0.4  # where neither blocks nor a budget are given
 
 
-def run(params, workdir: Path, out: Path) -> dict:
-    """Measure the profile's own model and clips, and return the summary; writes what `run_headroom` writes."""
-    return measure_profile(params, workdir, out)
+def run(params, workdir: Path, out: Path) -> None:
+    """Measure the profile's own model and clips; writes what `run_headroom` writes."""
+    with output_folder(out, overwrite=True, marker=FILE) as place:
+        take_or_make("headroom", partial(measure_profile, commit=""), params, workdir, place)
 
 
 def measure_profile(
-    params, workdir: Path, out: Path, *, blocks: int | None = None, mirror: bool = True, device: str | None = None
+    params,
+    workdir: Path,
+    out: Path,
+    *,
+    blocks: int | None = None,
+    mirror: bool = True,
+    device: str | None = None,
+    **about,
 ) -> dict:
-    """What `run` does; ``blocks`` goes before the section's budget."""
+    """What `run` does, made anew; ``blocks`` goes before the section's budget."""
     section = params.headroom
     clips = profile_sequences(params, workdir, section.split)
     spread = np.linspace(0, len(clips) - 1, min(section.clips, len(clips))).round().astype(int)
@@ -61,6 +70,7 @@ def measure_profile(
         **section.model_dump(include={"routes", "frames", "length", "seed"}),
         model=params.model.config,
         data=f"profile {params.profile}, {section.split}",
+        **about,
     )
 
 
@@ -113,7 +123,7 @@ def run_headroom(
     frames, length : int
         Frames to measure of each video, evenly spread, and how many frames to track; all by default.
     **about
-        ``model`` and ``data`` in words, for the summary.
+        ``model`` and ``data`` in words, for the summary; and ``commit``, by default that of this checkout.
     """
     check_output(out, overwrite=overwrite, marker=FILE)
     if len(sequences) < 2:
@@ -127,7 +137,8 @@ def run_headroom(
         measured = measure(model, clips, plans, mirror=mirror, workers=cpu_workers())
         # a stage's lock names the code; a result that did would change with every commit, and what depends on it rerun
         about |= {"weights": origin_of(backbone).as_dict()}
-        summary = summarise(measured, seed=seed, **about, commit="" if "DVC_STAGE" in os.environ else commit())
+        about.setdefault("commit", "" if "DVC_STAGE" in os.environ else commit())
+        summary = summarise(measured, seed=seed, **about)
         measured.write(stage / MEASURED)
         write_table(stage / TABLE, as_table(summary))
         write_json(stage / FILE, summary)

@@ -11,6 +11,7 @@ from rds_lib.data.sources import training_sequences
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
+from rds_lib.pipeline.kept import take_or_make
 from rds_lib.routing.importance import measure_importance, rank_blocks
 
 
@@ -19,8 +20,11 @@ def run(params, workdir: Path, out: Path) -> None:
 
     Writes ``importance.csv`` (a row per block) and ``blocks.json`` (the choice, and the full model's J&F).
     """
-    section = params.importance
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    take_or_make("importance", _measure, params, workdir, out)
+
+
+def _measure(params, workdir, out):
+    section, device = params.importance, "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model(params.model.config, checkpoint_named(params.model.checkpoint), device=device)
     train, _ = training_sequences(params, workdir)
     batches = SequenceBatches(

@@ -8,6 +8,7 @@ import pandas as pd
 from rds_lib.core.artifacts import copied, read_table, write_npz, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.sources import training_sequences
+from rds_lib.pipeline.kept import take_or_make
 from rds_lib.pipeline.training_runs import adapted_blocks, calibrate_run, train_blocks
 from rds_lib.pipeline.weights import moved_parameters, training_runs, weights_file
 from rds_lib.work.parallel import cpu_workers, map_items
@@ -20,11 +21,15 @@ def run(params, workdir: Path, out: Path) -> None:
     ``parameters``, how many numbers that training moved), ``calibration.csv`` (a threshold per router and budget) and
     ``calibration_w.npz`` (the keep probabilities it was found on, by ``run/budget``).
     """
+    take_or_make("train", _train, params, workdir, out, after=("importance",))
+
+
+def _train(params, workdir, out):
     _, calibration = training_sequences(params, workdir)
     logs, trained, thresholds, seen_w = [], [], [], {}
     adapted_blocks(params, workdir)  # before the processes start, so that not each of them measures them
     runs = training_runs(params.train)
-    cached = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers())
+    cached = map_items(partial(train_run, params, workdir), runs, workers=cpu_workers(), together=True)
     for (name, (budgets, _)), weights in zip(runs.items(), cached, strict=True):
         with copied(weights, weights_file(out, name)) as path:  # no file has its name before its thresholds
             trained.append({"run": name, "parameters": moved_parameters(path)})

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from rds_lib.core.artifacts import read_json, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import shown
+from rds_lib.work import ranks
 from rds_lib.work.locks import claim, sweep
 
 LIST = "finished.json"
@@ -17,37 +17,42 @@ LOG = "log.csv"
 _logger = logging.getLogger(__name__)
 
 
-def once(folder: str | Path, name: str, make: Callable[[], object]) -> Path:
+def once(folder: str | Path, name: str, make: Callable[[], object], *, parts: str = LOG) -> Path:
     """Return the file ``name`` of a folder; ``make`` writes it, unless an earlier run did and all is as it left it.
 
-    The file and every ``log.csv`` count, by SHA-256: what was damaged since is made again, from the state beside it.
-    A second run waits for the first. Under ``torchrun`` all processes call ``make``, and the first looks after the
-    folder; a second such run is refused, as its processes cannot wait for one of them.
+    The file and all others whose name is like ``parts`` count, by SHA-256: what was damaged since is made again, from
+    the state beside it. A second run waits for the first. Under ``torchrun`` all processes call ``make``, and the first
+    looks after the folder; a second such run is refused, as its processes cannot wait for one of them.
     """
     folder = Path(folder)
-    is_first, is_alone = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") == "1"
+    is_first, is_alone = ranks.is_first(), ranks.world_size() == 1
     with claim(folder, wait=is_alone) if is_first else nullcontext():
-        if not is_finished(folder, name):
-            if is_first:
-                sweep(folder, whole=True)
+        is_done = is_finished(folder, name, parts)
+        if is_first and not is_done:
+            sweep(folder, whole=True)  # before any process begins to write
+        if not ranks.agreed(is_done):
             make()
             if is_first:
-                _write_list(folder, [folder / name, *folder.rglob(LOG)])  # an error where the file is missing
+                _write_list(folder, [folder / name, *_like(parts, folder)])  # an error where the file is missing
     return folder / name
 
 
-def is_finished(folder: Path, name: str) -> bool:
-    """Whether a folder's file and logs are those that its list names; one that was damaged is named in a warning."""
+def is_finished(folder: Path, name: str, parts: str = LOG) -> bool:
+    """Whether a folder's file and parts are those that its list names; one that was damaged is named in a warning."""
     if not (folder / LIST).is_file():
         return False
     with suppress(RDSInputError):
-        now, then = digests(folder, [*folder.glob(name), *folder.rglob(LOG)]), read_json(folder / LIST).get("files")
+        now, then = digests(folder, [*folder.glob(name), *_like(parts, folder)]), read_json(folder / LIST).get("files")
         if now == then and name in now:
             return True
         then = then if isinstance(then, dict) else {}
         changed = min((key for key in {*now, *then} if now.get(key) != then.get(key)), default=name)
         _logger.warning("%s: is not as it was finished; made again", shown(folder / changed))
     return False
+
+
+def _like(pattern: str, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(pattern) if path.is_file() and path != folder / LIST]
 
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
@@ -61,7 +66,7 @@ def sealed(folder: Path) -> Iterator[None]:
     (folder / LIST).unlink(missing_ok=True)
     yield
     if folder.is_dir():
-        _write_list(folder, [path for path in folder.rglob("*") if path.is_file() and path.name != LIST])
+        _write_list(folder, _like("*", folder))
 
 
 def check_whole(folder: Path, inner: str = "") -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from rds_lib.core import paths
 from rds_lib.core.artifacts import TEMPORARY, atomic_write, mark_of
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work import ranks
 
 try:
     import fcntl
@@ -136,7 +137,7 @@ def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None =
     with claim(path, wait=True):
         if not path.exists():
             sweep(path)
-            with atomic_write(path) as temporary:
+            with ranks.apart(), atomic_write(path) as temporary:  # the other ranks wait for the lock
                 build(temporary)
             _logger.info("built %s, which stage %s makes in a full run", name, stage)
     return path

@@ -1,7 +1,7 @@
 """Map a function over items, in as many processes as the CPU has cores.
 
 One frame of a small model fills one core and hardly a second one, so two processes of one thread each get more done
-than one process of two threads. On a GPU the items take turns.
+than one process of two threads. On a GPU the items take turns. Under torchrun they are shared out first; see `ranks`.
 """
 
 import gc
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.threads import WORKERS
+from rds_lib.work import ranks
 from rds_lib.work.processes import end_with, stop
 
 GRACE = 2.0  # seconds for a worker to remove what it has half written
@@ -34,13 +35,29 @@ def cpu_workers() -> int:
     return int(os.environ.get(WORKERS) or torch.get_num_threads()) if forks else 1
 
 
-def map_items(function: Callable, items: Iterable, *, workers: int = 1, label: str = "") -> list:
+def map_items(
+    function: Callable, items: Iterable, *, workers: int = 1, label: str = "", together: bool = False
+) -> list:
     """Return ``[function(item) for item in items]``, computed by ``workers`` forked processes of one thread each.
 
     Results are pickled on their way back; whatever else the function changes in its process is lost. The first item's
     exception is raised here, once no item is at work. A process that is killed ends the call with `RDSInputError`.
+
+    Within `ranks.shared` each rank does its part of the items, and every rank returns all results; the first exception
+    of any rank ends them all. With ``together`` every item is a training, in which all ranks take part.
     """
     items = list(items)
+    if not ranks.is_shared():
+        return _map(function, items, workers, label)
+    if together:
+        with ranks.apart():
+            return _map(function, items, 1, label)
+    with ranks.apart():
+        part = _map(function, ranks.part_of(items), workers, label)
+    return ranks.gathered(part)
+
+
+def _map(function: Callable, items: list, workers: int, label: str) -> list:
     workers = min(workers, len(items))
     bar = tqdm(total=len(items), desc=label, leave=False, disable=None)
     if workers <= 1:

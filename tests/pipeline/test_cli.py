@@ -93,6 +93,7 @@ COMMANDS = (
     "train",
     "baselines",
     "pretrain",
+    "stage",
     "benchmark",
     "headroom",
     "report",
@@ -117,12 +118,27 @@ def test_help_names_the_commands_and_loads_no_torch():
         ["train", "0.6", "--profile", "paper"],
         ["baselines", "--profile", "paper", "--method", "dyt", "--level", "0.4"],
         ["pretrain", "--profile", "paper", "--model", "mini_half"],
+        ["stage", "evaluation", "--profile", "paper"],
     ],
 )
 def test_torchrun_leaves_the_options_of_a_training_alone(command):
     """It takes an option that begins as several of its own do for a mistake: `--run` was one."""
     options = get_args_parser().parse_args(["--standalone", "--nproc-per-node", "8", "-m", "rds_lib", *command])
     assert options.training_script_args == command
+
+
+def test_a_command_that_torchrun_cannot_share_out_is_refused_there(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = _run("report", "--profile", "smoke")
+    assert done.exit_code == 2 and "torchrun starts train, baselines, pretrain or stage" in done.output
+
+
+def test_a_stage_is_made_ahead(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setenv("RDS_WORKDIR", str(tmp_path))
+    monkeypatch.setattr("rds_lib.pipeline.kept.make_ahead", lambda name, params, folder: calls.append((name, folder)))
+    assert _run("stage", "evaluation", "--profile", "smoke").exit_code == 0
+    assert calls == [("evaluation", tmp_path)]
 
 
 def test_trainings_are_started_with_what_was_asked_for(monkeypatch, tmp_path):

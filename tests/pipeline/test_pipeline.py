@@ -19,13 +19,13 @@ LIBRARY = paths.ROOT / "rds_lib"
 PIPELINE = YAML(typ="safe").load((paths.ROOT / "dvc.yaml").read_text())["stages"]
 STORED = sorted(file.stem for file in paths.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = Params.model_fields.keys() - {"profile"}
-# In no list: errors, paths, parameters and file writing, locks and processes, and the register of stages.
+# In no list: errors, paths, parameters and file writing, locks and processes, the register of stages, and cache keys.
 PLUMBING = (
     "rds_lib/core/",
     "rds_lib/work/",
     *(
         f"rds_lib/pipeline/{name}.py"
-        for name in ("stages", "params", "profile_rules", "profile_words", "fingerprint", "__init__")
+        for name in ("stages", "params", "profile_rules", "profile_words", "fingerprint", "kept", "__init__")
     ),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.

@@ -1,0 +1,113 @@
+"""Items of work shared out among the processes that torchrun started, its ranks.
+
+Only within `shared`, which the command ``stage`` enters. There all ranks make the same calls in the same order, and
+`parallel.map_items` gives each of them a part of its items and all of them all results. An item that is at work calls
+nothing that is shared; a training is no such item: all ranks take part in it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rds_lib.core.errors import RDSInputError
+
+PATIENCE = timedelta(days=30)  # for the slowest rank; one that ends, however it ends, is noticed at once
+_group: ContextVar[Any] = ContextVar("group", default=None)
+
+
+def is_first() -> bool:
+    """Whether this process writes the files: rank 0, and every process that torchrun did not start."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_shared() -> bool:
+    """Whether items are shared out here and now."""
+    return _group.get() is not None
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Share out the items of every `parallel.map_items` until the block ends; without torchrun nothing changes.
+
+    Each rank has its own GPU then, ``cuda`` without a number. Results travel over gloo, on CPUs and GPUs alike.
+    """
+    if world_size() == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo")  # which the trainings use
+    before = _group.set(dist.new_group(backend="gloo", timeout=PATIENCE))
+    try:
+        yield
+    finally:
+        _group.reset(before)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Share out nothing until the block ends: what this rank calls there, it calls for itself."""
+    before = _group.set(None)
+    try:
+        yield
+    finally:
+        _group.reset(before)
+
+
+def part_of(items: list) -> list:
+    """This rank's items: every n-th of n ranks."""
+    return items[int(os.environ["RANK"]) :: world_size()]
+
+
+def gathered(parts: list) -> list:
+    """What `part_of` shared out, whole and in order again, on every rank.
+
+    Raises
+    ------
+    RDSInputError
+        If another rank ended before it had its part.
+    """
+    every = _exchange(parts)
+    return [every[n % len(every)][n // len(every)] for n in range(sum(map(len, every)))]
+
+
+def agreed(value):
+    """What the first rank says, on all of them; where nothing is shared, the value itself."""
+    return _exchange(value)[0] if is_shared() else value
+
+
+@contextmanager
+def written_by_first(folder: Path) -> Iterator[Path]:
+    """Yield the folder on the first rank, and one that is thrown away on the others."""
+    with nullcontext(folder.parent) if is_first() else TemporaryDirectory() as home:
+        yield Path(home) / folder.name
+
+
+def _exchange(value) -> list:
+    """Every rank's value, by rank."""
+    import torch.distributed as dist
+
+    every = [None] * world_size()
+    try:
+        dist.all_gather_object(every, value, group=_group.get())
+    except RuntimeError as error:
+        raise RDSInputError(
+            f"rank {os.environ['RANK']}: another rank ended before its work was done; its own message says why. What "
+            "is finished is kept: start the same command again"
+        ) from error
+    return every
