@@ -11,6 +11,7 @@ from rds_lib.data.hub import with_config
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import check_tau
 from rds_lib.routing.budgets import check_counted, counted_policy, parse_budget
+from rds_lib.routing.engine.steps import Engine
 from rds_lib.routing.predictor import RDSVideoPredictor
 from rds_lib.routing.weights import load_rds
 
@@ -27,7 +28,15 @@ POSTPROCESSING = (  # as sam2.build_sam.build_sam2_video_predictor
 
 
 def build_rds_video_predictor(
-    config_file, ckpt_path=None, rds_path=None, budget=None, routing="threshold", tau=None, device=None, **sam2_options
+    config_file,
+    ckpt_path=None,
+    rds_path=None,
+    budget=None,
+    routing="threshold",
+    tau=None,
+    device=None,
+    engine="eager",
+    **sam2_options,
 ) -> RDSVideoPredictor:
     """Build a video predictor with routing, in place of ``sam2.build_sam.build_sam2_video_predictor``.
 
@@ -50,6 +59,8 @@ def build_rds_video_predictor(
         asks for, exactly, as with "top_n".
     device : str, optional
         CUDA if there is one, else the CPU.
+    engine : "eager", "cast", "compiled" or "graphs", or steps
+        How the model is executed: SAM2's own operations, or faster ones; see `engine.steps` and docs/speed.md.
     **sam2_options
         ``mode``, ``hydra_overrides_extra``, ``apply_postprocessing`` and ``vos_optimized`` of SAM2's builder.
     """
@@ -58,13 +69,14 @@ def build_rds_video_predictor(
     _check_options(budget, routing, tau, rds_path, sam2_options.keys() - options.keys())
     config_file, ckpt_path = with_config(config_file, ckpt_path)
     options |= sam2_options
+    engine, device = Engine.of(engine), device or ("cuda" if torch.cuda.is_available() else "cpu")
+    engine.check_fits(device, options["mode"], options["vos_optimized"])
     weights = None
     if routing != "full" and budget is not None:
         if rds_path is None and config_file != "mini":
             raise RDSInputError(f"no router is shipped for {config_file!r}; give its rds_path, or use routing='full'")
         weights = load_rds(rds_path or shipped(MINI_RDS))
     cls = "compiled.RDSVideoPredictorVOS" if options["vos_optimized"] else "predictor.RDSVideoPredictor"
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     overrides = [*options["hydra_overrides_extra"], *(_postprocessing() if options["apply_postprocessing"] else ())]
     predictor = build_model(config_file, ckpt_path, device=device, cls=f"rds_lib.routing.{cls}", overrides=overrides)
     if weights is not None:
@@ -74,8 +86,10 @@ def build_rds_video_predictor(
         predictor.to(predictor.device)
     if options["vos_optimized"]:
         predictor.backbone.compile()
+    engine.apply_to(predictor)
     if weights is not None and not budget.is_share:  # last, for ms are timed on what will run
-        predictor.set_policy(counted_policy(budget, weights, predictor))
+        with engine.autocast(predictor.device):
+            predictor.set_policy(counted_policy(budget, weights, predictor))
     return predictor if options["mode"] == "eval" else predictor.train()
 
 

@@ -1,9 +1,9 @@
 """The compiled predictor: SAM2's tail as in ``vos_optimized``, the encoder block by block."""
 
-import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictorVOS
 
 from rds_lib.model.backbone import HieraBackbone
+from rds_lib.routing.engine.compiled import compile_blocks
 from rds_lib.routing.predictor import RDSVideoPredictor
 
 COMPILED = {  # arguments of build_model for stock SAM2, as build_sam2_video_predictor(vos_optimized=True) has them
@@ -16,13 +16,8 @@ class CompiledHiera(HieraBackbone):
     """Hiera compiled block by block, so that every route runs the same code."""
 
     def compile(self) -> None:
-        """Compile each block with static shapes; 8 distinct graphs serve the 48 blocks of Hiera-L.
-
-        Raises the process-wide recompile limit of ``torch._dynamo``, which block types share.
-        """
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        for block in self.blocks:
-            block.compile(dynamic=False, fullgraph=True)
+        """Compile each block; see `engine.compiled`."""
+        compile_blocks(self.blocks)
 
     def run(self, tokens, route=None) -> dict:
         """Clone the features, as ``SAM2VideoPredictorVOS.forward_image`` does."""

@@ -91,7 +91,7 @@ def measure(backbone: Backbone, router, device: torch.device) -> Costs:
             with watch.span("embed"):
                 tokens = backbone.embed(image)
             with watch.span("router"):
-                router.logits(tokens, mask)[0].tolist()
+                router(tokens, mask)[0].tolist()
             with watch.span("run"):
                 backbone.run(tokens)
             found.append(watch.read())
@@ -132,7 +132,8 @@ def _key(backbone, router, device) -> dict:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "dtype": str(torch.get_autocast_dtype(device.type) if is_auto else weight.dtype) + " autocast" * is_auto,
-        "compiled": getattr(backbone.blocks[0], "_compiled_call_impl", None) is not None,
+        "weights": sorted({str(parameter.dtype) for parameter in backbone.blocks.parameters()}),
+        "called": type(getattr(backbone.blocks[0], "_compiled_call_impl", None)).__name__,  # compiled, or as a graph
     }
 
 

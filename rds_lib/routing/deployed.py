@@ -88,6 +88,9 @@ class FoldedRouter(nn.Module):
         x = torch.mm(self.average, x)
         return F.linear(F.linear(x, self.linear_weight, self.linear_bias).relu_(), self.last_weight, self.last_bias)
 
+    def forward(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
+        return self.logits(image_feature, mask_logits)
+
 
 def _passing_on(weight):
     """Add a channel that goes from the last input to the last output as it is; channels are ``weight``'s last axes."""
@@ -130,6 +133,9 @@ class PlainRouter(nn.Module):
         raw = self.inner.mlp(self.inner.norm(self.inner.head(fused).mean((2, 3))))
         raw = raw - raw.mean(1, keepdim=True) if self.normalise else raw
         return torch.cat([raw, mask.amax().view(1, 1)], 1)
+
+    def forward(self, image_feature: Tensor, mask_logits: Tensor) -> Tensor:
+        return self.logits(image_feature, mask_logits)
 
 
 @dataclass(frozen=True)

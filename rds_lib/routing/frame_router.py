@@ -3,22 +3,47 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from rds_lib.model.backbone import Backbone
 from rds_lib.routing.deployed import RoutingPolicy
+from rds_lib.routing.engine.route_copy import RouteCopy
 from rds_lib.routing.route_table import FrameRoute, RouteLog
 
 _logger = logging.getLogger(__name__)
 
 
+class AskedRoute:
+    """A frame's route that is on its way from the device. Flags of blocks that always run are there at once.
+
+    Given to ``backbone.run`` in place of L flags, it lets the first blocks start before the route is waited for.
+    """
+
+    def __init__(self, frame_router: "FrameRouter", frame_idx: int, log: RouteLog):
+        self._frame_router, self.frame_idx, self.log = frame_router, frame_idx, log
+        self._always_on = frame_router.backbone.always_on
+
+    def __getitem__(self, block: int) -> bool:
+        return block in self._always_on or self.route.active[block]
+
+    @cached_property
+    def route(self) -> FrameRoute:
+        """The route; the first to ask waits for it."""
+        return self._frame_router.answer(self)
+
+
 class FrameRouter:
-    """Route a tracker's frames by fixed routes, by a policy, or not at all. Knows nothing of the tracker's state."""
+    """Route a tracker's frames by fixed routes, by a policy, or not at all. Knows nothing of the tracker's state.
+
+    `route` asks and waits. `ask` and `answer` are its two halves, for who has something to do in between; one frame is
+    asked for at a time.
+    """
 
     def __init__(self, backbone: Backbone):
-        self.backbone = backbone
+        self.backbone, self._copy = backbone, RouteCopy()
         self.policy: RoutingPolicy | None = None  # holds the router
         self.fixed_route: Sequence[bool] | Callable | None = None  # goes before the policy
 
@@ -46,20 +71,33 @@ class FrameRouter:
         log : RouteLog
             Counts frames with NaN, and has the generator of mode "sample". Its pace, if any, sets this frame's budget.
         """
+        return self.ask(tokens, masks, frame_idx, log).route
+
+    def ask(self, tokens: Tensor, masks: Sequence[Tensor], frame_idx: int, log: RouteLog) -> AskedRoute:
+        """Let the device begin with a frame's route; arguments as of `route`."""
+        asked = AskedRoute(self, frame_idx, log)
         if not masks:
-            return self.full("no_previous_mask")
+            asked.route = self.full("no_previous_mask")
+            return asked
         union = masks[0] if len(masks) == 1 else torch.cat(list(masks)).amax(0, keepdim=True)
         union = union.to(tokens.device, non_blocking=True)
         if (flaw := log.flaws.get(frame_idx + 1 if log.reverse else frame_idx - 1)) is not None:
             union = union + flaw
+        is_fixed = self.fixed_route is not None
+        self._copy.start(union.amax().view(1) if is_fixed else self.policy.router(tokens, union)[0])
+        return asked
+
+    def answer(self, asked: AskedRoute) -> FrameRoute:
+        """The route that was asked for last: the one wait for the device of a frame."""
+        *logits, seen = self._copy.read()
         if self.fixed_route is not None:
-            return self._follow_fixed_route(union, frame_idx)
-        *logits, seen = self.policy.router.logits(tokens, union)[0].tolist()  # the one device-to-host copy of a frame
+            return self._follow_fixed_route(seen, asked.frame_idx)
+        log = asked.log
         if not math.isfinite(sum(logits)):
             log.invalid_frames += 1
             _logger.warning(
                 "frame %d: NaN in router, previous mask or its features: the full encoder runs (%d frames so far)",
-                frame_idx,
+                asked.frame_idx,
                 log.invalid_frames,
             )
             return self.full("no_previous_mask")
@@ -74,8 +112,8 @@ class FrameRouter:
         depth = self.backbone.depth
         return FrameRoute((True,) * depth, (1.0,) * depth, reason)
 
-    def _follow_fixed_route(self, union, frame_idx):
-        if not union.amax() > 0:
+    def _follow_fixed_route(self, seen, frame_idx):
+        if not seen > 0:
             return self.full("no_previous_mask")
         route = self.fixed_route
         active = self.backbone.check_route(route(frame_idx)) if callable(route) else route

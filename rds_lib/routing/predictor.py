@@ -9,6 +9,8 @@ from rds_lib.data.hub import known
 from rds_lib.data.prompts import check_frame_index, check_mask, check_prompt
 from rds_lib.data.video import load_video, start_loading
 from rds_lib.model.backbone import HieraBackbone
+from rds_lib.routing.deployed import RoutingPolicy
+from rds_lib.routing.engine.steps import Engine
 from rds_lib.routing.frame_router import FrameRouter, Routed
 from rds_lib.routing.frame_tracking import FrameTracking
 from rds_lib.routing.route_table import RouteLog
@@ -34,6 +36,11 @@ class RDSVideoPredictor(Routed, FrameTracking, SAM2VideoPredictor):
         super().__init__(*args, **kwargs)
         self.backbone = self.backbone_type(self)  # neither is a submodule: the state dict stays SAM2's
         self.frame_router = FrameRouter(self.backbone)
+        self.engine = Engine()
+
+    def set_policy(self, policy: RoutingPolicy | None) -> None:
+        """Route by ``policy`` from now on, its router in the engine's form; None runs all blocks."""
+        super().set_policy(self.engine.policy(policy))
 
     def route_table(self, inference_state) -> pd.DataFrame:
         """Return the latest routes of all frames encoded so far, one row per frame and block.
@@ -44,8 +51,8 @@ class RDSVideoPredictor(Routed, FrameTracking, SAM2VideoPredictor):
         return self._log_of(inference_state).table()
 
     def timed_parts(self) -> dict[str, tuple[object, str]]:
-        """Name what to time of a frame: owner and method of the whole encoding ("encoder") and of the routing in it."""
-        return {"encoder": (self, "_get_image_feature"), "router": (self.frame_router, "route")}
+        """Name what to time of a frame: owner and methods of the encoding as a whole ("encoder") and of its routing."""
+        return {"encoder": (self, "_get_image_feature"), "router": (self.frame_router, "ask answer")}
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs) -> "SAM2VideoPredictor":
@@ -148,6 +155,7 @@ class RDSVideoPredictor(Routed, FrameTracking, SAM2VideoPredictor):
 
     def _get_image_feature(self, inference_state, frame_idx, batch_size):
         """Route and encode a frame unless its features are cached; a prompted frame never uses routed features."""
+        self.engine.check_autocast(self.device)
         log, masks = self._log_of(inference_state), self._previous_masks(inference_state, frame_idx)
         reason, known = self._reason_for_full(inference_state, frame_idx, masks), log.frames.get(frame_idx)
         is_cached = frame_idx in inference_state["cached_features"] and known is not None
@@ -160,8 +168,9 @@ class RDSVideoPredictor(Routed, FrameTracking, SAM2VideoPredictor):
         else:
             image = inference_state["images"][frame_idx].to(inference_state["device"]).float().unsqueeze(0)
             tokens = self.backbone.embed(image)
-            route = log.frames[frame_idx] = self.frame_router.route(tokens, masks, frame_idx, log)
-            inference_state["cached_features"] = {frame_idx: (image, self.backbone.run(tokens, route.active))}
+            asked = self.frame_router.ask(tokens, masks, frame_idx, log)
+            inference_state["cached_features"] = {frame_idx: (image, self.backbone.run(tokens, asked))}
+            log.frames[frame_idx] = asked.route
         found = super()._get_image_feature(inference_state, frame_idx, batch_size)
         if self.frame_router.is_active:  # SAM2 calls an object absent where features hold NaN, and says nothing
             features = inference_state["cached_features"][frame_idx][1]["vision_features"]
