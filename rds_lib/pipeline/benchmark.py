@@ -1,4 +1,4 @@
-"""Stage `benchmark`: time the arms of a profile on one generated clip with one object."""
+"""Stage `benchmark`: time the arms of a profile on a generated clip of each difficulty, with one object."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from rds_lib.core.artifacts import write_json, write_table
-from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.clips import write_timing_clips
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.names import FULL, RDS, SAM2, run_name
 from rds_lib.pipeline.arms import timed_arms
@@ -50,10 +50,11 @@ def time_profile(
     try:
         arms = timed_arms(params, workdir, device=device, compiled=compiled)
         with tempfile.TemporaryDirectory() as folder:
-            mask = write_timing_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
+            look = {"difficulties": section.difficulties, "frames": section.warmup + section.frames + 2}
+            clips = write_timing_clips(Path(folder), params.clips, **look)
             protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
-            table, blocks, frames = benchmark_predictors(arms, folder, {1: mask}, dtype=dtype, **protocol)
+            table, blocks, frames = benchmark_predictors(arms, clips, dtype=dtype, **protocol)
     finally:
         torch.set_num_threads(threads)
     write_table(out / "table.csv", table.round(4))
