@@ -8,7 +8,7 @@ where that is free; on a GPU on every other frame, whose own time then does not 
 
 import datetime
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -37,6 +37,8 @@ def benchmark_predictors(
     repeats: int,
     dtype: str = "float32",
     reference: str = SAM2,
+    copies: bool = True,
+    after: Callable[[list[Runner]], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Time predictors on clips, interleaved: all arms take a clip before any takes the next.
 
@@ -50,6 +52,10 @@ def benchmark_predictors(
         Of each of ``repeats`` passes of a clip, ``warmup`` frames are run untimed and then ``frames`` timed.
     dtype : str
         "float32", or the type of ``torch.autocast``.
+    copies : bool
+        Count the host's reads on a frame that is not timed, which compiled code would be compiled once more for.
+    after : callable, optional
+        Called with the runners after the last pass; they can take the clip's further frames.
 
     Returns
     -------
@@ -75,7 +81,9 @@ def benchmark_predictors(
             _open(runners, video, timed)
             for number in range(repeats):
                 gc.collect()
-                _run_pass(runners, prompts, timed, (name, number))
+                _run_pass(runners, prompts, timed, (name, number), copies)
+        if after is not None:
+            after(runners)
     return _summarise(runners, max(map(len, (prompts for _, prompts in clips.values()))), dtype, reference)
 
 
@@ -102,10 +110,10 @@ def _open(runners, video, timed):
         raise RDSInputError(f"{video}: {length} frames; {first} to warm up and {len(timed)} to time need {timed.stop}")
 
 
-def _run_pass(runners, prompts, timed, where):
+def _run_pass(runners, prompts, timed, where, copies):
     for runner in runners:
         runner.begin(prompts)
-        runner.count_copies()
+        runner.count_copies() if copies else runner.step(probe=False)
     for t in range(2, timed.stop):
         turn = t % len(runners)
         for runner in runners[turn:] + runners[:turn]:

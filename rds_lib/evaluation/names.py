@@ -3,6 +3,7 @@
 SAM2, FULL, RDS = "SAM2", "full", "RDS"  # FULL: the benchmark's RDS predictor with every block on, beside stock SAM2
 ADAPTED = "SAM2 + I-LoRA"  # every block on, adapters trained without a router
 ONE_FOR_ALL = "RDS, one for all"  # one router for all budgets
+VOS = "SAM2, vos_optimized"  # SAM2's own predictor, compiled as it compiles itself
 STILL = "copy first mask"
 PLACES = {  # where adapters go instead of I-LoRA's blocks, by the placement's name in methods.placement
     "all": "on all blocks",

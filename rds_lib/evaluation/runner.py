@@ -44,7 +44,7 @@ class Runner:
     active: list[np.ndarray] = field(default_factory=list)
     gmacs: list[float] = field(default_factory=list)
     gates: list = field(default_factory=list)  # of every frame since the prompt; see `watch_gates`
-    copies: int = 0
+    copies: float = np.nan  # a frame; unknown until counted
 
     def watch_parts(self, stack, *, blocks: bool) -> None:
         """Watch gates and parts until an ``ExitStack`` closes, and the encoder's ``blocks`` if asked."""

@@ -27,9 +27,7 @@ def run(params, workdir: Path, out: Path) -> None:
     time_profile(params, out, workdir=workdir)
 
 
-def time_profile(
-    params, out: Path, *, workdir: Path | None = None, device: str | None = None, compiled: bool = False
-) -> pd.DataFrame:
+def time_profile(params, out: Path, *, workdir: Path | None = None, device: str | None = None) -> pd.DataFrame:
     """Time what there is of a profile, and return the table; see `arms.timed_arms` for what takes part.
 
     Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), and ``metrics.json``, one flat
@@ -41,14 +39,12 @@ def time_profile(
         Folder of the profile's products; without it no baseline takes part.
     device : str, optional
         CUDA if there is one, else the CPU. Runs in bfloat16 on CUDA, as SAM2 does, and in float32 on the CPU.
-    compiled : bool
-        SAM2 as ``vos_optimized``, and RDS likewise.
     """
     section, out, threads = params.benchmark, Path(out), torch.get_num_threads()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(section.threads)
     try:
-        arms = timed_arms(params, workdir, device=device, compiled=compiled)
+        arms = timed_arms(params, workdir, device=device)
         with tempfile.TemporaryDirectory() as folder:
             look = {"difficulties": section.difficulties, "frames": section.warmup + section.frames + 2}
             clips = write_timing_clips(Path(folder), params.clips, **look)
