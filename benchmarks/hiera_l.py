@@ -116,9 +116,10 @@ def time_objects(options, arms, run, objects, folder):
     frames = options.warmup + options.frames * options.repeats + 3 + options.sweep
     protocol = {name: getattr(options, name) for name in ("warmup", "frames", "repeats", "dtype")}
     protocol |= {"reference": SAM2 if is_eager else FULL, "copies": is_eager, "after": after}
-    tables = full_size.time_frames(arms, make_clip(folder, frames=frames, objects=objects), **protocol)
-    for name, table in zip(("speed", "blocks", "frames"), tables, strict=True):
-        save(options, name, table, run=run, objects=objects)
+    clip = make_clip(folder, frames=frames, objects=objects)
+    table, blocks, timed = full_size.time_frames(arms, clip, **protocol)
+    for name, rows in (("frames", timed), ("blocks", blocks), ("speed", table)):  # the page of speeds needs the others
+        save(options, name, rows, run=run, objects=objects)
 
 
 def make_clip(folder, *, frames, objects):

@@ -73,8 +73,8 @@ def _speeds(found, device):
     yield (
         "`ideal` is Amdahl's limit: a frame without the time of the blocks that were left out, as the full encoder's "
         "blocks were timed; `limit` is that with every block left out that may be. eta is the share of that time by "
-        "which a frame is shorter than the whole model's. Brackets: 95 % intervals over frames, drawn within their "
-        "pass; another run of the same code moves ratios too."
+        "which a frame is shorter than the whole model's. Brackets: 95 % intervals over frames; another run of "
+        "the same code moves ratios too."
     )
 
 
@@ -83,7 +83,7 @@ def _speed_table(rows, frames):
     over = [name for name in (SAM2, VOS) if (rows["method"] == name).any()]
     heads = ["arm", "active blocks", "frame, ms", "p99", "model only, frames/s", *(f"times {name}" for name in over)]
     heads += ["ideal", "limit", "eta", *(f"{name[:-3].replace('_', ' ')}, ms" for name in rest)]
-    draws = Draws(frames, seed=0) if not frames.empty else None
+    draws = Draws(frames.assign(**{"pass": 0}), seed=0)  # a pass may be one frame
     lines = []
     for row in rows.to_dict("records"):
         arm = row["method"], row["level"]
@@ -114,8 +114,8 @@ def _work(found, device):
     first = work.iloc[0]
     peaks = f"{first['peak_tflops']:.2f} TFLOP/s and {first['peak_gbytes']:.0f} GB/s"
     yield (
-        f"Products and convolutions of one frame (2 FLOPs a multiply-accumulate), at {peaks}: {first['peak_source']}. The "
-        "floor adds, for each product, the longer of its operations and its bytes; elementwise work is free in it."
+        f"Products and convolutions of one frame (2 FLOPs a multiply-accumulate), at {peaks}: {first['peak_source']}. "
+        "The floor adds, for each product, the longer of its operations and its bytes; elementwise work is free in it."
     )
     for objects, rows in work.groupby("objects"):
         sums = rows.pivot_table(index=ARM, columns="part", values="gflops", aggfunc="sum", sort=False).fillna(0)
