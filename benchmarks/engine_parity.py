@@ -1,6 +1,6 @@
 """Compare mask logits of an engine with those of the model run eagerly: Hiera-L, random weights, a generated clip.
 
-    python benchmarks/engine_parity.py --out FOLDER [--engine compiled] [--frames 20] [--device cpu --size 256]
+    python benchmarks/engine_parity.py --out FOLDER [--engine all] [--frames 20] [--device cpu --size 256]
 
 Under a fixed route, and in full. Eager against SAM2's own predictor must be 0; eager in bfloat16 against float32 shows
 what rounding alone does. Writes parity.csv, saved after each comparison.
@@ -17,7 +17,7 @@ from rds_lib.data.clips import write_timing_clip
 from rds_lib.evaluation import full_size
 from rds_lib.evaluation.agreement import agreement, logits_of
 from rds_lib.evaluation.benchmark import DTYPES
-from rds_lib.evaluation.names import FULL, SAM2
+from rds_lib.evaluation.names import EAGER, FULL, SAM2
 
 
 def main():
@@ -26,21 +26,21 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--config", default=full_size.LARGE)
-    parser.add_argument("--engine", nargs="+", choices=full_size.ENGINES, default=["compiled"])
+    parser.add_argument("--engine", nargs="+", default=["all"])
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clips = load_params("paper").clips
         clip = folder, write_timing_clip(Path(folder), clips, frames=options.frames)
-        eager = logits_by_arm(options, clip, full_size.EAGER, options.dtype)
+        eager = logits_by_arm(options, clip, EAGER, options.dtype)
         report(options, "ours against SAM2, eager", eager[FULL], eager[SAM2])
-        for engine in options.engine:
+        for engine in full_size.engines_of(options.engine, options.device):
             found = logits_by_arm(options, clip, engine, options.dtype)
             for name in ("half", FULL):
                 report(options, f"{engine} against eager, {name}", found[name], eager[name])
         if options.dtype != "float32":
-            exact = logits_by_arm(options, clip, full_size.EAGER, "float32")
+            exact = logits_by_arm(options, clip, EAGER, "float32")
             report(options, f"eager, {options.dtype} against float32", eager[FULL], exact[FULL])
 
 
@@ -51,7 +51,7 @@ def logits_by_arm(options, clip, engine, dtype):
     )
     found = {}
     with torch.autocast(torch.device(options.device).type, DTYPES[dtype], enabled=dtype != "float32"):
-        for arm in arms if engine == full_size.EAGER else arms[1:]:
+        for arm in arms if engine == EAGER else arms[1:]:
             torch.manual_seed(0)  # the same weights for all
             predictor = arm.build()
             found[arm.method] = logits_of(predictor, *clip)

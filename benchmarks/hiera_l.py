@@ -20,7 +20,7 @@ from rds_lib.core.artifacts import write_json, write_text
 from rds_lib.data.clips import write_timing_clip
 from rds_lib.evaluation import full_size
 from rds_lib.evaluation.benchmark import DTYPES
-from rds_lib.evaluation.names import FULL, SAM2, VOS
+from rds_lib.evaluation.names import EAGER, FULL, SAM2, VOS
 from rds_lib.evaluation.peaks import peaks_of
 from rds_lib.evaluation.whole_videos import whole_videos
 from rds_lib.pipeline.machine import machine_facts
@@ -49,7 +49,8 @@ def main():
         facts = machine_facts() | {"device": device_name(options.device), "threads": str(options.threads)}
         facts |= {"dtype": options.dtype, "image size": f"{options.size} px", "date": str(datetime.date.today())}
         write_json(out / "machine.json", facts)
-        measure(options)
+        for engine in full_size.engines_of(options.engine, options.device):
+            measure(options, engine)
     write_text(out / "README.md", page(out, options.device))
 
 
@@ -58,7 +59,7 @@ def read_options():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--config", default=full_size.LARGE, help="a model that takes Hiera-L's place, for a rehearsal")
-    parser.add_argument("--engine", choices=full_size.ENGINES, default=full_size.EAGER, help="of our predictor")
+    parser.add_argument("--engine", nargs="+", default=[EAGER], help="of our predictor; all: every one but eager")
     parser.add_argument("--vos-optimized", action="store_true", help="also time SAM2 as it compiles itself: minutes")
     parser.add_argument("--no-smaller", action="store_true", help="leave SAM2.1-B+ and -S out")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -81,33 +82,33 @@ def device_name(device):
     return torch.cuda.get_device_name() if device == "cuda" else "CPU"
 
 
-def measure(options):
+def measure(options, engine):
     arms = full_size.full_size_arms(
         options.size,
         device=options.device,
         budgets=options.budget,
-        engine=options.engine,
+        engine=engine,
         stock=(SAM2, VOS) if options.vos_optimized else (SAM2,),
         smaller={} if options.no_smaller else full_size.SMALLER,
         config=options.config,
     )
-    run = f"{options.engine} beside {VOS}" if options.vos_optimized else options.engine
+    run = f"{engine} beside {VOS}" if options.vos_optimized else engine
+    peaks = peaks_of(options.device, DTYPES[options.dtype])
     with tempfile.TemporaryDirectory() as folder:
         if set(options.parts) - {"videos"}:
             for objects in options.objects:
-                time_objects(options, arms, run, objects, Path(folder) / str(objects))
+                time_objects(options, arms, run, objects, Path(folder) / str(objects), peaks)
         if "videos" in options.parts:
             clip = make_clip(Path(folder) / "whole", frames=options.videos, objects=1)
             table = whole_videos(arms, clip, dtype=options.dtype, repeats=options.video_repeats)
             save(options, "end_to_end", table, run=run)
 
 
-def time_objects(options, arms, run, objects, folder):
-    is_eager = run == full_size.EAGER
+def time_objects(options, arms, run, objects, folder, peaks):
+    is_eager = run == EAGER
 
     def after(runners):
         if "work" in options.parts and is_eager:  # of compiled code nothing can be counted
-            peaks = peaks_of(options.device, DTYPES[options.dtype])
             found = {"peak_tflops": peaks.flops / 1e12, "peak_gbytes": peaks.bytes / 1e9, "peak_source": peaks.source}
             save(options, "work", full_size.count_work(runners, peaks).assign(**found), objects=objects)
         if "routes" in options.parts and objects == options.objects[0]:

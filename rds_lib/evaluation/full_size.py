@@ -1,7 +1,7 @@
 """SAM2.1 at its own size: who is timed, and each part of the measurement. Random weights and forced routes throughout.
 
-A run has one engine for our predictor, and SAM2's own beside it frame by frame; see `benchmark`. ``ENGINES`` and
-``STOCK`` are the one place that knows how an engine is asked for.
+A run has one engine for our predictor, and SAM2's own beside it frame by frame; see `benchmark`. `names.ENGINES` is the
+one place that knows how an engine is asked for.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.core.artifacts import read_table, write_table
+from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.benchmark import benchmark_predictors
-from rds_lib.evaluation.names import FULL, RDS, SAM2, VOS
+from rds_lib.evaluation.names import EAGER, ENGINES, FULL, OF_GPUS, RDS, SAM2, VOS
 from rds_lib.evaluation.peaks import Peaks
 from rds_lib.evaluation.random_weights import force_budget, see_something
 from rds_lib.evaluation.workload import frame_work
@@ -25,9 +26,7 @@ from rds_lib.routing.compiled import COMPILED
 
 LARGE = "configs/sam2.1/sam2.1_hiera_l.yaml"
 SMALLER = {"SAM2.1-B+": "configs/sam2.1/sam2.1_hiera_b+.yaml", "SAM2.1-S": "configs/sam2.1/sam2.1_hiera_s.yaml"}
-ENGINES = {"eager": {}, "compiled": {"vos_optimized": True}}  # of ours: arguments of build_rds_video_predictor
 STOCK = {SAM2: {}, VOS: COMPILED}  # of SAM2's own predictor: arguments of build_model
-EAGER = "eager"
 
 
 def full_size_arms(
@@ -61,6 +60,25 @@ def full_size_arms(
     found += [Arm(RDS, budget, cache(partial(ours, budget)), kind="forced") for budget in budgets]
     for name, own in smaller.items():
         found.append(Arm(name, 1.0, cache(partial(stock_model, own, {})), kind="smaller"))
+    return found
+
+
+def engines_of(words: Iterable[str], device: str) -> list[str]:
+    """Engines by name; "all" are those but eager that a device has, and "last" is the last of them.
+
+    Raises
+    ------
+    RDSInputError
+        If there is no such engine.
+    """
+    known = [name for name in ENGINES if device.startswith("cuda") or name not in OF_GPUS]
+    found = []
+    for word in words:
+        if word not in (*known, "all", "last"):
+            raise RDSInputError(
+                f"engine {word!r} on {device}; choose from {', '.join(known)}, all (but eager) and last"
+            )
+        found += {"all": [name for name in known if name != EAGER], "last": known[-1:]}.get(word, [word])
     return found
 
 
@@ -129,7 +147,7 @@ def sweep_routes(runners, count: int, *, seed: int = 0) -> pd.DataFrame:
 
 def keep_rows(path: Path, table: pd.DataFrame, **keys) -> None:
     """Put the rows of one part of a measurement into a file, in the place of those that have the same ``keys``."""
-    table = table.assign(**keys)[[*keys, *table.columns]].round(5)
+    table = table.assign(**keys)[[*keys, *table.columns.difference(list(keys), sort=False)]].round(5)
     if path.is_file():
         old = read_table(path, columns=list(keys))
         others = ~np.logical_and.reduce([old[name] == value for name, value in keys.items()])

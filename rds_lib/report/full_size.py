@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rds_lib.core.artifacts import read_json, read_table
-from rds_lib.evaluation.names import FULL, RDS, SAM2, VOS, run_name
+from rds_lib.evaluation.names import EAGER, ENGINES, FULL, RDS, SAM2, VOS, run_name
 from rds_lib.metrics.line import fit_line
 from rds_lib.metrics.speed import Draws, speedup
 from rds_lib.metrics.statistics import Interval
@@ -18,10 +18,7 @@ from rds_lib.report.published import PUBLISHED
 
 COMMANDS = {"cuda": "bash benchmarks/gpu.sh reports/gpu", "cpu": "python benchmarks/hiera_l.py --out reports/cpu"}
 TITLES = {"cuda": "a GPU", "cpu": "a CPU"}
-RUNS = {  # that a page waits for, by device
-    "cpu": ("eager",),
-    "cuda": ("eager", "compiled", "graphs", f"compiled beside {VOS}"),
-}
+RUNS = {"cpu": (EAGER,), "cuda": (*ENGINES, f"{[*ENGINES][-1]} beside {VOS}")}  # that a page waits for, by device
 OBJECTS = (1, 2, 5)
 COUNTS = {1: "One object", 2: "Two objects", 5: "Five objects"}
 PARTS = ("encoder", "router", "memory_attention", "decoder", "memory_encoder")
@@ -120,7 +117,7 @@ def _work(found, device):
     for objects, rows in work.groupby("objects"):
         sums = rows.pivot_table(index=ARM, columns="part", values="gflops", aggfunc="sum", sort=False).fillna(0)
         floors = rows.groupby(ARM, sort=False)["floor_ms"].sum()
-        timed = _of(speed, run="eager", objects=objects).to_dict("records")
+        timed = _of(speed, run=EAGER, objects=objects).to_dict("records")
         times = {(row["method"], row["level"]): row["frame_ms"] for row in timed}
         parts = [part for part in PARTS if part in sums]
         lines = [

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from rds_lib.core.artifacts import read_table
+from rds_lib.core.errors import RDSInputError
 from rds_lib.data.clips import write_timing_clip
 from rds_lib.evaluation import full_size
 from rds_lib.evaluation.peaks import Peaks
@@ -62,14 +63,12 @@ def test_work_is_that_of_the_blocks_that_ran_and_grows_with_the_objects(measured
     assert work.loc["SAM2", "encoder"] == pytest.approx(work.loc["full", "encoder"])
     assert work.loc["RDS", "encoder"] < 0.7 * work.loc["full", "encoder"] and work.loc["RDS", "router"] > 0
     assert work.loc["RDS", "memory_attention"] == pytest.approx(work.loc["full", "memory_attention"])
-    assert work.loc["full", "encoder"] > 2 * arms[1].build().backbone.gmacs(), (
-        "two FLOPs a multiply-accumulate, and the neck"
-    )
+    assert work.loc["full", "encoder"] > 2 * arms[1].build().backbone.gmacs(), "2 FLOPs each, and the neck"
 
 
 def test_forced_routes_have_all_sizes(measured):
     routes = measured["routes"]
-    assert sorted(routes["active_blocks"]) == [5, 12, 19, 26, 34, 41, 48]
+    assert sorted(routes["active_blocks"]) == [5, 12, 19, 27, 34, 41, 48]
     assert (routes["encoder_ms"] > 0).all() and routes["gmacs"].corr(routes["active_blocks"]) > 0.9
 
 
@@ -80,8 +79,20 @@ def test_whole_videos_are_timed_from_disk_to_disk(arms, clip):
 
 
 def test_rows_of_a_part_replace_those_that_were_there(tmp_path):
-    path, one, two = tmp_path / "speed.csv", pd.DataFrame({"ms": [1.0, 2.0]}), pd.DataFrame({"ms": [3.0]})
+    path, one, two = tmp_path / "speed.csv", pd.DataFrame({"objects": 9, "ms": [1.0, 2.0]}), pd.DataFrame({"ms": [3.0]})
     full_size.keep_rows(path, one, run="eager", objects=1)
     full_size.keep_rows(path, one, run="eager", objects=2)
     full_size.keep_rows(path, two, run="eager", objects=1)
+    assert list(read_table(path)) == ["run", "objects", "ms"]
     assert read_table(path).to_numpy().tolist() == [["eager", 2, 1.0], ["eager", 2, 2.0], ["eager", 1, 3.0]]
+
+
+def test_engines_are_named_one_by_one_or_all_together(monkeypatch):
+    monkeypatch.setattr(full_size, "ENGINES", {"eager": {}, "compiled": {}, "graphs": {}})
+    monkeypatch.setattr(full_size, "OF_GPUS", ("graphs",))
+    assert full_size.engines_of(["eager", "all"], "cuda") == ["eager", "compiled", "graphs"]
+    assert full_size.engines_of(["last"], "cuda") == ["graphs"] and full_size.engines_of(["last"], "cpu") == [
+        "compiled"
+    ]
+    with pytest.raises(RDSInputError, match="engine 'graphs' on cpu; choose from eager, compiled, all"):
+        full_size.engines_of(["graphs"], "cpu")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rds_lib.core.artifacts import write_json, write_table, write_text
-from rds_lib.evaluation.names import VOS
+from rds_lib.evaluation.names import ENGINES, VOS
 from rds_lib.report.full_size import COMMANDS, page
 
 ARMS = [("SAM2", 1.0, 20.0, 48), (VOS, 1.0, 12.0, 48), ("full", 1.0, 20.0, 48), ("RDS", 0.4, 8.0, 22)]
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def test_an_empty_folder_is_not_measured_and_names_the_command(tmp_path):
     text = page(tmp_path, "cuda")
-    assert text.count(f"Not measured. `{COMMANDS['cuda']}` fills it in.") == 3 * 4 + 3
+    assert text.count(f"Not measured. `{COMMANDS['cuda']}` fills it in.") == 3 * (len(ENGINES) + 1) + 3
     assert "| EdgeTAM | compiled | A100 | 150.9 |" in text and "facebookresearch/EdgeTAM" in text
 
 
@@ -48,7 +48,11 @@ def test_encoder_time_has_slope_intercept_and_r2(folder):
 def test_runs_and_parts_that_are_missing_stay_not_measured(folder):
     text = page(folder, "cuda")
     one = text.partition("## One object")[2].partition("## Two objects")[0]
-    assert one.count("Not measured") == 3 and "**eager**: Not measured" in one and "device a GPU; threads 4." in text
+    assert (
+        one.count("Not measured") == len(ENGINES)
+        and "**eager**: Not measured" in one
+        and "device a GPU; threads 4." in text
+    )
 
 
 def test_work_stands_beside_the_time_it_took(folder):
