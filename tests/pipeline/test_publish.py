@@ -191,7 +191,7 @@ def test_the_gpus_speed_is_over_sam2():
 
 
 def test_the_full_size_is_not_measured_until_a_run_left_its_table(tmp_path):
-    text = at_full_size("cuda", tmp_path)
+    text = " ".join(at_full_size("cuda", tmp_path).split())
     assert text.startswith("- SAM2.1 Hiera-L") and "not measured; `bash benchmarks/gpu.sh reports/gpu` fills in" in text
     rows = [("SAM2", 1.0, 30.0), ("SAM2, vos_optimized", 1.0, 24.0), ("full", 1.0, 20.0), ("RDS", 0.4, 12.0)]
     table = pd.DataFrame(rows, columns=["method", "level", "frame_ms"]).assign(run="compiled", objects=2)
