@@ -52,10 +52,9 @@ def benchmark_predictors(
         Of each of ``repeats`` passes of a clip, ``warmup`` frames are run untimed and then ``frames`` timed.
     dtype : str
         "float32", or the type of ``torch.autocast``.
-    copies : bool
-        Count the host's reads on a frame that is not timed, which compiled code would be compiled once more for.
-    after : callable, optional
-        Called with the runners after the last pass; they can take the clip's further frames.
+    copies, after
+        Whether to count the host's reads, for which compiled code is compiled anew. What to do with the runners at the
+        end; they can take further frames of the last clip.
 
     Returns
     -------
@@ -64,10 +63,9 @@ def benchmark_predictors(
         decision), of SAM2 those of `TAIL`; ``speedup`` S = T / t, T the reference's; where whole blocks are skipped
         ``saved_ms`` = sum over i not in K of (1 - a_i) c_i, ``speedup_ideal``, and ``eta`` = (T - t) / saved; S and eta
         with ``_low`` and ``_high``. ``gmacs`` are of what ran, ``copies_per_frame`` those of routing.
-    blocks : DataFrame, one row per arm and block
-        ``activation`` a_i, and ``full``'s ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks.
-    frames : DataFrame, one row per arm and counted frame
-        ``method, level, clip, pass, frame, ms``, and ``active_blocks`` and ``saved_ms`` of that frame.
+    blocks, frames : DataFrame, one row per arm and block, and one per arm and counted frame
+        ``activation`` a_i, and ``full``'s ``block_ms`` c_i and ``gmacs``, for arms that have the same blocks. ``clip,
+        pass, frame, ms``, ``active_blocks`` and ``saved_ms``.
     """
     predictors = [arm.build() for arm in arms]
     device = predictors[0].device
