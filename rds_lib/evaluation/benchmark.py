@@ -50,11 +50,9 @@ def benchmark_predictors(
         A folder of JPEG frames, at least ``warmup + frames + 2`` of them, and on frame 0 object id -> (H, W) bool mask.
     warmup, frames, repeats : int
         Of each of ``repeats`` passes of a clip, ``warmup`` frames are run untimed and then ``frames`` timed.
-    dtype : str
-        "float32", or the type of ``torch.autocast``.
-    copies, after
-        Whether to count the host's reads, for which compiled code is compiled anew. What to do with the runners at the
-        end; they can take further frames of the last clip.
+    dtype, copies, after
+        "float32" or the type of ``torch.autocast``. Whether to count the host's reads, for which compiled code is
+        compiled anew. What to do with the runners at the end; they can take further frames of the last clip.
 
     Returns
     -------
