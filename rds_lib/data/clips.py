@@ -19,7 +19,7 @@ from rds_lib.data.scene import PATCH, Scene, Sprite, paint_object
 from rds_lib.data.shapes import UNSEEN
 
 CATEGORIES = ("blob", "spider", "cutout", *UNSEEN)
-TIMING_INDEX = 4001  # of the validation split; no data set uses it
+TIMING_INDEX = 9001  # of the first timed clip of the validation split; no data set uses it or those after it
 SPLIT_CODES = {"train": 0, "calibration": 1, "val": 2}
 IN_PLACE = 0.5  # share of the clips with BSDS500 in which the first object moves in the photograph that it was cut from
 
@@ -127,13 +127,28 @@ def _add_company(scene, sprites, difficulty):
     return sprites
 
 
-def write_timing_clip(folder: Path, section, *, frames: int) -> np.ndarray:
-    """Write the frames of the clip that speed is measured on, and return its one object's mask on the first.
+def write_timing_clip(
+    folder: Path, section, *, frames: int, difficulty: str = "plain", n_objects: int = 1
+) -> dict[int, np.ndarray]:
+    """Write the frames of a clip that speed is measured on, and return its objects' masks (H, W) on the first, by id.
 
     ``section`` is a profile's ``clips``.
     """
-    size, look = {"height": section.height, "width": section.width}, {"difficulty": "plain", "n_objects": 1}
-    clip = generate_clip(section.seed, TIMING_INDEX, split="val", frames=frames, **size, **look)
+    index = TIMING_INDEX + DIFFICULTIES.index(difficulty)
+    look = {"height": section.height, "width": section.width, "difficulty": difficulty, "n_objects": n_objects}
+    clip = generate_clip(section.seed, index, split="val", frames=frames, **look)
+    folder.mkdir(parents=True, exist_ok=True)
     for t, frame in enumerate(clip.frames):
         Image.fromarray(frame).save(folder / f"{t:05d}.jpg", quality=95)
-    return clip.masks[0] == 1
+    return {obj_id: clip.masks[0] == obj_id for obj_id in range(1, n_objects + 1)}
+
+
+def write_timing_clips(
+    folder: Path, section, *, difficulties: Iterable[str], frames: int
+) -> dict[str, tuple[Path, dict[int, np.ndarray]]]:
+    """Write a clip of one object per difficulty; its folder and its prompts, by difficulty."""
+    places = {difficulty: folder / difficulty for difficulty in difficulties}
+    return {
+        name: (place, write_timing_clip(place, section, frames=frames, difficulty=name))
+        for name, place in places.items()
+    }

@@ -42,8 +42,13 @@ class Setup:
     rank: int
     lr: float  # peak rate of the adapters
     config_file: str = "mini"
-    checkpoint: Path | str | None = None
+    checkpoint: Path | str | bool | None = None  # False: random weights
     device: str | None = None
+    overrides: Sequence[str] = ()  # of the config, as of `build_model`
+
+    def model(self, device):
+        """The model that a method starts from."""
+        return build_model(self.config_file, self.checkpoint, device=device, overrides=self.overrides)
 
     def batches(self, model, first: int, stop: int) -> TrainingBatches:
         """This process's part of the clips of steps ``first`` to ``stop`` - 1, at a model's size."""
@@ -106,7 +111,7 @@ class Method:
         process, world = join_processes()
         device, schedule = setup.device or local_device(), setup.schedule
         header = {"level": level, "blocks": list(setup.blocks), "rank": setup.rank, **options}
-        model = build_model(setup.config_file, setup.checkpoint, device=device).requires_grad_(False)
+        model = setup.model(device).requires_grad_(False)
         torch.manual_seed(schedule.seed)
         self.prepare(model, **header)
         gates, trained = self.gates(model), [p for p in model.parameters() if p.requires_grad]

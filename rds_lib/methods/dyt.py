@@ -16,7 +16,6 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.methods.base import Method, clip_step, register
 from rds_lib.methods.gates import ClipDropout, GatedModule, gated, mean_gate, open_share
 from rds_lib.model.backbone import backbone_of
-from rds_lib.model.sam2 import build_model
 from rds_lib.routing.algorithm1 import target_active
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ class DyT(Method):
         """As `Method.train`; with ``match_macs`` it keeps as many tokens as give it the work of RDS at the level."""
         rate = None
         if match_macs:
-            rate = matching_rate(build_model(setup.config_file, setup.checkpoint), level, width=width)
+            rate = matching_rate(setup.model("cpu"), level, width=width)
         return super().train(level, setup, rate=rate, width=width, **rest)
 
     def step_loss(self, model, images, targets, rate):

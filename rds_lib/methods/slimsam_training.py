@@ -16,7 +16,6 @@ from rds_lib.data.batches import loader
 from rds_lib.methods import slimsam
 from rds_lib.methods.base import Method, clip_step, register
 from rds_lib.methods.slimsam_align import bottleneck_aligning, bottleneck_share, embedding_aligning, embedding_share
-from rds_lib.model.sam2 import build_model
 from rds_lib.training.loop import fit
 from rds_lib.training.run import TrainingRun, join_processes, local_device
 
@@ -51,8 +50,7 @@ class SlimSAM(Method):
         if level not in range(4, 10):
             raise RDSInputError(f"SlimSAM's level is {level}/9; give 4 to 9 ninths, as in the paper's Table 9")
         device, seed, steps = setup.device or local_device(), setup.schedule.seed, setup.schedule.steps
-        build = partial(build_model, setup.config_file, setup.checkpoint, device=device)
-        teacher, student = build().requires_grad_(False), build()
+        teacher, student = setup.model(device).requires_grad_(False), setup.model(device)
         for model in (teacher, student):
             slimsam.split_attention(model)
         images = [frames.to(device) for frames in setup.images(student, seed + 1, importance_steps)]

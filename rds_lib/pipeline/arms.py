@@ -15,16 +15,13 @@ from rds_lib.data.hub import checkpoint_named
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.controls import CONTROLS, OF_PLANS, published_plan
 from rds_lib.evaluation.names import ADAPTED, ADAPTERS, FULL, ONE_FOR_ALL, PLANS, RDS, SAM2, STILL
+from rds_lib.evaluation.random_weights import force_budget, see_something
 from rds_lib.methods import METHODS
 from rds_lib.methods.activity import tracker
 from rds_lib.model.sam2 import MINI_WEIGHTS, build_model
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.weights import ANY, CONTROL, level_file, predictor_for, seeded, weights_file
-from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.build import MINI_RDS, build_rds_video_predictor
-from rds_lib.routing.compiled import COMPILED
-from rds_lib.routing.deployed import FoldedRouter, RoutingPolicy
-from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds
 
 _logger = logging.getLogger(__name__)
@@ -71,13 +68,13 @@ def repeated_arms(params, workdir: Path, seed: int) -> list[Arm]:
     return found
 
 
-def timed_arms(params, workdir: Path | None = None, *, device: str | None = None, compiled: bool = False) -> list[Arm]:
+def timed_arms(params, workdir: Path | None = None, *, device: str | None = None) -> list[Arm]:
     """The rows of the benchmark: stock SAM2, the full encoder, RDS at its budgets, baselines and smaller models.
 
     Without trained weights the shipped ones of "mini" serve, or random ones, which are as fast. Baselines without a
-    file are left out. ``compiled`` builds SAM2 and RDS as ``vos_optimized``, which takes minutes on its first frames.
+    file are left out.
     """
-    found = [*_timed_rds(params, workdir, device, compiled)]
+    found = [*_timed_rds(params, workdir, device)]
     if workdir is not None and (Path(workdir) / "baselines").is_dir():
         found += [*_methods(params, workdir, only_present=True, device=device), *_smaller(params, device=device)]
     return found
@@ -148,7 +145,7 @@ def _baseline(params, method, path, **options):
     return method.load(predictor_for(params, routing="full", **options), path)
 
 
-def _timed_rds(params, workdir, device, compiled) -> Iterator[Arm]:
+def _timed_rds(params, workdir, device) -> Iterator[Arm]:
     config, checkpoint = params.model.config, timed_checkpoint(params)
     is_random = checkpoint is False
     if is_random:
@@ -156,14 +153,12 @@ def _timed_rds(params, workdir, device, compiled) -> Iterator[Arm]:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     def stock():
-        predictor = build_model(config, checkpoint, device=device, **(COMPILED if compiled else {}))
-        return _see_something(predictor) if is_random else predictor
+        predictor = build_model(config, checkpoint, device=device)
+        return see_something(predictor) if is_random else predictor
 
     def build(**options):
-        predictor = build_rds_video_predictor(
-            config, checkpoint, apply_postprocessing=False, device=device, vos_optimized=compiled, **options
-        )
-        return _see_something(predictor) if is_random else predictor
+        predictor = build_rds_video_predictor(config, checkpoint, apply_postprocessing=False, device=device, **options)
+        return see_something(predictor) if is_random else predictor
 
     yield Arm(SAM2, 1.0, stock)
     yield Arm(FULL, 1.0, partial(build, routing="full"))
@@ -182,17 +177,4 @@ def _trained(config, workdir, budget) -> Path | None:
 
 
 def _forced(build, budget):
-    """A predictor with a random router that keeps as many blocks as the budget asks for."""
-    predictor = build(routing="full")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        router = PredictionAwareRouter.for_backbone(predictor.backbone)
-    n_active = round(target_active(budget, predictor.depth, predictor.always_on))
-    predictor.set_policy(RoutingPolicy(FoldedRouter(router).to(predictor.device), budget, "top_n", 0.5, n_active))
-    return predictor
-
-
-def _see_something(predictor):
-    """Let an untrained model report an object everywhere: one that is lost would be searched with every block on."""
-    torch.nn.init.constant_(predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
-    return predictor
+    return force_budget(build(routing="full"), budget)

@@ -1,4 +1,4 @@
-"""Stage `benchmark`: time the arms of a profile on one generated clip with one object."""
+"""Stage `benchmark`: time the arms of a profile on a generated clip of each difficulty, with one object."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from rds_lib.core.artifacts import write_json, write_table
-from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.clips import write_timing_clips
 from rds_lib.data.origin import FILE
 from rds_lib.evaluation.benchmark import benchmark_predictors
 from rds_lib.evaluation.names import FULL, RDS, SAM2, run_name
@@ -29,9 +29,7 @@ def run(params, workdir: Path, out: Path) -> None:
     time_profile(params, out, workdir=workdir)
 
 
-def time_profile(
-    params, out: Path, *, workdir: Path | None = None, device: str | None = None, compiled: bool = False
-) -> pd.DataFrame:
+def time_profile(params, out: Path, *, workdir: Path | None = None, device: str | None = None) -> pd.DataFrame:
     """Time what there is of a profile, and return the table; see `arms.timed_arms` for what takes part.
 
     Writes ``table.csv``, ``blocks.csv`` and ``frames.csv`` (see `benchmark_predictors`), ``model.json`` (which
@@ -43,19 +41,18 @@ def time_profile(
         Folder of the profile's products; without it no baseline takes part.
     device : str, optional
         CUDA if there is one, else the CPU. Runs in bfloat16 on CUDA, as SAM2 does, and in float32 on the CPU.
-    compiled : bool
-        SAM2 as ``vos_optimized``, and RDS likewise.
     """
     section, out, threads = params.benchmark, Path(out), torch.get_num_threads()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(section.threads)
     try:
-        arms = timed_arms(params, workdir, device=device, compiled=compiled)
+        arms = timed_arms(params, workdir, device=device)
         with tempfile.TemporaryDirectory() as folder:
-            mask = write_timing_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
+            look = {"difficulties": section.difficulties, "frames": section.warmup + section.frames + 2}
+            clips = write_timing_clips(Path(folder), params.clips, **look)
             protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
-            table, blocks, frames = benchmark_predictors(arms, folder, {1: mask}, dtype=dtype, **protocol)
+            table, blocks, frames = benchmark_predictors(arms, clips, dtype=dtype, **protocol)
     finally:
         torch.set_num_threads(threads)
     write_table(out / "table.csv", table.round(4))

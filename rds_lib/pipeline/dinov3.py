@@ -14,7 +14,7 @@ import torch
 from rds_lib.core.artifacts import copied, read_table, write_json, write_table
 from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
-from rds_lib.data.clips import write_timing_clip
+from rds_lib.data.clips import write_timing_clips
 from rds_lib.data.origin import FILE
 from rds_lib.data.sources import training_sequences, validation_sources
 from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
@@ -182,9 +182,10 @@ def _time(params, out) -> None:
     torch.set_num_threads(section.threads)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            mask = write_timing_clip(Path(folder), params.clips, frames=section.warmup + section.frames + 2)
+            look = {"difficulties": section.difficulties, "frames": section.warmup + section.frames + 2}
+            clips = write_timing_clips(Path(folder), params.clips, **look)
             protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
-            tables = benchmark_predictors(arms, folder, {1: mask}, reference=DINO, **protocol)
+            tables = benchmark_predictors(arms, clips, reference=DINO, **protocol)
     finally:
         torch.set_num_threads(threads)
     for name, table in zip(("speed", "blocks", "frames"), tables, strict=True):

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from rds_lib.core import paths
 from rds_lib.core.artifacts import read_text
 from rds_lib.core.errors import RDSInputError
+from rds_lib.data.drawn import DIFFICULTIES
 from rds_lib.pipeline.profile_rules import faults
 from rds_lib.pipeline.profile_words import explain
 
@@ -234,9 +235,13 @@ class Dinov3(Training):
 
 
 class Benchmark(Section):
-    """The timing protocol: ``warmup`` untimed frames, then ``frames`` timed ones, ``repeats`` times over."""
+    """The timing protocol: on a clip of each difficulty ``warmup`` untimed frames, then ``frames`` timed ones.
+
+    All that ``repeats`` times over.
+    """
 
     budgets: Budgets
+    difficulties: Annotated[tuple[Literal[DIFFICULTIES], ...], _FromList, _NotEmpty]
     frames: Frames
     warmup: CountOrNone
     repeats: Count

@@ -35,6 +35,9 @@ def _budgets(params) -> Iterator[str]:
     for key, values in (("train.budgets", trained), ("evaluation.budgets", scored)):
         if len(set(values)) < len(values):
             yield f"{key} = {list(values)}: must name each budget once"
+    timed = params.benchmark.difficulties
+    if len(set(timed)) < len(timed):
+        yield f"benchmark.difficulties = {list(timed)}: must name each difficulty once"
     untrained = [budget for budget in scored if budget not in trained]
     if untrained:
         yield f"evaluation.budgets = {list(scored)}: {untrained} must be among train.budgets, {list(trained)}"

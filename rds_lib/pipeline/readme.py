@@ -8,6 +8,8 @@ import pandas as pd
 
 from rds_lib.core.artifacts import read_table
 from rds_lib.core.paths import REPORTS
+from rds_lib.evaluation.names import RDS, SAM2, VOS
+from rds_lib.report.full_size import COMMANDS, TITLES
 from rds_lib.report.markdown import table
 from rds_lib.report.verdicts import CONTRADICTED, REPRODUCED, VERDICTS, shown
 
@@ -35,7 +37,7 @@ def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
         "results": results(measured),
         "claims": verdicts(claims),
         "budget": budget_kept(report, measured),
-        "gpu": "\n".join(on_a_gpu(read_table(file)) for file in sorted((REPORTS / "gpu").glob("hiera_l*.csv"))),
+        "gpu": "\n".join([*_measured_before(REPORTS / "gpu"), *map(at_full_size, COMMANDS)]),
     }
 
 
@@ -104,6 +106,35 @@ def budget_kept(report: Path, rows: pd.DataFrame) -> str:
         counts = {head: own[name] for name, head in BLOCKS.items()}
     lines = [[head, *(f"{n:.1f}" for n in numbers)] for head, numbers in counts.items()]
     return table(["budget", *own["level"]], lines)
+
+
+def _measured_before(folder: Path) -> list[str]:
+    return [on_a_gpu(read_table(file)) for file in sorted(folder.glob("hiera_l*.csv"))]
+
+
+def at_full_size(device: str, reports: Path = REPORTS) -> str:
+    """Return what was measured on "cuda" or "cpu" at full size as items of a list, or that it was not, and how to."""
+    name = {"cuda": "gpu"}.get(device, device)
+    folder, page = reports / name, f"[`reports/{name}`](reports/{name}/README.md)"
+    if not (folder / "speed.csv").is_file():
+        what = f"SAM2.1 Hiera-L with one, two and five objects on {TITLES[device]}, beside SAM2.1-B+ and -S"
+        return _item(f"{what}: not measured; `{COMMANDS[device]}` fills in {page}.")
+    speed = read_table(folder / "speed.csv", columns=("run", "objects", "method", "level", "frame_ms", "dtype"))
+    items = []
+    for (run, objects), rows in speed.groupby(["run", "objects"], sort=False):
+        first, routed = rows.iloc[0], rows[rows["method"] == RDS]
+        place = f"{first['image_size']} px on {first['device']}, {first['dtype']}, {run}, objects: {objects}"
+        ratios = [
+            f"{_listed((whole / routed['frame_ms']).map('{:.2f}'.format))} times as fast as {one}"
+            for one, whole in rows[rows["method"].isin((SAM2, VOS))].set_index("method")["frame_ms"].items()
+        ]
+        budgets = _listed(routed["level"].map("{:g}".format))
+        items.append(_item(f"SAM2.1 Hiera-L at {place}: at budgets {budgets} {'; '.join(ratios)} ({page})."))
+    return "\n".join(items)
+
+
+def _item(text: str) -> str:
+    return fill(f"- {text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
 
 
 def on_a_gpu(arms: pd.DataFrame) -> str:

@@ -65,7 +65,8 @@ def timed_frames(evidence: Evidence) -> str:
     if evidence.frames.empty:
         return "no times of single frames, so no interval"
     count = evidence.frames.groupby(["method", "level"]).size().iloc[0]
-    return f"{count} timed frames of one clip, one run"
+    clips = evidence.frames["clip"].nunique() if "clip" in evidence.frames else 1
+    return f"{count} timed frames of {'one clip' if clips == 1 else f'{clips} clips'}, one run"
 
 
 def equal_levels(rival: str) -> Basis:

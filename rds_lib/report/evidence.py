@@ -11,7 +11,7 @@ import pandas as pd
 
 from rds_lib.evaluation.names import RDS, SAM2, run_name
 from rds_lib.metrics import statistics
-from rds_lib.metrics.speed import drawn_times
+from rds_lib.metrics.speed import Draws
 from rds_lib.metrics.statistics import Interval
 
 OFTEN = 0.9  # a block that runs on this share of the frames is part of the core
@@ -99,7 +99,7 @@ class Evidence:
     def fps(self, method: str, level: float) -> float:
         """Frames a second at the number of blocks that a method runs on these videos; LookupError if it was not timed.
 
-        The benchmark's own clip may need other blocks. Time is taken to fall in proportion to the blocks left out.
+        The benchmark's own clips may need other blocks. Time is taken to fall in proportion to the blocks left out.
         """
         whole, own = self.timed(SAM2)["frame_ms"], self.timed(method, level)["frame_ms"]
         return 1e3 / (whole - (whole - own) * self._scale(method, level))
@@ -108,15 +108,21 @@ class Evidence:
         """The same for each (method, level) in resamples of the timed frames, (n,); NaN without times of frames."""
         if self.frames.empty:
             return {arm: np.full(1, np.nan) for arm in arms}
-        times = drawn_times(self.frames, seed=self.seed, n=self.resamples)
-        whole = times[SAM2, 1.0]
-        return {arm: 1e3 / (whole - (whole - times[arm]) * self._scale(*arm)) for arm in arms}
+        drawn = self.draws()
+        whole, own = drawn.times[SAM2, 1.0], dict.fromkeys(arms)
+        if "active_blocks" in self.frames:  # of the very frames that were drawn
+            own |= drawn.means("active_blocks")
+        return {arm: 1e3 / (whole - (whole - drawn.times[arm]) * self._scale(*arm, own[arm])) for arm in arms}
 
-    def _scale(self, method, level):
-        """Blocks left out on these videos over those left out on the benchmark's clip."""
-        whole, own = (self.timed(*arm)["active_blocks"] for arm in ((SAM2,), (method, level)))
-        here = self.active.get((method, level), own)
-        return (whole - here) / (whole - own) if whole != own else 1.0
+    def draws(self) -> Draws:
+        """Resamples of the timed clips and frames."""
+        return Draws(self.frames, seed=self.seed, n=self.resamples)
+
+    def _scale(self, method, level, own=None):
+        """Blocks left out on these videos over those left out on the benchmark's clips, ``own`` of which ran there."""
+        whole, mean = (self.timed(*arm)["active_blocks"] for arm in ((SAM2,), (method, level)))
+        here, own = self.active.get((method, level), mean), mean if own is None else own
+        return (whole - here) / (whole - own) if np.all(whole != own) else 1.0
 
     def sums(self, method: str, level: float) -> pd.DataFrame:
         """``sum`` of J&F in points and ``count`` of objects by sequence: what means over objects are resampled from."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rds_lib.evaluation.names import RDS, SAM2, run_name
-from rds_lib.metrics.speed import drawn_times, spread
+from rds_lib.metrics.speed import speedup, spread
 from rds_lib.metrics.statistics import Interval
 from rds_lib.report.evidence import Evidence, Measure
 
@@ -18,8 +18,8 @@ def speed_ratio(method: str, level: float, *, over: str = SAM2, divided_by: floa
         slow, fast = evidence.timed(over), evidence.timed(method, level)
         found = Interval(slow["frame_ms"] / fast["frame_ms"])
         if not evidence.frames.empty:
-            times = drawn_times(evidence.frames, seed=evidence.seed, n=evidence.resamples)
-            found = spread(found.effect, times[over, 1.0] / times[method, level])
+            drawn = speedup(evidence.draws(), (method, level), over=(over, 1.0))
+            found = Interval(found.effect, drawn.low, drawn.high)
         return Interval(*(value / divided_by for value in found))
 
     return measure
@@ -95,8 +95,11 @@ def realisation(rival: str, level: float) -> Measure:
         effect = own["eta"] - other["eta"]
         if evidence.frames.empty:
             return Interval(float(effect))
-        times = drawn_times(evidence.frames, seed=evidence.seed, n=evidence.resamples)
-        own, other = ((times[SAM2, 1.0] - times[arm]) / row["saved_ms"] for arm, row in rows.items())
+        drawn = evidence.draws()
+        saved = {arm: row["saved_ms"] for arm, row in rows.items()}
+        if "saved_ms" in evidence.frames:  # on the very frames that were drawn
+            saved |= drawn.means("saved_ms")
+        own, other = ((drawn.times[SAM2, 1.0] - drawn.times[arm]) / saved[arm] for arm in rows)
         return spread(effect, own - other)
 
     return measure

@@ -14,7 +14,7 @@ here.
 
 {tables}
 J&F in points with its 95 % interval over {over}.
-Blocks and GMACs are means over all frames. Times are of one clip with one object in one run, in which `blocks, timed`
+Blocks and GMACs are means over all frames. Times are of clips with one object in one run, in which `blocks, timed`
 ran; `eta` is the share of the skipped blocks' time that is saved, 1 but for the clock where all of it is. Routes of
 as many blocks as RDS runs: `random` ones on every frame; `static top-n`, the most important blocks on all frames;
 `own mean w`, the blocks that this router keeps most often on the data set, on all its frames.

@@ -55,7 +55,7 @@ def measured_rows(scores: pd.DataFrame, speed: pd.DataFrame, *, profile: str) ->
     scores : DataFrame
         ``table.csv`` of the stage ``evaluation``. Active blocks and GMACs are means over all frames of its videos.
     speed : DataFrame
-        ``table.csv`` of the stage ``benchmark``: one clip with one object, all arms in one run.
+        ``table.csv`` of the stage ``benchmark``: clips with one object, all arms in one run.
     """
     timed = {(row["method"], row["level"]): row for row in speed.to_dict("records")}
     common = {

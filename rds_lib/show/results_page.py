@@ -76,7 +76,7 @@ def _quality_and_speed(study):
         "",
         f"Quality, active blocks and GMACs (of the encoder's blocks) are those on {escaped(study.dataset)}: means over "
         "all frames, and in brackets blocks over routed frames, without those that must run all. Frames a "
-        f"second are those on the benchmark's one clip ({machine['device']}, {machine['dtype']}), where methods that "
+        f"second are those on the benchmark's clips ({machine['device']}, {machine['dtype']}), where methods that "
         "decide frame by frame may run other numbers of blocks.",
         "",
         "| " + " | ".join(HEADS) + " |",

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.evaluation import benchmark
+from rds_lib.evaluation import benchmark, runner
 from rds_lib.evaluation.arm import Arm
+from rds_lib.evaluation.runner import Runner
 from rds_lib.methods import METHODS
 from rds_lib.model.sam2 import build_model
 from rds_lib.routing.build import build_rds_video_predictor
@@ -39,11 +40,9 @@ def arms(mini_weights, rds_file, baselines_folder):
 
 @pytest.fixture(scope="module")
 def timed(arms, sequences):
-    """Table, blocks and frames of a short run on a clip of five frames."""
-    sequence = sequences[0]
-    return benchmark.benchmark_predictors(
-        arms, sequence.frame_paths[0].parent, {1: sequence.prompt(1)}, warmup=1, frames=2, repeats=2
-    )
+    """Table, blocks and frames of a short run on two clips, here the same five frames."""
+    clips = {name: (sequences[0].frame_paths[0].parent, {1: sequences[0].prompt(1)}) for name in ("one", "other")}
+    return benchmark.benchmark_predictors(arms, clips, warmup=1, frames=2, repeats=1)
 
 
 def test_the_columns_name_method_level_and_kind(timed, arms):
@@ -102,14 +101,16 @@ def test_ratios_follow_from_the_times_of_the_same_run(timed):
 
 def test_every_counted_frame_is_kept_and_the_ratios_intervals_follow_from_them(timed):
     table, _, frames = timed
-    assert len(frames) == 4 * len(table) and set(zip(frames["pass"], frames["frame"])) == {
-        (0, 3),
-        (0, 4),
-        (1, 3),
-        (1, 4),
+    assert len(frames) == 4 * len(table) and set(zip(frames["clip"], frames["pass"], frames["frame"])) == {
+        ("one", 0, 3),
+        ("one", 0, 4),
+        ("other", 0, 3),
+        ("other", 0, 4),
     }
-    medians = frames.groupby("method")["ms"].median()
+    medians = frames.groupby(["method", "clip"])["ms"].median().groupby("method").mean()
     assert table.set_index("method")["frame_ms"].to_dict() == pytest.approx(medians.to_dict())
+    ran = frames.groupby("method")["active_blocks"].mean().to_dict()
+    assert table.set_index("method")["active_blocks"].to_dict() == pytest.approx(ran)
     table = table.set_index("method")
     assert (table.loc["SAM2", ["speedup", "speedup_low", "speedup_high"]] == 1).all()
     for name in ("speedup", "eta"):
@@ -120,20 +121,22 @@ def test_every_counted_frame_is_kept_and_the_ratios_intervals_follow_from_them(t
 
 def test_block_times_add_up_to_the_median_of_their_sum():
     frames = [{"block 0": 1.0, "block 1": 9.0}, {"block 0": 9.0, "block 1": 1.0}, {"block 0": 1.0, "block 1": 1.0}]
-    runner = benchmark._Runner(None, None, {}, None, probed=frames)
-    assert list(benchmark._block_times(runner, 2)) == [5.0, 5.0]  # their medians are 1 and 1, the median sum is 10
+    one = Runner(None, None, None, probed=frames)
+    assert list(benchmark._block_times(one, 2)) == [5.0, 5.0]  # their medians are 1 and 1, the median sum is 10
 
 
 def test_every_timed_frame_is_read_with_its_own_gates(mini_model, monkeypatch):
     """Six frames were encoded since the prompt and the last three are timed; SAM2 encodes no prompted frame again."""
-    runner = benchmark._Runner(Arm("AdaViT", 0.5, kind="blocks"), mini_model, {}, None, gates=list(range(1, 7)))
-    monkeypatch.setattr(benchmark, "activity", lambda _, gate: (np.full(48, gate), np.ones(48)))
-    runner.finish(range(4, 7))
-    assert [active[0] for active in runner.active] == [4, 5, 6]
+    one = Runner(Arm("AdaViT", 0.5, kind="blocks"), mini_model, None, gates=list(range(1, 7)))
+    monkeypatch.setattr(runner, "activity", lambda _, gate: (np.full(48, gate), np.ones(48)))
+    one.finish(range(4, 7))
+    assert [active[0] for active in one.active] == [4, 5, 6]
 
 
 def test_a_video_too_short_for_the_protocol_is_refused(mini_model, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "00000.jpg")
     arm = Arm("full", 1.0, lambda: mini_model)
     with pytest.raises(RDSInputError, match="1 frames; 1 to warm up and 4 to time need 7"):
-        benchmark.benchmark_predictors([arm], tmp_path, {1: np.ones((64, 64), bool)}, warmup=1, frames=4, repeats=1)
+        benchmark.benchmark_predictors(
+            [arm], {"short": (tmp_path, {1: np.ones((64, 64), bool)})}, warmup=1, frames=4, repeats=1
+        )

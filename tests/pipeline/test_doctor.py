@@ -483,7 +483,8 @@ def test_work_is_counted_as_the_stages_do_it(profile, tmp_path):
     assert counted["train"].steps == len(training_runs(params.train)) * params.train.steps
     assert counted.keys() == set(read_chain(profile).stopped([]))
     timed = len([*timed_arms(params)]) + sum(len(m.levels(params.baselines)) for m in work.METHODS.values())
-    passes = params.benchmark.repeats * (params.benchmark.warmup + params.benchmark.frames + 2)
+    clips = len(params.benchmark.difficulties)
+    passes = clips * params.benchmark.repeats * (params.benchmark.warmup + params.benchmark.frames + 2)
     assert counted["benchmark"].frames == passes * (timed + len(params.evaluation.smaller))
 
 

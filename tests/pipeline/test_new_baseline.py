@@ -75,7 +75,11 @@ def speed(params, workdir, sequences):
     found = arms.timed_arms(params, workdir, device="cpu")
     assert [arm.method for arm in found] == ["SAM2", "full", "RDS", LastBlocksGone.label, "mini_half"]
     return benchmark_predictors(
-        found, sequences[0].frame_paths[0].parent, {1: sequences[0].prompt(1)}, warmup=1, frames=2, repeats=1
+        found,
+        {"clip": (sequences[0].frame_paths[0].parent, {1: sequences[0].prompt(1)})},
+        warmup=1,
+        frames=2,
+        repeats=1,
     )[0]
 
 

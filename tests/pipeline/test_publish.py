@@ -14,7 +14,7 @@ from rds_lib.pipeline import publish as module
 from rds_lib.pipeline.machine import FILE, PACKAGES
 from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.publish import publish
-from rds_lib.pipeline.readme import blocks, budget_kept, on_a_gpu, results, verdicts
+from rds_lib.pipeline.readme import at_full_size, blocks, budget_kept, on_a_gpu, results, verdicts
 from rds_lib.report.markdown import parts, without_parts
 
 NAMES = ("measured", "results", "claims", "budget", "gpu")
@@ -198,3 +198,13 @@ def test_the_gpus_speed_is_over_sam2():
     arms = read_table(paths.REPORTS / "gpu" / "hiera_l.csv").assign(speedup=9.0)
     assert "9.00" not in on_a_gpu(arms) and "times as fast as SAM2" in on_a_gpu(arms)
     assert "9.00" in on_a_gpu(arms.drop(columns="speedup_vs_stock"))
+
+
+def test_the_full_size_is_not_measured_until_a_run_left_its_table(tmp_path):
+    text = " ".join(at_full_size("cuda", tmp_path).split())
+    assert text.startswith("- SAM2.1 Hiera-L") and "not measured; `bash benchmarks/gpu.sh reports/gpu` fills in" in text
+    rows = [("SAM2", 1.0, 30.0), ("SAM2, vos_optimized", 1.0, 24.0), ("full", 1.0, 20.0), ("RDS", 0.4, 12.0)]
+    table = pd.DataFrame(rows, columns=["method", "level", "frame_ms"]).assign(run="compiled", objects=2)
+    write_table(tmp_path / "gpu" / "speed.csv", table.assign(dtype="bfloat16", image_size=1024, device="H200"))
+    text = " ".join(at_full_size("cuda", tmp_path).split())
+    assert "1024 px on H200, bfloat16, compiled, objects: 2: at budgets 0.4 2.50 times as fast as SAM2; 2.00" in text

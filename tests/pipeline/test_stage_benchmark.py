@@ -16,12 +16,14 @@ from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import save_rds
 from rds_lib.work.finished import digest
 
+CLIPS = ["plain", "occlusion"]
+
 
 def profile(checkpoint=""):
     """The smoke profile with numbers that these tests know."""
     return (
         load_params("smoke")
-        .with_section("benchmark", budgets=[0.5], frames=4, warmup=1, repeats=1, threads=1)
+        .with_section("benchmark", budgets=[0.5], difficulties=CLIPS, frames=2, warmup=1, repeats=1, threads=1)
         .with_section("model", checkpoint=str(checkpoint))
         .with_section("baselines", levels=[0.5], ninths=[6])
     )
@@ -49,7 +51,8 @@ def test_without_weights_random_routes_keep_as_many_blocks_as_the_budget_asks_fo
 
 
 def test_the_time_of_every_frame_is_left_behind(forced):
-    frames = read_table(forced / "frames.csv", columns=("method", "level", "pass", "frame", "ms"))
+    frames = read_table(forced / "frames.csv", columns=("method", "level", "clip", "pass", "frame", "ms"))
+    assert frames.groupby("clip").size().to_dict() == {"occlusion": 6, "plain": 6}
     assert frames.groupby(["method", "level"]).size().to_dict() == {("RDS", 0.5): 4, ("SAM2", 1.0): 4, ("full", 1.0): 4}
     assert (frames["ms"] > 0).all()
 

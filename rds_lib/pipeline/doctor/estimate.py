@@ -83,9 +83,9 @@ def _time_frame(model, clips, device: str) -> float:
     times = []
     on_gpu = torch.autocast("cuda", torch.bfloat16) if device != "cpu" else nullcontext()
     with tempfile.TemporaryDirectory() as folder, on_gpu:
-        mask = write_timing_clip(Path(folder), clips, frames=FRAMES)
+        prompts = write_timing_clip(Path(folder), clips, frames=FRAMES)
         state = model.init_state(folder)
-        model.add_new_mask(state, 0, 1, mask)
+        model.add_new_mask(state, 0, 1, prompts[1])
         clock = clock_of(torch.device(device))
         began = clock()
         for _ in model.propagate_in_video(state):

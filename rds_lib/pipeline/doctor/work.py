@@ -29,7 +29,7 @@ class Work:
 def work_of(params, sets: Mapping[str, tuple[int, int]]) -> dict[str, Work]:
     """The work of every stage of a profile; ``sets`` has sequences and frames by name, from `checks_data.frames_of`."""
     timing = params.benchmark
-    passes = timing.repeats * (timing.warmup + timing.frames + 2)
+    passes = len(timing.difficulties) * timing.repeats * (timing.warmup + timing.frames + 2)
     budgets, seeds = len(timing.budgets), 1 + len(params.train.more_seeds)
     return {
         "clips": Work(seconds=sum(frames for _, frames in sets.values()) * 0.02, shared=False),
