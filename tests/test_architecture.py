@@ -102,7 +102,7 @@ def test_no_folder_of_tests_is_passed_over(pytestconfig):
 def test_the_core_reads_in_an_evening():
     """How it is executed faster, `routing.engine`, changes nothing that it does and may be left for another evening."""
     files = [path for room in CORE for path in (FOLDER / room).rglob("*.py") if path.parent.name != "engine"]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 5900
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 6000
 
 
 def test_the_modules_of_the_pipeline_do_not_load_torch():

@@ -25,7 +25,16 @@ PLUMBING = (
     "rds_lib/work/",
     *(
         f"rds_lib/pipeline/{name}.py"
-        for name in ("stages", "params", "profile_rules", "profile_words", "fingerprint", "kept", "__init__")
+        for name in (
+            "stages",
+            "params",
+            "sections",
+            "profile_rules",
+            "profile_words",
+            "fingerprint",
+            "kept",
+            "__init__",
+        )
     ),
 )
 # What the modules below the pipeline that take a whole profile read of it. Generated clips lie behind `data`.
