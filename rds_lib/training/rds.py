@@ -159,8 +159,8 @@ def train_rds(
     optimizer, trained = torch.optim.AdamW(groups), [p for group in groups for p in group["params"]]
     parts = _parts(backbone, router, optimizer)
     run = TrainingRun(workdir, parts, total=schedule.steps, save_every=schedule.save_every, writes=rank == 0)
-    clips = {"frames": schedule.frames, "size": backbone.image_size, "first_step": run.step}
-    data = TrainingBatches(sequences, **schedule.share(rank, world), **clips, steps=schedule.steps - run.step)
+    todo = {"first_step": run.step, "steps": schedule.steps - run.step, "frames": schedule.frames}
+    data = TrainingBatches(sequences, size=backbone.image_size, **schedule.share(rank, world), **todo)
     first_spread = router.logit_spread if router is not None else 1.0
     label = "full" if not budgets else "any" if len(budgets) > 1 else str(budgets[0])
 
