@@ -47,11 +47,11 @@ def shared() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
+    from rds_lib.work.together import join_processes
+
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")  # which the trainings use
+    join_processes()  # as the trainings within do
     before = _group.set(dist.new_group(backend="gloo", timeout=PATIENCE))
     try:
         yield
