@@ -51,7 +51,7 @@ def full_size_arms(
         return see_something(build_model(name, False, device=device, **more))
 
     def ours(budget=None):
-        options = {"hydra_overrides_extra": overrides, "apply_postprocessing": False} | ENGINES[engine]
+        options = {"hydra_overrides_extra": overrides, "apply_postprocessing": False, "engine": engine}
         predictor = see_something(build_rds_video_predictor(config, False, routing="full", device=device, **options))
         return predictor if budget is None else force_budget(predictor, budget)
 

@@ -5,8 +5,8 @@ ADAPTED = "SAM2 + I-LoRA"  # every block on, adapters trained without a router
 ONE_FOR_ALL = "RDS, one for all"  # one router for all budgets
 VOS = "SAM2, vos_optimized"  # SAM2's own predictor, compiled as it compiles itself
 EAGER = "eager"
-ENGINES = {EAGER: {}, "compiled": {"vos_optimized": True}}  # of our predictor: arguments of build_rds_video_predictor
-OF_GPUS = ()  # engines that no CPU has
+ENGINES = (EAGER, "cast", "compiled", "graphs")  # of our predictor, as build_rds_video_predictor has them
+OF_GPUS = ("graphs",)  # engines that no CPU has
 STILL = "copy first mask"
 PLACES = {  # where adapters go instead of I-LoRA's blocks, by the placement's name in methods.placement
     "all": "on all blocks",

@@ -11,6 +11,7 @@ from rds_lib.evaluation import full_size
 from rds_lib.evaluation.peaks import Peaks
 from rds_lib.evaluation.whole_videos import whole_videos
 from rds_lib.pipeline.params import load_params
+from rds_lib.routing.engine import steps
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +88,13 @@ def test_rows_of_a_part_replace_those_that_were_there(tmp_path):
     assert read_table(path).to_numpy().tolist() == [["eager", 2, 1.0], ["eager", 2, 2.0], ["eager", 1, 3.0]]
 
 
-def test_engines_are_named_one_by_one_or_all_together(monkeypatch):
-    monkeypatch.setattr(full_size, "ENGINES", {"eager": {}, "compiled": {}, "graphs": {}})
-    monkeypatch.setattr(full_size, "OF_GPUS", ("graphs",))
-    assert full_size.engines_of(["eager", "all"], "cuda") == ["eager", "compiled", "graphs"]
-    assert full_size.engines_of(["last"], "cuda") == ["graphs"] and full_size.engines_of(["last"], "cpu") == [
-        "compiled"
-    ]
-    with pytest.raises(RDSInputError, match="engine 'graphs' on cpu; choose from eager, compiled, all"):
+def test_the_engines_are_those_of_the_builder():
+    assert full_size.ENGINES == tuple(steps.ENGINES)
+
+
+def test_engines_are_named_one_by_one_or_all_together():
+    assert full_size.engines_of(["eager", "all"], "cuda") == ["eager", "cast", "compiled", "graphs"]
+    assert full_size.engines_of(["last"], "cuda") == ["graphs"]
+    assert full_size.engines_of(["last"], "cpu") == ["compiled"]
+    with pytest.raises(RDSInputError, match="engine 'graphs' on cpu; choose from eager, cast, compiled, all"):
         full_size.engines_of(["graphs"], "cpu")
