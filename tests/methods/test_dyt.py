@@ -85,6 +85,7 @@ def test_the_rate_loss_moves_the_dispatchers(dispatched, image):
 
 def test_the_complete_pass_teaches_the_adapters_and_not_the_dispatchers(mini_model, sequences):
     """Without the pass with gates nothing pulls at a dispatcher."""
+    torch.manual_seed(0)  # of the adapters, all of whose few units may be off for a clip
     method = METHODS["dyt"]
     method.prepare(mini_model, 0.5, blocks=[0, 5], rank=2, width=4)
     set_image_size(mini_model, 64)

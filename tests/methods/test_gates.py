@@ -5,9 +5,10 @@ import torch
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import SequenceBatches
-from rds_lib.methods import METHODS
-from rds_lib.methods.gates import calibrate_gates, gated, gumbel_gate, rate_threshold
+from rds_lib.methods import METHODS, adavit, dyt
+from rds_lib.methods.gates import calibrate_gates, draw_from, gated, gumbel_gate, know_mean_gate, rate_threshold
 from rds_lib.model.sam2 import set_image_size
+from rds_lib.training.tasks import clip_generators
 
 
 def test_a_gate_fires_with_the_probability_of_its_logit_and_passes_a_gradient():
@@ -45,3 +46,37 @@ def test_calibrated_gates_keep_what_the_level_asks_for(name, level, sequences, m
             mini_model.forward_image(frame)
             kept += [module.gate.float().mean().item() for module in gated(mini_model)]
     assert sum(kept) / len(kept) == pytest.approx(rate, abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "loss_of"), [("dyt", dyt.rate_loss), ("adavit", adavit.usage_loss)])
+def test_a_loss_of_the_mean_gate_has_the_gradient_of_all_clips_in_micro_batches_too(name, loss_of, mini_model):
+    METHODS[name].prepare(mini_model.requires_grad_(False), 0.5, blocks=[0], rank=2, width=4)
+    set_image_size(mini_model, 64)
+    frames = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))  # one a clip
+    deciding = [p for module in gated(mini_model) for p in module.decider.parameters()]
+    for module in gated(mini_model):
+        [*module.decider.modules()][-1].bias.data.zero_()  # as many open as shut
+
+    def draw(numbers):
+        draw_from(mini_model, clip_generators(0, 0, 4, numbers, "cpu"))
+
+    def gradient_of(numbers):
+        draw(numbers)
+        mini_model.forward_image(frames[list(numbers)])
+        return torch.autograd.grad(loss_of(mini_model, rate), deciding)
+
+    shares = []
+    for numbers in ((0, 1), (2, 3)):
+        draw(numbers)
+        mini_model.forward_image(frames[list(numbers)])
+        shares.append(torch.stack([module.gate.mean() for module in gated(mini_model)]).mean().item())
+    assert shares[0] != shares[1]
+    rate = sum(shares) / 2 + 0.4 * abs(shares[0] - shares[1])  # the halves lie on either side of it
+    whole = gradient_of(range(4))
+    draw(range(4))
+    with torch.no_grad():
+        know_mean_gate(mini_model, frames)
+    halves = [gradient_of(numbers) for numbers in ((0, 1), (2, 3))]
+    scale = max(grad.abs().max() for grad in whole)
+    for all_clips, *parts in zip(whole, *halves):
+        assert torch.allclose(sum(parts) / 2, all_clips, atol=1e-4 * scale)
