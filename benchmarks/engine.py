@@ -159,8 +159,7 @@ def page(table: pd.DataFrame, repeats: int) -> str:
             f"`python benchmarks/engine.py` on {facts}; bfloat16 instructions: {', '.join(has) or 'none'}; "
             f"{repeats} passes.",
             "Below 1 a step pays. Differences are over all frames of the last pass, from eager in the same type; those",
-            "of eager bfloat16 are from eager float32: what rounding alone does. Blocks are compiled with the first",
-            "frame.",
+            "of eager bfloat16 are from eager float32: what rounding alone does. The first frame compiles blocks.",
             "",
             markdown.table(list(table), table.itertuples(index=False)),
             "",
