@@ -60,9 +60,10 @@ BLOCKS = Way("blocks compiled", ("blocks",))
 CAST_BLOCKS = Way("weights cast, blocks compiled", ("cast", "blocks"), is_bfloat16=True)
 ROUTER = Way("router compiled", ("router",))
 CAST_TAIL = Way("weights cast, tail compiled", ("cast", "tail"), is_bfloat16=True)
-SMALL = {"routing": "full", "hydra_overrides_extra": ["++model.image_size=256"]}
+PLAIN = {"apply_postprocessing": False}  # whose choice among three masks would turn with the last digit
+SMALL = PLAIN | {"routing": "full", "hydra_overrides_extra": ["++model.image_size=256"]}
 MODELS = {
-    "mini": Model("mini, 192 px", "mini", {"budget": 0.6}, 12, (BLOCKS, ROUTER, CAST_BLOCKS, CAST_TAIL)),
+    "mini": Model("mini, 192 px", "mini", PLAIN | {"budget": 0.6}, 12, (BLOCKS, ROUTER, CAST_BLOCKS, CAST_TAIL)),
     "tiny": Model("Hiera-T, 256 px", "configs/sam2.1/sam2.1_hiera_t.yaml", SMALL, 3, ()),
     "large": Model("Hiera-L, 256 px", "configs/sam2.1/sam2.1_hiera_l.yaml", SMALL, 2, (CAST_BLOCKS,)),
 }

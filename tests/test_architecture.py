@@ -99,6 +99,12 @@ def test_no_folder_of_tests_is_passed_over(pytestconfig):
     assert [name for name in folders if any(fnmatch(name, pattern) for pattern in patterns)] == []
 
 
+def test_no_two_files_of_tests_share_a_name():
+    """pytest imports them by name alone, and then fails to collect one of them, in runs of all tests only."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_core_reads_in_an_evening():
     """How it is executed faster, `routing.engine`, changes nothing that it does and may be left for another evening."""
     files = [path for room in CORE for path in (FOLDER / room).rglob("*.py") if path.parent.name != "engine"]

@@ -38,9 +38,9 @@ def publish(params, workdir: Path) -> list[Path]:
     if params.is_smoke:
         raise RDSInputError("profile smoke is for tests and has no results to publish; name another one with --profile")
     target, machine = reports(params.profile), machine_facts() | {"date": datetime.date.today().isoformat()}
+    report, figures, page = (require(product, params, workdir) for product in ("report", "figures", f"figures/{PAGE}"))
     own, second = (read_json(require(f"{stage}/{MODEL}", params, workdir)) for stage in ("evaluation", "dinov3"))
     machine |= own | {"dinov3": second["model"]}
-    report, figures, page = (require(product, params, workdir) for product in ("report", "figures", f"figures/{PAGE}"))
     kept = {page, report / LIST, figures / LIST}
     contents = {target / file.name: file.read_bytes() for file in set(report.iterdir()) - kept}
     contents |= {target / "figures" / file.name: file.read_bytes() for file in set(figures.iterdir()) - kept}

@@ -10,6 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from rds_lib.core.errors import RDSInputError
 
@@ -21,10 +22,17 @@ class ProcessLost(RDSInputError):
 
 
 def join_processes() -> tuple[int, int]:
-    """Rank and world size; starts the process group under torchrun."""
+    """Rank and world size; starts the process group under torchrun.
+
+    torchrun keeps one store through all its restarts, in which the addresses of the processes before would be found:
+    so each restart has names of its own there.
+    """
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
+        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     return (dist.get_rank(), world) if world > 1 else (0, 1)
 
 

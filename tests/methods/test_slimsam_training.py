@@ -3,7 +3,7 @@
 import pytest
 
 from rds_lib.core.errors import RDSInputError
-from rds_lib.methods import METHODS, slimsam_training
+from rds_lib.methods import METHODS, base, slimsam_training
 from rds_lib.methods.base import Setup
 from rds_lib.methods.slimsam import load_slim
 from rds_lib.model.sam2 import build_model, set_image_size
@@ -22,7 +22,7 @@ def small():
         return model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slimsam_training, "build_model", build)
+        patch.setattr(base, "build_model", build)
         yield
 
 

@@ -180,7 +180,8 @@ def test_the_table_says_how_much_each_training_moved(scored):
 
 
 def test_what_is_missing_is_named_with_its_stage(params, workdir, tmp_path):
-    (tmp_path / "train").mkdir()
+    for stage in ("importance", "train"):
+        (tmp_path / stage).mkdir()
     other = params.model_copy(update={"profile": "mini"})
     with pytest.raises(ValueError, match="make it with: dvc repro baselines"):
         evaluation.run(other, tmp_path, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Small trainings at 64 px, alone or under torchrun, as a command of the package; see `test_processes`.
+"""Small trainings at 64 px, alone or under torchrun, as a command of the package; see `test_training_processes`.
 
     torchrun --standalone --nproc-per-node 2 tests/training/worker.py small OUT rds --root DAVIS --checkpoint WEIGHTS
 
