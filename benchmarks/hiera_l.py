@@ -28,7 +28,7 @@ from rds_lib.report.full_size import page
 
 PARTS = ("frames", "work", "routes", "videos")
 DEFAULTS = {  # by device; on two quiet CPU cores some 15 minutes
-    "cpu": {"size": 512, "dtype": "float32", "warmup": 1, "frames": 1, "sweep": 12, "videos": 3, "video_repeats": 1},
+    "cpu": {"size": 512, "dtype": "float32", "warmup": 1, "frames": 1, "sweep": 40, "videos": 3, "video_repeats": 1},
     "cuda": {
         "size": 1024,
         "dtype": "bfloat16",
