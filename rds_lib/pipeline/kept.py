@@ -47,6 +47,8 @@ def take_or_make(name: str, make: Callable, params, workdir: Path, out: Path, *,
         if ranks.is_first():
             write_json(home / DONE, {"stage": name, "profile": params.profile})
 
+    if ranks.is_first():
+        out.mkdir(parents=True, exist_ok=True)  # empty until all is there
     once(home, DONE, write, parts="*")
     if ranks.is_first():
         shutil.copytree(home / PRODUCT, out, dirs_exist_ok=True)
