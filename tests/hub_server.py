@@ -1,9 +1,10 @@
 """A server on this machine that speaks as much of the Hugging Face hub as fetching a file takes."""
 
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
+
+from listener import listening
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,14 +47,6 @@ def hub_served():
         def log_message(self, *_):
             pass
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listener.daemon_threads = True
-    hub = Hub(f"http://127.0.0.1:{listener.server_port}")
-    thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as address:
+        hub = Hub(address)
         yield hub
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()

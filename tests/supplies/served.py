@@ -3,7 +3,9 @@
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from listener import listening
 
 
 @dataclass
@@ -50,18 +52,12 @@ def served():
         def log_message(self, *_):
             pass
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listener.daemon_threads = True
-    server = Server(f"http://127.0.0.1:{listener.server_port}")
-    thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.end.set()
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
+    with listening(Handler) as address:
+        server = Server(address)
+        try:
+            yield server
+        finally:
+            server.end.set()
 
 
 def answer(handler, told):
