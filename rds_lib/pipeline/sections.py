@@ -114,24 +114,17 @@ class Headroom(Section):
 
 
 class Training(Section):
-    """How a step of ``batch`` clips is computed, by however many processes.
+    """Trainings of routers with their adapters, one per budget, and how a step of ``batch`` clips is computed.
 
-    Each computes its clips in ``accumulate`` micro-batches. ``precision`` auto is bfloat16 on a GPU and float32
-    elsewhere. With ``recompute_blocks`` blocks are computed again in the backward pass: less memory, equal results.
+    However many processes share it, each computes its clips in ``accumulate`` micro-batches. ``precision`` auto is
+    bfloat16 on a GPU and float32 elsewhere. With ``recompute_blocks`` blocks are computed again in the backward pass:
+    less memory, equal results.
     """
 
     batch: Count
     accumulate: Count
     precision: Literal["auto", "float32", "bfloat16"]
     recompute_blocks: bool
-
-
-class Train(Training):
-    """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video.
-
-    With ``more_seeds`` RDS and the baselines are trained once more for each, and intervals hold what that changes.
-    """
-
     seed: Seed
     more_seeds: Seeds
     budgets: Budgets
@@ -141,6 +134,14 @@ class Train(Training):
     lr_lora: Rate
     lora_rank: Count
     router_hidden: Count
+
+
+class Train(Training):
+    """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video.
+
+    With ``more_seeds`` RDS and the baselines are trained once more for each, and intervals hold what that changes.
+    """
+
     calibration_frames: Frames
 
 
@@ -207,17 +208,8 @@ class Dinov3(Training):
     checkpoint: str
     short_side: Side
     always_on: Annotated[tuple[CountOrNone, ...], _FromList]
-    seed: Seed
-    more_seeds: Seeds
-    budgets: Budgets
     k_sel: Count
     clips: Count
-    steps: Count
-    frames: Frames
-    lr_router: Rate
-    lr_lora: Rate
-    lora_rank: Count
-    router_hidden: Count
     distil: Annotated[float, Field(ge=0)]
 
 
