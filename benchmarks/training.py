@@ -58,17 +58,9 @@ def differences(steps: int) -> None:
             subprocess.run(list(map(str, command)), check=True, capture_output=True)
         print(f"| method, {steps} steps | " + " | ".join(list(RUNS)[1:]) + " |\n|---|---|---|")
         for method in NAMES:
-            first, *others = (_trained(folder / run / method / "0.pt") for run in RUNS)
+            first, *others = (torch.load(folder / run / method / "0.pt", weights_only=True) for run in RUNS)
             worst = [max((first[key] - other[key]).abs().max().item() for key in first) for other in others]
             print(f"| {method} | " + " | ".join(f"{value:.1e}" for value in worst) + " |")
-
-
-def _trained(path):
-    found = {}
-    for run, parts in torch.load(path, weights_only=True).items():
-        modules = {name: part for name, part in parts.items() if name not in ("optimizer", "step")}
-        found |= {f"{run}.{name}.{key}": x.float() for name, part in modules.items() for key, x in part.items()}
-    return found
 
 
 def step(again: bool) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from rds_lib.__main__ import app
 from rds_lib.data.datasets import read_dataset
-from rds_lib.methods import METHODS, base, slimsam_training
+from rds_lib.methods import METHODS, base
 from rds_lib.methods.base import Setup
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model, set_image_size
@@ -39,9 +39,9 @@ def small_model(config, checkpoint=None, **options):
 
 
 def train(name: str, out: Path, root, checkpoint, schedule: Schedule) -> dict:
-    """One training in ``out``; returns the states of all that it trained, by folder."""
+    """One training in ``out``; returns all tensors of the modules that it trained, by folder, part and name."""
     sequences, runs = read_dataset(root, layout="davis2017", split="val"), []
-    base.build_model = slimsam_training.build_model = small_model
+    base.build_model = small_model
     start = run.TrainingRun.__init__
 
     def remember(self, *args, **options):
@@ -61,8 +61,11 @@ def train(name: str, out: Path, root, checkpoint, schedule: Schedule) -> dict:
     finally:
         run.TrainingRun.__init__ = start
     return {
-        each.workdir.name: {part: state.state_dict() for part, state in each.parts.items()} | {"step": each.step}
+        f"{each.workdir.name}.{part}.{key}": tensor
         for each in runs
+        for part, state in each.parts.items()
+        if part != "optimizer"
+        for key, tensor in state.state_dict().items()
     }
 
 
