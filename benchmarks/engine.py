@@ -21,9 +21,10 @@ import torch
 
 from rds_lib.core.artifacts import write_text
 from rds_lib.data.clips import generate_clip
+from rds_lib.evaluation.agreement import agreement
+from rds_lib.pipeline.machine import machine_facts
 from rds_lib.report import markdown
 from rds_lib.routing.build import build_rds_video_predictor
-from rds_lib.routing.costs import _processor
 from rds_lib.routing.engine.steps import Engine
 
 
@@ -130,9 +131,8 @@ def measure(model: Model, repeats: int, *, compiling: bool) -> pd.DataFrame:
 def _row(model, tracker, eager):
     times, plain = np.array(tracker.times), eager["float32"]
     own = eager[tracker.way.dtype]
-    pairs = [*zip(tracker.logits, (plain if tracker is own else own).logits, strict=True)]
-    off = max((a - b).abs().max().item() for a, b in pairs)
-    turned = max(((a > 0) != (b > 0)).float().mean().item() for a, b in pairs)
+    found, wanted = (dict(enumerate(one.logits)) for one in (tracker, plain if tracker is own else own))
+    apart = agreement(found, wanted)[["largest", "turned"]].max()
     ratios = times / own.times
     return {
         "model": model.name,
@@ -142,15 +142,15 @@ def _row(model, tracker, eager):
         "times eager float32": f"{np.median(times / plain.times):.2f}",
         "times eager of its type": f"{np.median(ratios):.2f}",
         "middle half": f"{np.percentile(ratios, 25):.2f} to {np.percentile(ratios, 75):.2f}",
-        "largest difference of a logit": f"{off:.2g}",
-        "most pixels that turn, %": f"{100 * turned:.2g}",
+        "largest difference of a logit": f"{apart['largest']:.2g}",
+        "most pixels that turn, %": f"{100 * apart['turned']:.2g}",
         "first frame, CPU s": f"{tracker.first:.1f}",
     }
 
 
 def page(table: pd.DataFrame, repeats: int) -> str:
     """The page, with what it was measured on."""
-    facts = f"{_processor()}, 1 thread, torch {torch.__version__}, {datetime.date.today().isoformat()}"
+    facts = f"{machine_facts()['processor']}, 1 thread, torch {torch.__version__}, {datetime.date.today().isoformat()}"
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     has = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
     return "\n".join(
