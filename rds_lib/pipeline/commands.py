@@ -290,5 +290,5 @@ def _result(out: Path | None, folder: Path, stage: str) -> Iterator[Path]:
 
 
 def _log():
-    is_first = os.environ.get("RANK", "0") == "0"  # under torchrun the others have errors to tell alone
+    is_first = ranks.is_first()  # under torchrun the others have errors to tell alone
     logging.basicConfig(level=logging.INFO if is_first else logging.ERROR, format="%(message)s")

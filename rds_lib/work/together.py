@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work.ranks import world_size
 
 PATIENCE = timedelta(minutes=10)  # that a process waits for the others in one sum; a step takes seconds
 
@@ -27,7 +28,7 @@ def join_processes() -> tuple[int, int]:
     torchrun keeps one store through all its restarts, in which the addresses of the processes before would be found:
     so each restart has names of its own there.
     """
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    world = world_size()
     if world > 1 and not dist.is_initialized():
         store, rank, _ = next(rendezvous("env://", timeout=PATIENCE))
         store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
