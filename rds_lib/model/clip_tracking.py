@@ -71,37 +71,45 @@ class Prompt:
         return None if self.points is None else {"point_coords": self.points, "point_labels": self.labels}
 
 
-def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable) -> list[FrameOutput]:
+def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable, *, learn_from: int = 0) -> list[FrameOutput]:
     """Track one object per clip through ``n_frames`` frames, forward in time, prompted on frame 0.
 
-    ``encode`` is that of `ClipTracker.track`. Gradients flow through the memories of all frames.
+    ``encode`` is that of `ClipTracker.track`. Gradients flow through the memories of all frames from ``learn_from`` on;
+    the frames before it are tracked without one.
     """
     memory = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     outputs = []
     for t in range(n_frames):
-        backbone_out = encode(t, outputs[-1] if outputs else None)
-        _, feats, pos, sizes = model._prepare_backbone_features(backbone_out)
-        first = t == 0
-        current, sam, _, _ = model._track_step(
-            frame_idx=t,
-            is_init_cond_frame=first,
-            current_vision_feats=feats,
-            current_vision_pos_embeds=pos,
-            feat_sizes=sizes,
-            point_inputs=prompt.point_inputs() if first else None,
-            mask_inputs=prompt.masks if first else None,
-            output_dict=memory,
-            num_frames=n_frames,
-            track_in_reverse=False,
-            prev_sam_mask_logits=None,
-        )
-        _, multi, ious, low_res, high_res, current["obj_ptr"], score = sam
-        if n_frames > t + 1:
-            points = prompt.point_inputs() if first else None
-            model._encode_memory_in_output(feats, sizes, points, True, high_res, score, current)
-        memory["cond_frame_outputs" if first else "non_cond_frame_outputs"][t] = current
-        outputs.append(FrameOutput(multi, ious, score, high_res, low_res))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and t >= learn_from):
+            outputs.append(
+                _track_frame(model, t, n_frames, prompt, encode(t, outputs[-1] if outputs else None), memory)
+            )
     return outputs
+
+
+def _track_frame(model, t, n_frames, prompt, backbone_out, memory) -> FrameOutput:
+    """One frame of `track_clip`; adds its memory to ``memory``."""
+    _, feats, pos, sizes = model._prepare_backbone_features(backbone_out)
+    first = t == 0
+    current, sam, _, _ = model._track_step(
+        frame_idx=t,
+        is_init_cond_frame=first,
+        current_vision_feats=feats,
+        current_vision_pos_embeds=pos,
+        feat_sizes=sizes,
+        point_inputs=prompt.point_inputs() if first else None,
+        mask_inputs=prompt.masks if first else None,
+        output_dict=memory,
+        num_frames=n_frames,
+        track_in_reverse=False,
+        prev_sam_mask_logits=None,
+    )
+    _, multi, ious, low_res, high_res, current["obj_ptr"], score = sam
+    if n_frames > t + 1:
+        points = prompt.point_inputs() if first else None
+        model._encode_memory_in_output(feats, sizes, points, True, high_res, score, current)
+    memory["cond_frame_outputs" if first else "non_cond_frame_outputs"][t] = current
+    return FrameOutput(multi, ious, score, high_res, low_res)
 
 
 def frame_by_frame(features: dict, batch: int, owner: Tensor | None = None) -> Callable:

@@ -65,8 +65,8 @@ class Sam2Pupil:
     Stochastic depth with ``drop_path``.
     """
 
-    def __init__(self, model, drop_path: float, masks_only: float):
-        self.model, self.drop_path, self.masks_only = model, drop_path, masks_only
+    def __init__(self, model, drop_path: float, masks_only: float, run_in: int = 0):
+        self.model, self.drop_path, self.masks_only, self.run_in = model, drop_path, masks_only, run_in
 
     def set_size(self, size):
         set_image_size(self.model, size)
@@ -75,7 +75,18 @@ class Sam2Pupil:
         shares = PROMPT_SHARES if done >= self.masks_only else {"mask": 1.0}
         route = draw_route(backbone_of(self.model), self.drop_path, generator)
         images, targets, owner = clips
-        return prompted_loss(self.model, images, targets, generator, owner=owner, shares=shares, route=route)
+        start = draw_start(self.run_in, generator)
+        end = start + images.shape[1] - self.run_in
+        return prompted_loss(
+            self.model,
+            images[:, :end],
+            targets[:, :end],
+            generator,
+            owner=owner,
+            shares=shares,
+            route=route,
+            start=start,
+        )
 
     def score(self, model, videos, bsds_root):
         if videos:
@@ -96,6 +107,7 @@ def pretrain(
     davis_root: str = "",
     real_share: float = 0.5,
     objects: int = 1,
+    run_in: int = 0,
     check_every: int = 0,
     start_from: Path | None = None,
     compile_blocks: bool = False,
@@ -120,6 +132,9 @@ def pretrain(
         Of the clips, where there are real videos.
     objects : int
         Objects of a clip that are followed in one pass, at most.
+    run_in : int
+        In every second step SAM2 first tracks 1 to ``run_in`` frames more without learning from them, so that it meets
+        the masks and memories of its own that long videos lead to. It does not count in the curriculum's frames.
     check_every : int
         Score the average on what is held out every so many steps and export the best; 0: export the last. See `Choice`.
     save_every : int
@@ -130,7 +145,7 @@ def pretrain(
     rank, world = join_processes()
     device = device or local_device()
     torch.set_flush_denormal(True)
-    pupil = _pupil(seed, config_file, start_from, compile_blocks, drop_path, device)
+    pupil = _pupil(seed, config_file, start_from, compile_blocks, drop_path, run_in, device)
     model = pupil.model
     optimizer = torch.optim.AdamW(parameter_groups(model, lr, weight_decay))
     videos, held_out = real_videos(davis_root)
@@ -151,8 +166,8 @@ def pretrain(
             continue
         pupil.set_size(size)
         learning.size = size
-        draw = partial(RecipeBatches, stock, footage, real_share=real_share, seed=own_seed, batch=batch, frames=frames)
-        data = loader(draw(first_step=run.step, steps=todo), device=device)
+        draw = partial(RecipeBatches, stock, footage, real_share=real_share, seed=own_seed, batch=batch)
+        data = loader(draw(frames=frames + run_in, first_step=run.step, steps=todo), device=device)
         learn(learning.step_loss, data, after_step=learning.after_step, label=f"{size} px, {frames} frames")
     weights = workdir / "weights.safetensors"
     return export_weights(choice.tensors or average.tensors, weights) if rank == 0 else weights
@@ -205,7 +220,7 @@ def draw_route(backbone: Backbone, drop_path: float, generator) -> list[bool]:
     return [i in backbone.always_on or draw >= rate * drop_path for i, draw in enumerate(draws)]
 
 
-def _pupil(seed, config_file, start_from, compile_blocks, drop_path, device) -> Pupil:
+def _pupil(seed, config_file, start_from, compile_blocks, drop_path, run_in, device) -> Pupil:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config_file == VIT:
@@ -215,7 +230,7 @@ def _pupil(seed, config_file, start_from, compile_blocks, drop_path, device) -> 
         torch._dynamo.config.recompile_limit = 64  # eight kinds of block, two image sizes, with and without gradient
         for block in model.image_encoder.trunk.blocks:
             block.compile(dynamic=False)
-    return Sam2Pupil(model.to(device).train(), drop_path, masks_only=0.0 if start_from else MASKS_ONLY)
+    return Sam2Pupil(model.to(device).train(), drop_path, 0.0 if start_from else MASKS_ONLY, run_in)
 
 
 def parameter_groups(model, lr: float, weight_decay: float) -> list[dict]:
@@ -226,28 +241,49 @@ def parameter_groups(model, lr: float, weight_decay: float) -> list[dict]:
     ]
 
 
-def prompted_loss(model, images, targets, generator, *, owner=None, shares=PROMPT_SHARES, route=None):
+def draw_start(run_in: int, generator) -> int:
+    """Frames that are tracked before those to learn from: none in every second step, else 1 to ``run_in``."""
+    if not run_in or torch.rand((), generator=generator) < 0.5:
+        return 0
+    return int(torch.randint(1, run_in + 1, (), generator=generator))
+
+
+def prompted_loss(model, images, targets, generator, *, owner=None, shares=PROMPT_SHARES, route=None, start=0):
     """Mean loss of the frames that SAM2 predicts, and the mean IoU on frames after the first.
 
     ``owner`` (K,) names the clip of each object of ``targets`` (K, T, S, S); by default each clip has one.
-    ``shares`` are the odds of the prompt kinds; ``route`` the blocks that run, all by default.
+    ``shares`` are the odds of the prompt kinds; ``route`` the blocks that run, all by default. The frames before
+    ``start`` are tracked without a gradient and do not count in the loss.
 
     All frames are encoded at once: without a router no frame waits for the one before it. Where the prompt is a mask,
     the first frame is also segmented from a box or a click, so every step teaches prompts at little cost.
     """
-    batch, frames = images.shape[:2]
-    kind, first = _draw(shares, generator), targets[:, 0].cpu()
+    frames, first = images.shape[1], targets[:, 0].cpu()
+    kind = _draw(shares, generator)
     prompt = make_prompt(kind, first, generator).to(images.device)
-    backbone = backbone_of(model)
-    features = backbone.run(backbone.embed(images.transpose(0, 1).flatten(0, 1)), route)
-    encode = frame_by_frame(features, batch, owner)
-    outputs = track_clip(model, frames, prompt, encode)
-    scored = range(1 if kind == "mask" else 0, frames)
+    encode = _encoded(backbone_of(model), images, route, owner, start)
+    outputs = track_clip(model, frames, prompt, encode, learn_from=start)
+    scored = range(max(start, 1 if kind == "mask" else 0), frames)
     loss = sum(sam2_loss(outputs[t], targets[:, t]) for t in scored) / len(scored)
     if kind == "mask":
         still = make_prompt(_draw(STILL_SHARES, generator), first, generator).to(images.device)
         loss = loss + sam2_loss(track_clip(model, 1, still, encode)[0], targets[:, 0])
     return loss, clip_iou(outputs, targets)
+
+
+def _encoded(backbone, images, route, owner, start):
+    """The features of all frames for `track_clip`; those before ``start`` are made without a gradient."""
+    batch, parts = images.shape[0], []
+    for part, learns in ((images[:, :start], False), (images[:, start:], True)):
+        if part.shape[1]:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
+                parts.append(backbone.run(backbone.embed(part.transpose(0, 1).flatten(0, 1)), route))
+    encoders = [frame_by_frame(features, batch, owner) for features in parts]
+
+    def encode(t, previous):
+        return encoders[0](t, previous) if t < start or not start else encoders[1](t - start, previous)
+
+    return encode
 
 
 def _draw(shares, generator):

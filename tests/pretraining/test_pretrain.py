@@ -16,6 +16,7 @@ from rds_lib.data.batches import GeneratedBatches
 from rds_lib.data.sources import HELD_OUT_EVERY, split_held_out
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.clip_tracking import frame_by_frame
+from rds_lib.model.losses import sam2_loss
 from rds_lib.model.sam2 import build_model, set_image_size
 from rds_lib.pipeline import pretrain as stage
 from rds_lib.pipeline.params import load_params
@@ -270,6 +271,46 @@ def test_a_step_leaves_out_blocks_at_one_rate_and_keeps_those_that_must_run(mini
     left_out = 1 - routes[:, free].mean(1)
     assert left_out.mean() == pytest.approx(0.15, abs=0.015) and left_out.std() > 0.08  # a fixed rate gives 0.05
     assert torch.tensor(draw_route(backbone, 0.0, generator)).all()
+
+
+def test_frames_before_the_start_are_tracked_and_not_learnt_from():
+    model = build_model("mini", ckpt_path=False)
+    set_image_size(model, 64)
+    clip = {"seed": 1, "split": "train", "batch": 2, "frames": 5, "size": 64, "first_step": 0, "steps": 1}
+    images, targets = GeneratedBatches(**clip)[0]
+    images.requires_grad_()
+    losses = []
+
+    def keep(outputs, truth):
+        losses.append(truth)
+        return sam2_loss(outputs, truth)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "sam2_loss", keep)
+        generator = torch.Generator().manual_seed(3)
+        module.prompted_loss(model, images, targets, generator, shares={"mask": 1.0}, start=3)[0].backward()
+    assert [t for truth in losses for t in range(5) if truth.equal(targets[:, t])] == [3, 4, 0], "0: the still prompt"
+    moved = images.grad.abs().flatten(2).sum(2) > 0
+    assert moved.tolist() == [[False, False, False, True, True]] * 2
+
+
+def test_every_second_step_runs_in_over_any_number_of_frames():
+    starts = [module.draw_start(6, torch.Generator().manual_seed(seed)) for seed in range(300)]
+    assert set(starts) == set(range(7)) and 120 < starts.count(0) < 180
+    assert module.draw_start(0, torch.Generator()) == 0
+
+
+def test_a_run_in_makes_clips_longer_and_not_what_is_learnt_from(train, tmp_path, monkeypatch):
+    seen, learn = [], module.prompted_loss
+
+    def watched(model, images, *args, start, **options):
+        seen.append((images.shape[1], start))
+        return learn(model, images, *args, start=start, **options)
+
+    monkeypatch.setattr(module, "prompted_loss", watched)
+    train(tmp_path, run_in=3, check_every=0)
+    assert len(seen) == 3 and all(frames - start == 2 for frames, start in seen), seen
+    assert {row["frames"] for row in rows_of(tmp_path)} == {"5"}
 
 
 def test_weights_decay_on_matrices_only(mini_model):
