@@ -114,7 +114,7 @@ def time_objects(options, arms, run, objects, folder, peaks):
         if "routes" in options.parts and objects == options.objects[0]:
             save(options, "routes", full_size.sweep_routes(runners, options.sweep), run=run)
 
-    frames = options.warmup + options.frames * options.repeats + 3 + options.sweep
+    frames = options.warmup + options.frames * options.repeats + 4 + options.sweep
     protocol = {name: getattr(options, name) for name in ("warmup", "frames", "repeats", "dtype")}
     protocol |= {"reference": SAM2 if is_eager else FULL, "copies": is_eager, "after": after}
     clip = make_clip(folder, frames=frames, objects=objects)

@@ -1,7 +1,6 @@
 """SAM2.1 at its own size: who is timed, and each part of the measurement. Random weights and forced routes throughout.
 
-A run has one engine for our predictor, and SAM2's own beside it frame by frame; see `benchmark`. `names.ENGINES` is the
-one place that knows how an engine is asked for.
+A run has one engine for our predictor, and SAM2's own beside it frame by frame; see `benchmark`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,7 +121,9 @@ def count_work(runners, peaks: Peaks) -> pd.DataFrame:
 
 
 def sweep_routes(runners, count: int, *, seed: int = 0) -> pd.DataFrame:
-    """Force random routes of all sizes on the next ``count`` frames of the first routed arm. A hook for `time_frames`.
+    """Force random routes of all sizes on ``count`` frames of the first routed arm. A hook for `time_frames`.
+
+    A frame before them warms up what the frame times left cold, and is dropped.
 
     Returns
     -------
@@ -133,6 +134,8 @@ def sweep_routes(runners, count: int, *, seed: int = 0) -> pd.DataFrame:
     predictor, backbone, rng = runner.predictor, backbone_of(runner.predictor), np.random.default_rng(seed)
     always_on, depth, rows = list(backbone.always_on), backbone.depth, {}
     free = np.setdiff1d(np.arange(depth), always_on)
+    runner.step(probe=True)
+    runner.watch.read()
     for number in rng.permutation(np.linspace(0, len(free), count).round().astype(int)):
         route = np.isin(np.arange(depth), [*always_on, *rng.permutation(free)[:number]])
         predictor.set_fixed_route(route.tolist())

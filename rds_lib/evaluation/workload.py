@@ -6,7 +6,7 @@ it keeps tensors in its cache from one product to the next.
 """
 
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pandas as pd
 import torch
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from rds_lib.evaluation.peaks import Peaks
 from rds_lib.evaluation.runner import parts_of
+from rds_lib.model.stopwatch import wrapping
 
 REST = "rest"  # of a frame, outside all parts
 
@@ -44,18 +45,11 @@ class Workload(TorchDispatchMode):
                 sums[i] += value
         return result
 
-    @contextmanager
     def naming(self, owner, methods: str, name: str):
-        """Count what the methods of an owner do under a part's name; the innermost part counts."""
-        with ExitStack() as stack:
-            for method in methods.split():
-                stack.enter_context(self._naming(owner, method, name))
-            yield
+        """Count what the methods of an owner do under a part's name, in a context; the innermost part counts."""
+        return wrapping(owner, methods, lambda inner: self._named(inner, name))
 
-    @contextmanager
-    def _naming(self, owner, method, name):
-        inner, own = getattr(owner, method), vars(owner).get(method)
-
+    def _named(self, inner, name):
         def named(*args, **kwargs):
             self._parts.append(name)
             try:
@@ -63,11 +57,7 @@ class Workload(TorchDispatchMode):
             finally:
                 self._parts.pop()
 
-        setattr(owner, method, named)
-        try:
-            yield
-        finally:
-            delattr(owner, method) if own is None else setattr(owner, method, own)
+        return named
 
     def table(self) -> pd.DataFrame:
         """A row per part: ``part, gflops, mbytes, floor_ms``."""

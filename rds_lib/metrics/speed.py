@@ -94,13 +94,14 @@ def speedup(draws: Draws, arm: Arm, *, over: Arm) -> Interval:
 def realised(draws: Draws, arm: Arm, *, over: Arm) -> Interval:
     """Share of the skipped blocks' time by which an arm is faster than another; NaN where nothing is skipped.
 
-    From the column ``saved_ms`` of the frames.
+    From the column ``saved_ms`` of the frames. A resample in which nothing is skipped does not count.
     """
     saved, drawn = draws.mean("saved_ms")[arm], draws.means("saved_ms")[arm]
     if not saved:
         return Interval(np.nan, np.nan, np.nan)
     typical, times = draws.typical, draws.times
-    return spread((typical[over] - typical[arm]) / saved, (times[over] - times[arm]) / drawn)
+    some = drawn > 0
+    return spread((typical[over] - typical[arm]) / saved, (times[over] - times[arm])[some] / drawn[some])
 
 
 def spread(effect: float, drawn: np.ndarray, *, level: float = LEVEL) -> Interval:

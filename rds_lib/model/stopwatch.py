@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,15 +24,10 @@ class Stopwatch:
 
         Several attributes, with spaces between them, are timed as one.
         """
-        with ExitStack() as stack:
-            for each in attribute.split():
-                stack.enter_context(self._watching(owner, each, name))
+        with wrapping(owner, attribute, lambda inner: self._timed(inner, name)):
             yield
 
-    @contextmanager
-    def _watching(self, owner, attribute, name):
-        inner, own = getattr(owner, attribute), vars(owner).get(attribute)
-
+    def _timed(self, inner, name):
         def timed(*args, **kwargs):
             if not self.enabled:
                 return inner(*args, **kwargs)
@@ -40,11 +36,7 @@ class Stopwatch:
             self._spans.append((name, start, self._mark()))
             return result
 
-        setattr(owner, attribute, timed)
-        try:
-            yield
-        finally:
-            delattr(owner, attribute) if own is None else setattr(owner, attribute, own)
+        return timed
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -89,6 +81,17 @@ class Stopwatch:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
+
+
+@contextmanager
+def wrapping(owner, attributes: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Put ``wrap(method)`` in the place of methods, named with spaces between; afterwards the owner is as before."""
+    with ExitStack() as stack:
+        for name in attributes.split():
+            own = vars(owner).get(name)
+            stack.callback(partial(delattr, owner, name) if own is None else partial(setattr, owner, name, own))
+            setattr(owner, name, wrap(getattr(owner, name)))
+        yield
 
 
 def synchronise(device: torch.device) -> None:

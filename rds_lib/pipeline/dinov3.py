@@ -8,7 +8,6 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -186,8 +185,7 @@ def _time(params, out) -> None:
             look = {"difficulties": section.difficulties, "frames": section.warmup + section.frames + 2}
             clips = write_timing_clips(Path(folder), params.clips, **look)
             protocol = {"warmup": section.warmup, "frames": section.frames, "repeats": section.repeats}
-            with np.errstate(divide="ignore"):  # of a few frames some draws have none on which a block was skipped
-                tables = benchmark_predictors(arms, clips, reference=DINO, **protocol)
+            tables = benchmark_predictors(arms, clips, reference=DINO, **protocol)
     finally:
         torch.set_num_threads(threads)
     for name, table in zip(("speed", "blocks", "frames"), tables, strict=True):

@@ -75,5 +75,11 @@ def test_an_interval_covers_clips_on_which_a_method_saves_more_or_less():
     assert speedup(alike, FAST, over=SLOW) == pytest.approx((20 / 14,) * 3)
 
 
+def test_a_resample_in_which_nothing_is_skipped_has_no_share():
+    """On one of two clips nothing is skipped; a quarter of the resamples hold that clip alone."""
+    draws = Draws(on_clips({"easy": 10.0, "hard": 0.0}).query("frame < 3"), seed=0, n=400)
+    assert realised(draws, FAST, over=SLOW) == pytest.approx((1, 1, 1))
+
+
 def test_nothing_is_realised_where_nothing_is_skipped():
     assert np.isnan(realised(Draws(on_clips({"easy": 1.0}), seed=0), SLOW, over=SLOW)).all()
