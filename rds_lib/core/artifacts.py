@@ -162,20 +162,29 @@ def read_table(path: str | Path, *, columns: Sequence[str] = ()) -> "pd.DataFram
 
 
 def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", **metadata: Any) -> None:
-    """Write named tensors and JSON metadata as safetensors; equal content gives equal bytes."""
+    """Write named tensors and JSON metadata as safetensors; equal content gives equal bytes.
+
+    Floats are stored in half precision: trained weights lose nothing that a score shows, and files are half as large.
+    """
     from safetensors.torch import save
 
     note = json.dumps({"schema": SCHEMA, **metadata}, sort_keys=True)
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = {name: in_half(tensor).cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(content, metadata={"rds": note}))  # a full disk is an OSError then
 
 
+def in_half(tensor: "Tensor") -> "Tensor":
+    """A tensor as files keep it: half precision where it holds floats."""
+    return tensor.detach().half() if tensor.is_floating_point() else tensor.detach()
+
+
 def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
-    """Read what `write_tensors` wrote: tensors by name, and the metadata."""
+    """Read what `write_tensors` wrote: tensors by name, floats as float32, and the metadata."""
     from safetensors import safe_open
 
     with _readable(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         metadata = json.loads((file.metadata() or {}).get("rds", "{}"))
         if not isinstance(metadata, dict):
             raise ValueError(f"a header that is {type(metadata).__name__}; expected names with values")

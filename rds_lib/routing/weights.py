@@ -9,7 +9,7 @@ from itertools import product
 from safetensors.torch import save
 from torch import Tensor
 
-from rds_lib.core.artifacts import write_bytes
+from rds_lib.core.artifacts import in_half, write_bytes
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.checkpoints import FORMAT, RouterHeader, check_tensors, read_rds
 from rds_lib.data.origin import SHOWN
@@ -155,7 +155,6 @@ def save_rds(path, router, model, *, budgets=(), taus=None, blocks=None, rank=No
     if base := origin_of(model).tensors_sha256:
         meta["base_sha256"] = base
     tensors = {f"lora.{name}": tensor for name, tensor in lora_state_dict(model).items()} | _router_tensors(router)
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
     _write(path, tensors, meta, taus or {})
 
 
@@ -201,6 +200,7 @@ def _write(path, tensors, meta, taus):
     for budget, tau in taus.items():
         check_budget(budget)
         check_tau(tau)
+    tensors = {name: in_half(tensor).cpu().contiguous() for name, tensor in tensors.items()}
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise RDSInputError(f"{path}: not written, NaN or infinite weights in {', '.join(broken[:5])} ({len(broken)})")

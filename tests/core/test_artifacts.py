@@ -32,6 +32,14 @@ READERS = {
 }
 
 
+def test_floats_come_back_as_a_half_and_other_numbers_as_they_are(tmp_path):
+    tensors = {"weight": torch.tensor([1 / 3, -2.0]), "count": torch.tensor([2**40 + 1])}
+    artifacts.write_tensors(tmp_path / "a.safetensors", tensors)
+    found, _ = artifacts.read_tensors(tmp_path / "a.safetensors")
+    assert found["weight"].dtype == torch.float32 and found["weight"].tolist() == [0.333251953125, -2.0]
+    assert found["count"].equal(tensors["count"])
+
+
 def test_json_and_npz_come_back_equal(tmp_path):
     write_one("json", tmp_path / "a.json")
     write_one("npz", tmp_path / "a.npz")
