@@ -1,5 +1,6 @@
 """Stage `baselines`: every method at all its levels, and RDS with its adapters on other blocks than I-LoRA's."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import torch
 
 from rds_lib.core.artifacts import copied, copy_file, read_npz, read_table, write_table
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import CACHE
 from rds_lib.data.hub import checkpoint_named
 from rds_lib.data.sources import training_sequences
 from rds_lib.methods import METHODS, method_of
@@ -20,14 +20,16 @@ from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.kept import take_or_make
+from rds_lib.pipeline.kept_trainings import trained
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, schedule_of, train_blocks
 from rds_lib.pipeline.weights import level_file, moved_parameters, weights_file
 from rds_lib.routing.algorithm1 import threshold_route
 from rds_lib.routing.weights import load_rds
 from rds_lib.training.run import local_device
-from rds_lib.work.finished import once
 from rds_lib.work.parallel import cpu_workers, map_items
+
+LEVEL = "weights.safetensors"  # of a baseline's training in its own folder
 
 
 def run(params, workdir: Path, out: Path) -> None:
@@ -41,18 +43,14 @@ def run(params, workdir: Path, out: Path) -> None:
 
 
 def _make(params, workdir, out):
-    train, budget = require("train", params, workdir), params.baselines.placement_budget
-    placed = place(params, workdir, train)
-    rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
-    repeated = [(*row, seed) for seed in params.train.more_seeds for row in rows]
-    jobs = [partial(train_level, params, workdir, *row) for row in (*rows, *repeated)]
-    jobs += [partial(train_blocks, params, workdir, kind, (budget,), *placed[kind]) for kind in PLACEMENTS]
-    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="baselines", together=True)
-    trained, placements = done[: len(rows)], dict(zip(PLACEMENTS, done[len(rows) + len(repeated) :]))
+    jobs, (rows, repeated) = trainings(params, workdir), _levels(params)
+    done = map_items(lambda job: job(), jobs.values(), workers=cpu_workers(), label="baselines", together=True)
+    done = dict(zip(jobs, done, strict=True))
+    trained, placements = [done[row] for row in rows], {kind: done[kind] for kind in PLACEMENTS}
     jobs = [partial(describe_level, params, workdir, *row, path) for row, path in zip(rows, trained)]
     described = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="what is left of the encoder")
-    for (name, level, seed), weights in zip(repeated, done[len(rows) :]):
-        copy_file(weights, level_file(out, name, level, seed))
+    for row in repeated:
+        copy_file(done[row], level_file(out, *row))
     for name in METHODS:
         own = [i for i, row in enumerate(rows) if row[0] == name]
         for i in own:
@@ -61,7 +59,23 @@ def _make(params, workdir, out):
         write_table(out / name / "log.csv", pd.concat(logs, ignore_index=True))
         write_table(out / name / "levels.csv", pd.DataFrame([described[i][0] for i in own]))
         write_table(out / name / "blocks.csv", pd.concat([described[i][1] for i in own], ignore_index=True))
-    _write_placements(params, workdir, train, out / "placement", placements)
+    _write_placements(params, workdir, require("train", params, workdir), out / "placement", placements)
+
+
+def trainings(params, workdir: Path) -> dict[tuple | str, Callable[[], Path]]:
+    """A call for each training of the stage, which does it or finds it done, and returns its weights.
+
+    By ``(method, level)``, ``(method, level, seed)`` for the repetitions with other seeds, or placement.
+    """
+    found = {row: partial(train_level, params, workdir, *row) for rows in _levels(params) for row in rows}
+    placed, budget = place(params, workdir, require("train", params, workdir)), params.baselines.placement_budget
+    return found | {kind: partial(train_blocks, params, workdir, kind, (budget,), *placed[kind]) for kind in PLACEMENTS}
+
+
+def _levels(params) -> tuple[list[tuple], list[tuple]]:
+    """Methods with their levels, and the repetitions of these with other seeds."""
+    rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
+    return rows, [(*row, seed) for seed in params.train.more_seeds for row in rows]
 
 
 def train_level(params, workdir: Path, name: str, level: float, seed: int | None = None) -> Path:
@@ -77,17 +91,15 @@ def train_level(params, workdir: Path, name: str, level: float, seed: int | None
     blocks = adapted_blocks(params, workdir)
     settings = own.model_dump(exclude={"levels", "ninths", "placement_budget"})
     mark = fingerprint(params, settings, section.lora_rank, blocks, rooms=(*ROOMS, "methods"))
-    scratch = CACHE / "train" / f"{name}-{level:g}-{mark}"
 
-    def train():
+    def train(folder):
         sequences, calibration = training_sequences(params, workdir)
         base = {"config_file": params.model.config, "checkpoint": checkpoint_named(params.model.checkpoint)}
         setup = Setup(schedule_of(section), sequences, calibration, blocks, section.lora_rank, section.lr_lora, **base)
-        out = scratch / "weights.safetensors"
-        method.train(level, setup, out=out, workdir=scratch, **method.options(own), **method.recipe(own))
+        method.train(level, setup, out=folder / LEVEL, workdir=folder, **method.options(own), **method.recipe(own))
 
     try:
-        return once(scratch, "weights.safetensors", train)
+        return trained(f"{name}-{level:g}-{mark}", LEVEL, train)
     except Exception as error:
         kind = RDSInputError if isinstance(error, RDSInputError | OSError) else RuntimeError
         raise kind(f"{method.label} at level {level:g}: {error}") from error

@@ -81,6 +81,20 @@ def stage(
 
 
 @app.command()
+def ship(
+    profile: Profile = None,
+    renew: Annotated[int, typer.Option(help="Keep trainings of older code whose first so many steps are alike.")] = 0,
+):
+    """Copy a profile's trainings, with their logs, to assets/trainings, from which its stages take them."""
+    params, folder = _begin(profile, trains=True)
+    from rds_lib.pipeline.kept_trainings import renewing
+    from rds_lib.pipeline.ship import ship as copy_trainings
+
+    with renewing(renew):
+        typer.echo(copy_trainings(params, folder))
+
+
+@app.command()
 def benchmark(
     profile: Profile = None,
     out: Out = None,

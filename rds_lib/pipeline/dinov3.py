@@ -12,14 +12,11 @@ import pandas as pd
 import torch
 
 from rds_lib.core.artifacts import copied, read_table, write_json, write_table
-from rds_lib.core.paths import CACHE
 from rds_lib.data.batches import SequenceBatches
 from rds_lib.data.clips import write_timing_clips
 from rds_lib.data.origin import FILE
 from rds_lib.data.sources import training_sequences, validation_sources
-from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
 from rds_lib.dinov3.build import build_rds_dino_tracker
-from rds_lib.dinov3.propagation import DinoClips
 from rds_lib.dinov3.tracker import DinoTracker
 from rds_lib.evaluation.arm import Arm
 from rds_lib.evaluation.benchmark import benchmark_predictors
@@ -30,26 +27,15 @@ from rds_lib.evaluation.recordings import SHAPE
 from rds_lib.evaluation.tables import compare_arms, objects_table, score_table, stack
 from rds_lib.model.backbone import origin_of
 from rds_lib.model.track import copy_first_mask
-from rds_lib.pipeline.fingerprint import file_digest, training_key
+from rds_lib.pipeline.dinov3_runs import dino_clips, dino_runs, trainings
 from rds_lib.pipeline.kept import arms_folder
-from rds_lib.pipeline.training_runs import HOW, calibrate_run, train_in
-from rds_lib.pipeline.weights import CONTROL, Run, seeded, training_runs, weights_file
+from rds_lib.pipeline.training_runs import calibrate_run
+from rds_lib.pipeline.weights import CONTROL, seeded, weights_file
 from rds_lib.routing.importance import measure_importance, rank_blocks
 from rds_lib.routing.route_table import route_spread
 from rds_lib.routing.weights import load_rds
-from rds_lib.training.rds import Recipe
-from rds_lib.training.run import local_device
 from rds_lib.work import ranks
 from rds_lib.work.parallel import cpu_workers, map_items
-
-ROOMS = (
-    "data",
-    "model",
-    "routing",
-    "training",
-    "pipeline/dinov3.py",
-    "pipeline/training_runs.py",
-)  # code that shapes a training
 
 
 def run(params, workdir: Path, out: Path) -> pd.DataFrame:
@@ -63,11 +49,11 @@ def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     train, calibration = training_sequences(params, workdir)
     ranking = _rank(params, train, out)
     blocks = ranking.loc[ranking["selected"], "block"].tolist()
-    runs = training_runs(params.dinov3, one_for_all=False)
-    jobs = [partial(train_run, params, train, name, run, blocks) for name, run in runs.items()]
-    done = map_items(lambda job: job(), jobs, workers=cpu_workers(), label="DINOv3", together=True)
-    logs, thresholds = [], []
-    for (name, (budgets, _)), weights in zip(runs.items(), done, strict=True):
+    jobs = trainings(params, train, blocks)
+    done = map_items(lambda job: job(), jobs.values(), workers=cpu_workers(), label="DINOv3", together=True)
+    logs, thresholds, runs = [], [], dino_runs(params)
+    for name, weights in zip(jobs, done, strict=True):
+        budgets = runs[name].budgets
         with copied(weights, weights_file(out, name)) as path:
             found, _ = calibrate_run(params, path, budgets, calibration, build=tracker)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
@@ -86,33 +72,8 @@ def tracker(params, rds_path: Path | None = None, **options) -> DinoTracker:
     return build_rds_dino_tracker(section.checkpoint, rds_path, **options)
 
 
-def train_run(params, sequences, name: str, run: Run, blocks) -> Path:
-    """Train one router with its adapters, or the adapters alone, or find them trained, in ``.cache/train``."""
-    params = params.with_section("dinov3", seed=run.seed)
-    section = params.dinov3
-    scratch = CACHE / "train" / f"dinov3-{name}-{_key(params, run.budgets, blocks)}"
-    what = {"blocks": blocks, "budgets": run.budgets, "lora_rank": section.lora_rank, "config_file": DINO}
-    recipe = Recipe(damage=section.distil)
-    return train_in(scratch, lambda: (_clips(params), sequences), section, params.router, recipe=recipe, **what)
-
-
-def _key(params, budgets, blocks) -> str:
-    """Short hash of all that a training depends on, the ViT's weights too where they are a file here."""
-    own = params.dinov3.model_dump(exclude={"budgets", "more_seeds", "short_side", "clips", "k_sel"} | HOW)
-    router, name = params.router.model_dump(exclude={"calibrate"}), params.dinov3.checkpoint
-    weights = (MINI_DINOV3 if name == "mini" else Path(name)) / "model.safetensors"
-    return training_key(
-        params, ROOMS, own, router, file_digest(weights) if weights.is_file() else name, budgets, blocks
-    )
-
-
-def _clips(params) -> DinoClips:
-    vit = load_dinov3(params.dinov3.checkpoint, device=local_device())
-    return DinoClips(DinoBackbone(vit, always_on=params.dinov3.always_on or None))
-
-
 def _rank(params, train, out) -> pd.DataFrame:
-    section, clips = params.dinov3, _clips(params)
+    section, clips = params.dinov3, dino_clips(params)
     options = {"seed": section.seed, "batch": section.clips, "frames": 2 * section.frames, "first_step": 0, "steps": 1}
     table = measure_importance(clips, [SequenceBatches(train, size=clips.backbone.image_size, **options)[0]])
     always_on = clips.backbone.always_on
@@ -161,7 +122,7 @@ def _evaluate(params, workdir, ranking, out) -> pd.DataFrame:
     write_table(out / "comparisons.csv", compare_arms(objects, **resampling))
     write_table(out / "routes.csv", stack(routed, lambda scores: scores.routes).round(4))
     write_table(out / "spread.csv", stack(routed, lambda scores: route_spread(scores.routes)).round(5))
-    backbone = _clips(params).backbone
+    backbone = dino_clips(params).backbone
     write_json(out / SHAPE, backbone.shape.as_dict())
     write_json(out / FILE, {"model": origin_of(backbone).as_dict()})
     return table

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from rds_lib.core.artifacts import read_json
 from rds_lib.core.errors import RDSInputError
-from rds_lib.core.paths import CACHE, shown
+from rds_lib.core.paths import shown
 from rds_lib.data.hub import checkpoint_named
 from rds_lib.data.sources import training_sequences
 from rds_lib.model.clip_tracking import SAM2Clips
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.fingerprint import training_key
+from rds_lib.pipeline.kept_trainings import trained
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.weights import predictor_for
 from rds_lib.routing.algorithm1 import target_active
@@ -19,7 +20,6 @@ from rds_lib.routing.weights import set_taus
 from rds_lib.training.loop import Schedule
 from rds_lib.training.rds import train_rds
 from rds_lib.training.run import local_device
-from rds_lib.work.finished import once
 from rds_lib.work.parallel import cpu_workers
 
 ROOMS = ("data", "model", "routing", "training")  # code that shapes a training, as dvc.yaml lists it
@@ -31,31 +31,30 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
     """Train a router for ``budgets`` with adapters of ``rank`` on ``blocks``, or find it in ``.cache/train``."""
     section, router = params.train, params.router
     mark = fingerprint(params, budgets, blocks, rank, router.model_dump(exclude={"calibrate"}))
-    scratch = CACHE / "train" / f"{name}-{mark}"
 
     def prepare():
         model = build_model(params.model.config, checkpoint_named(params.model.checkpoint), device=local_device())
         return SAM2Clips(model.requires_grad_(False)), training_sequences(params, workdir)[0]
 
     what = {"blocks": blocks, "budgets": budgets, "lora_rank": rank, "config_file": params.model.config}
-    return train_in(scratch, prepare, section, router, **what)
+    return train_as(f"{name}-{mark}", prepare, section, router, **what)
 
 
-def train_in(scratch: Path, prepare: Callable, section, router, **options) -> Path:
-    """Call `train_rds` with a profile's section of a training and its ``router``, or find it finished in ``scratch``.
+def train_as(name: str, prepare: Callable, section, router, **options) -> Path:
+    """Call `train_rds` with a profile's section of a training and its ``router``, or find it trained under ``name``.
 
     ``prepare`` returns the clips and the sequences, and is called for a training that is to be done. ``options`` are
     all else that `train_rds` takes.
     """
 
-    def train():
+    def train(folder):
         clips, sequences = prepare()
         train_rds(
             clips,
             sequences=sequences,
             schedule=schedule_of(section),
-            out=scratch / WEIGHTS,
-            workdir=scratch,
+            out=folder / WEIGHTS,
+            workdir=folder,
             lr_router=section.lr_router,
             lr_lora=section.lr_lora,
             preference_rate=router.preference_rate,
@@ -64,7 +63,7 @@ def train_in(scratch: Path, prepare: Callable, section, router, **options) -> Pa
             **options,
         )
 
-    return once(scratch, WEIGHTS, train)
+    return trained(name, WEIGHTS, train)
 
 
 def schedule_of(section) -> Schedule:

@@ -7,16 +7,44 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from rds_lib.core.artifacts import atomic_write, write_text
+from rds_lib.core.artifacts import atomic_write, read_json, write_json, write_text
 from rds_lib.core.errors import RDSInputError
 from rds_lib.work.together import join_processes as join_processes, mean_over_processes
 
 log = logging.getLogger(__name__)
+CLOCK = "clock.json"  # seconds that a training took, beside its state: what a state holds follows from its steps alone
+_enough: ContextVar[int | None] = ContextVar("enough", default=None)
+
+
+class Enough(Exception):
+    """The first steps of a training are done, and no more are asked for; see `first_steps`."""
+
+
+@contextmanager
+def first_steps(number: int) -> Iterator[None]:
+    """Stop trainings after their first steps, as they would be in the whole training, with `Enough`."""
+    before = _enough.set(number)
+    try:
+        yield
+    finally:
+        _enough.reset(before)
+
+
+def seconds_of(folder: Path) -> float:
+    """Seconds that the training in a folder took so far, those of its parts added up; 0 where none was saved."""
+    return sum(map(_seconds, Path(folder).rglob(CLOCK)))
+
+
+def _seconds(clock):
+    return float(read_json(clock)["seconds"]) if clock.is_file() else 0.0
 
 
 class TrainingRun:
@@ -48,6 +76,7 @@ class TrainingRun:
     ):
         self.workdir, self.parts, self.total, self.save_every, self.writes = workdir, parts, total, save_every, writes
         self.step, self._rows, self._log, self._save_minutes, self._saved = 0, [], "", save_minutes, time.monotonic()
+        self._began = self._saved - _seconds(workdir / CLOCK)
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "state.pt").exists():
             self._resume()
@@ -57,8 +86,11 @@ class TrainingRun:
         self._rows.append({"step": self.step, **row})
         self.step += 1
         late = time.monotonic() - self._saved >= 60 * self._save_minutes
-        if self.writes and (late or self.step % self.save_every == 0 or self.step == self.total):
+        is_enough = self.step == _enough.get()
+        if self.writes and (late or is_enough or self.step % self.save_every == 0 or self.step == self.total):
             self.save()
+        if is_enough:
+            raise Enough
 
     def save(self) -> None:
         """Write the state with the log in it, in one go, and the log from it: a stop between the two is mended."""
@@ -74,6 +106,7 @@ class TrainingRun:
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)  # not to a path: so a full disk is an OSError, and equal states equal bytes
             write_text(self.workdir / "log.csv", self._log)
+            write_json(self.workdir / CLOCK, {"seconds": time.monotonic() - self._began})
         except OSError as cause:
             why = "disk full" if cause.errno == errno.ENOSPC else cause.strerror or cause
             raise RDSInputError(

@@ -11,7 +11,7 @@ from rds_lib.methods.pbd import drop_blocks
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
-from rds_lib.pipeline import baselines, training_runs
+from rds_lib.pipeline import baselines, kept_trainings
 
 LEFT = [*range(0, 48, 2), 47]
 
@@ -47,8 +47,7 @@ def trained(params, tmp_path_factory):
     folder = tmp_path_factory.mktemp("method") / "smoke"
     write_json(folder / "importance" / "blocks.json", {"blocks": [0, 12, 44]})
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training_runs, baselines):
-            patch.setattr(module, "CACHE", folder / "cache")
+        patch.setattr(kept_trainings, "CACHE", folder / "cache")
         yield folder, baselines.train_level(params, folder, EveryOther.name, 0.4)
 
 

@@ -17,7 +17,7 @@ from rds_lib.methods.pbd import PBD
 from rds_lib.model.adapters import add_lora
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
-from rds_lib.pipeline import baselines, training_runs
+from rds_lib.pipeline import baselines, kept_trainings
 from rds_lib.routing.router import PredictionAwareRouter
 from rds_lib.routing.weights import load_rds, save_rds
 
@@ -49,8 +49,7 @@ def folder(tmp_path_factory):
     rows = pd.DataFrame({"run": ["0.4", "any"], "budget": 0.4, "tau": 0.5, "calibration_active": 12.5})
     write_table(folder / "train" / "calibration.csv", rows)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training_runs, baselines):
-            patch.setattr(module, "CACHE", folder / "cache")
+        patch.setattr(kept_trainings, "CACHE", folder / "cache")
         for module in (base, baselines):
             patch.setattr(module, "calibration_images", partial(base.calibration_images, n=4))
         yield folder

@@ -12,7 +12,7 @@ from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.data.sources import validation_sources
 from rds_lib.evaluation.names import DINO, DINO_ADAPTED, DINO_RDS, OWN_MEAN, RANDOM, RDS, TOP_N
 from rds_lib.evaluation.recordings import read_recordings, read_shape
-from rds_lib.pipeline import dinov3
+from rds_lib.pipeline import dinov3, dinov3_runs, kept_trainings
 from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.report import _with_dinov3
 from rds_lib.report import table8
@@ -60,7 +60,7 @@ def folder(params, sequences, tmp_path_factory):
     out = tmp_path_factory.mktemp("products") / "dinov3"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dinov3, "training_sequences", lambda *_: (sequences, sequences))
-        patch.setattr(dinov3, "CACHE", out.parent / "cache")
+        patch.setattr(kept_trainings, "CACHE", out.parent / "cache")
         dinov3.run(params, out.parent, out)
     return out
 
@@ -68,11 +68,11 @@ def folder(params, sequences, tmp_path_factory):
 def test_a_training_is_made_again_for_another_router_and_for_other_weights_of_the_same_name(params, tmp_path):
     folder = shutil.copytree(params.dinov3.checkpoint, tmp_path / "vit")
     params = params.with_section("dinov3", checkpoint=str(folder))
-    keys = [dinov3._key(params, (0.5,), [1]), dinov3._key(params, (0.5,), [1])]
-    keys.append(dinov3._key(params.with_section("router", preference_rate=2.0), (0.5,), [1]))
+    keys = [dinov3_runs._key(params, (0.5,), [1]), dinov3_runs._key(params, (0.5,), [1])]
+    keys.append(dinov3_runs._key(params.with_section("router", preference_rate=2.0), (0.5,), [1]))
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    keys.append(dinov3._key(params, (0.5,), [1]))
+    keys.append(dinov3_runs._key(params, (0.5,), [1]))
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rds_lib import load_params
 from rds_lib.core.artifacts import read_table, write_text
-from rds_lib.pipeline import train, training_runs
+from rds_lib.pipeline import kept_trainings, train, training_runs
 from rds_lib.pipeline.training_runs import calibrate_run, train_blocks
 from rds_lib.pipeline.weights import training_runs as training_runs_of
 from rds_lib.routing.weights import load_rds
@@ -42,6 +42,7 @@ def test_weights_have_their_name_only_with_their_thresholds(params, rds_file, se
         patch.setattr(train, "training_sequences", lambda *_: (sequences, sequences))
         patch.setattr(train, "adapted_blocks", lambda *_: [0])
         patch.setattr(train, "train_run", lambda *_: Path(copy))
+        patch.setattr(train, "about", lambda _: {"shipped": False})
         with stopped_at(train, "calibrate_run", 1):
             train.run(params, tmp_path, tmp_path / "train")
         assert list((tmp_path / "train").iterdir()) == []
@@ -51,7 +52,7 @@ def test_weights_have_their_name_only_with_their_thresholds(params, rds_file, se
 
 
 def test_a_training_whose_weights_were_cut_is_finished_again_to_the_bit(params, sequences, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_runs, "CACHE", tmp_path)
+    monkeypatch.setattr(kept_trainings, "CACHE", tmp_path)
     monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
     weights = train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2)
     log, whole = weights.with_name("log.csv"), weights.read_bytes()
@@ -63,7 +64,7 @@ def test_a_training_whose_weights_were_cut_is_finished_again_to_the_bit(params, 
 
 
 def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_runs, "CACHE", tmp_path)
+    monkeypatch.setattr(kept_trainings, "CACHE", tmp_path)
     monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
     settings = {"normalise": False, "logit_spread": 2.0, "learn_spread": True}
     changed = params.with_section("router", preference_rate=7.0, **settings)
@@ -93,7 +94,7 @@ def test_more_seeds_repeat_the_trainings_per_budget_and_nothing_else(params, seq
     runs = training_runs_of(params.train)
     assert list(runs) == ["0.8", "0.4", "any", "full", "0.8-seed6", "0.4-seed6"]
     assert runs["0.4-seed6"] == ((0.4,), 6) and {run.seed for name, run in runs.items() if "seed" not in name} == {5}
-    monkeypatch.setattr(training_runs, "CACHE", tmp_path)
+    monkeypatch.setattr(kept_trainings, "CACHE", tmp_path)
     monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
     monkeypatch.setattr(train, "adapted_blocks", lambda *_: [0])
     seeds, weights = [], {}
