@@ -3,10 +3,10 @@
     python benchmarks/inspector.py [--picture]
 
 100 frames of 854x480 px with two runs and ground truth, in headless Chromium ($CHROMIUM or /usr/bin/chromium).
-`--picture` takes the README's picture of `reports/figures/inspector.html` instead. A step is timed inside the page:
-from the slider's event to all canvases drawn and read back. "shown" adds the wait until the browser has put out the
-next two pictures, at most 60 a second. Page sizes are of 80 frames, of a generated clip and of noise, the worst case
-for JPEG.
+`--picture` takes the picture in docs/tracking.md of `reports/figures/inspector.html` instead. A step is timed inside
+the page: from the slider's event to all canvases drawn and read back. "shown" adds the wait until the browser has put
+out the next two pictures, at most 60 a second. Page sizes are of 80 frames, of a generated clip and of noise, the worst
+case for JPEG.
 """
 
 import argparse

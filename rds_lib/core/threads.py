@@ -3,7 +3,7 @@
 A frame of a small model has little to share out: a second thread makes it a fifth faster on an idle machine, and many
 times slower where something else runs, because torch's threads spin while they wait for each other
 (``benchmarks/busy.py``). So a small model gets one thread, and work on several videos several processes. What the user
-sets in ``OMP_NUM_THREADS`` stays as it is, and the processes of a library user are his own.
+sets in ``OMP_NUM_THREADS`` or ``RDS_CPU_WORKERS`` stays, and the processes of a library user are his own.
 
 No import of torch: the variable counts only before torch is loaded.
 """
@@ -28,11 +28,11 @@ def thread_variables(config: str, environ: Mapping[str, str] = os.environ) -> di
     config : str
         Name of the model's configuration, as in ``params.model.config``.
     environ : mapping
-        The variables now; nothing is returned where ``OMP_NUM_THREADS`` is among them.
+        The variables now. Nothing is returned where ``OMP_NUM_THREADS`` is among them; ``RDS_CPU_WORKERS`` is kept.
     """
     if config not in SMALL or THREADS in environ:
         return {}
-    return {THREADS: "1", WORKERS: str(cpu_count())}
+    return {THREADS: "1", WORKERS: environ.get(WORKERS) or str(cpu_count())}
 
 
 def fit_threads(config: str) -> None:

@@ -192,7 +192,7 @@ def check(profile: Profile = None, out: Out = None):
 
 @app.command()
 def publish(profile: Profile = None):
-    """Copy a run's report and figures into reports/, and write their numbers into the README."""
+    """Copy a run's report and figures into reports/, and write their numbers into its page and the README."""
     params, folder = _begin(profile)
     from rds_lib.core.paths import shown
     from rds_lib.pipeline.publish import publish as publish_run

@@ -1,4 +1,4 @@
-"""Copy a run's results into ``reports/`` and into the README. Nothing else writes there."""
+"""Copy a run's results into ``reports/``, its page among them, and into the README. Nothing else writes there."""
 
 import datetime
 from pathlib import Path
@@ -7,18 +7,18 @@ from rds_lib.core.artifacts import read_json, write_bytes, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import PUBLISHED, ROOT, reports
 from rds_lib.data.origin import FILE as MODEL
+from rds_lib.pipeline.documents import blocks, page_parts
 from rds_lib.pipeline.machine import FILE, machine_facts
-from rds_lib.pipeline.readme import blocks
 from rds_lib.pipeline.stages import require
 from rds_lib.report.markdown import replace_parts
 from rds_lib.work.finished import LIST
 
-PAGE = "README.md"  # the page of results; it lies in the stage's folder and goes beside the folder of figures
-DOCUMENTS = (ROOT / "README.md",)  # with parts that are generated
+PAGE = "README.md"  # the page of results: made in the stage's folder, with words by hand in ``reports``
+README = ROOT / "README.md"
 
 
 def publish(params, workdir: Path) -> list[Path]:
-    """Publish a run: its report, its figures, the machine it is published from, and the documents' generated parts.
+    """Publish a run: report, figures, the machine, and the generated parts of README and of the page of results.
 
     Beside the machine stands which weights the run had, with their hashes, as its stages noted it.
 
@@ -44,10 +44,10 @@ def publish(params, workdir: Path) -> list[Path]:
     kept = {page, report / LIST, figures / LIST}
     contents = {target / file.name: file.read_bytes() for file in set(report.iterdir()) - kept}
     contents |= {target / "figures" / file.name: file.read_bytes() for file in set(figures.iterdir()) - kept}
-    if params.profile == PUBLISHED:  # the page and the README tell of this one
-        texts = blocks(report, machine)
-        contents |= {target / PAGE: page.read_bytes()}
-        contents |= {path: replace_parts(path.read_text(encoding="utf-8"), texts).encode() for path in DOCUMENTS}
+    if params.profile == PUBLISHED:  # the page of results and the README tell of this one
+        texts = blocks(report, machine) | page_parts(page.read_text(encoding="utf-8"))
+        documents = {path: path.read_text(encoding="utf-8") for path in (README, target / PAGE)}
+        contents |= {path: replace_parts(text, texts).encode() for path, text in documents.items()}
     stale = set((target / "figures").glob("figure_*")) - contents.keys()
     changed = [path for path, content in contents.items() if not path.is_file() or path.read_bytes() != content]
     for path in changed:

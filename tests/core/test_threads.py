@@ -27,7 +27,9 @@ def test_what_the_user_sets_stays(monkeypatch):
     assert os.environ[THREADS] == "3" and WORKERS not in os.environ
 
 
-@pytest.mark.parametrize(("set_by_user", "expected"), [({}, f"1 {cpu_count()}"), ({THREADS: "2"}, "2 2")])
+@pytest.mark.parametrize(
+    ("set_by_user", "expected"), [({}, f"1 {cpu_count()}"), ({THREADS: "2"}, "2 2"), ({WORKERS: "5"}, "1 5")]
+)
 def test_a_process_of_ours_has_these_threads_and_workers(set_by_user, expected):
     code = (
         "from rds_lib.core.threads import fit_threads; fit_threads('mini')\n"

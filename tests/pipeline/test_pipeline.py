@@ -337,7 +337,7 @@ def test_stages_write_below_runs_and_build_alone():
         outs = {out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]}
         assert name == "pretrain" or all(out.startswith(("runs/${profile}/", "build/")) for out in outs)
     named = {path.name for path in LIBRARY.rglob("*.py") if re.search(r"\bREPORTS\b", path.read_text(encoding="utf-8"))}
-    assert named == {"paths.py", "readme.py"}, "and what asks paths.reports()"
+    assert named == {"paths.py", "documents.py"}, "and what asks paths.reports()"
     asking = {path.name for path in LIBRARY.rglob("*.py") if "reports(params" in path.read_text(encoding="utf-8")}
     assert asking == {"check.py", "publish.py"}
 

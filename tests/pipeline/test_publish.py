@@ -1,4 +1,4 @@
-"""Publishing a run: what goes where, all or nothing, and the numbers in the README."""
+"""Publishing a run: what goes where, all or nothing, and the numbers in README and on the page of results."""
 
 import re
 import shutil
@@ -11,14 +11,13 @@ from rds_lib.core import paths
 from rds_lib.core.artifacts import read_json, read_table, write_json, write_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline import publish as module
+from rds_lib.pipeline.documents import at_full_size, blocks, headline, on_a_gpu, page_parts, verdicts
 from rds_lib.pipeline.machine import FILE, PACKAGES
 from rds_lib.pipeline.params import load_params
 from rds_lib.pipeline.publish import publish
-from rds_lib.pipeline.readme import at_full_size, blocks, budget_kept, on_a_gpu, results, verdicts
 from rds_lib.report.markdown import parts, without_parts
 
-NAMES = ("measured", "results", "claims", "budget", "gpu")
-EMPTY = "# T\n\n" + "\n".join(f"by hand\n\n<!-- begin {name} -->\n<!-- end {name} -->\n" for name in NAMES)
+OF_README, OF_RESULTS = ("headline",), ("tables", "measured", "claims", "gpu", "figures")
 NUMBERS = (  # of a run: scores, speeds, shares of saved time
     r"J&F( of)? [+-]?\d",
     r"\d\.\d( points)? J&F",
@@ -28,10 +27,15 @@ NUMBERS = (  # of a run: scores, speeds, shares of saved time
     r"\b\d+\.\d+ (and|to|at) \d+\.\d+ (ms|%)",
     r"eta[^a-z]{1,4}\d",
 )
-
+PAGE = "# New\n\n## A table\n\n1.5\n\n## Figures\n\nnew ones\n"  # as stage `figures` makes it
 
 WEIGHTS = {"config": "mini", "checkpoint": "mini_sam2.safetensors", "sha256": "0" * 64, "tensors_sha256": "1" * 64}
 VIT = {"config": "dinov3_vit", "checkpoint": "mini", "sha256": "2" * 64, "tensors_sha256": "3" * 64}
+
+
+def by_hand(names):
+    """A document with empty parts, and words around them."""
+    return "# T\n\n" + "\n".join(f"by hand\n\n<!-- begin {name} -->\n<!-- end {name} -->\n" for name in names)
 
 
 @pytest.fixture
@@ -44,15 +48,17 @@ def run(tmp_path, monkeypatch):
     for stage, found in (("evaluation", {"model": WEIGHTS, "smaller": []}), ("dinov3", {"model": VIT})):
         write_json(workdir / stage / "model.json", found)
     (workdir / "figures").mkdir()
-    for name in ("README.md", "figure_04.svg", "figures.csv", "story.png"):
+    for name in ("figure_04.svg", "figures.csv", "story.png"):
         (workdir / "figures" / name).write_text(f"new {name}")
+    (workdir / "figures" / "README.md").write_text(PAGE)
     figures = tmp_path / "reports" / "figures"
     figures.mkdir(parents=True)
     (figures / "figure_25.png").write_text("of an older run")
     (figures / "inspector.png").write_text("made by hand")
-    (tmp_path / "README.md").write_text(EMPTY)
+    (tmp_path / "README.md").write_text(by_hand(OF_README))
+    (tmp_path / "reports" / "README.md").write_text(by_hand(OF_RESULTS))
     monkeypatch.setattr(paths, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(module, "DOCUMENTS", (tmp_path / "README.md",))
+    monkeypatch.setattr(module, "README", tmp_path / "README.md")
     return workdir, tmp_path / "reports"
 
 
@@ -75,7 +81,6 @@ def test_report_figures_page_and_machine_are_published(run):
         "figures/story.png",
         "figures/inspector.png",
     }
-    assert (reports / "README.md").read_text() == "new README.md"
     assert (reports / "figures" / "inspector.png").read_text() == "made by hand"
     machine = read_json(reports / FILE)
     assert machine.keys() >= {"processor", "date", "python", *PACKAGES}
@@ -83,24 +88,36 @@ def test_report_figures_page_and_machine_are_published(run):
     assert reports / "figures" / "figure_25.png" in changed and reports.parent / "README.md" in changed
 
 
-def test_the_readme_gets_its_numbers_and_the_rest_of_it_stays(run):
+def test_readme_and_page_get_their_parts_and_what_is_written_by_hand_stays(run):
     workdir, reports = run
     publish(load_params("mini"), workdir)
-    text = (reports.parent / "README.md").read_text()
-    assert without_parts(text) == EMPTY and read_json(reports / FILE)["processor"] in parts(text)["measured"]
-    assert parts(text)["results"] == blocks(reports, {})["results"] + "\n"
+    readme, page = ((folder / "README.md").read_text() for folder in (reports.parent, reports))
+    assert without_parts(readme) == by_hand(OF_README) and without_parts(page) == by_hand(OF_RESULTS)
+    made = blocks(reports, read_json(reports / FILE)) | page_parts(PAGE)
+    for text, names in ((readme, OF_README), (page, OF_RESULTS)):
+        assert parts(text) == {name: made[name].rstrip("\n") + "\n" for name in names}
+    processor = read_json(reports / FILE)["processor"]
+    assert processor in parts(readme)["headline"] and processor in parts(page)["measured"]
     assert publish(load_params("mini"), workdir) == []
 
 
-def test_another_profile_has_a_folder_of_its_own_and_leaves_the_readme_alone(run):
+def test_nothing_of_the_page_that_the_stage_made_is_lost():
+    made = page_parts(PAGE)
+    assert made == {"tables": "# New\n\n## A table\n\n1.5\n", "figures": "## Figures\n\nnew ones\n"}
+    assert f"{made['tables']}\n{made['figures']}" == PAGE
+
+
+def test_another_profile_has_a_folder_of_its_own_and_leaves_readme_and_page_alone(run):
     workdir, reports = run
     publish(load_params("mini_all"), workdir)
     assert {name for name in below(reports) if not name.startswith("mini_all/")} == {
+        "README.md",
         "figures/figure_25.png",
         "figures/inspector.png",
     }
     assert "mini_all/table9.csv" in below(reports) and "mini_all/README.md" not in below(reports)
-    assert (reports.parent / "README.md").read_text() == EMPTY
+    assert (reports.parent / "README.md").read_text() == by_hand(OF_README)
+    assert (reports / "README.md").read_text() == by_hand(OF_RESULTS)
 
 
 @pytest.mark.parametrize(
@@ -124,41 +141,63 @@ def test_a_smoke_run_is_not_published(run):
         publish(load_params("smoke"), run[0])
 
 
-def test_the_readmes_numbers_are_those_of_the_committed_results():
+def committed(place):
+    return (paths.ROOT / place / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_committed_numbers_are_those_of_the_committed_tables():
     machine = read_json(paths.REPORTS / FILE) if (paths.REPORTS / FILE).is_file() else {}
-    found = parts((paths.ROOT / "README.md").read_text(encoding="utf-8"))
+    readme, page = parts(committed("")), parts(committed("reports"))
+    assert tuple(readme) == OF_README and tuple(page) == OF_RESULTS
+    found = readme | {name: text for name, text in page.items() if name not in page_parts(PAGE)}
     assert found == {name: text + "\n" for name, text in blocks(paths.REPORTS, machine).items()}, "run: make results"
 
 
-def test_the_readmes_prose_holds_no_number_of_a_run():
-    prose = without_parts((paths.ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_committed_page_has_the_rows_of_the_committed_table():
+    """Quality with its interval, blocks, GMACs and speed, of every method that was timed."""
+    rows = read_table(paths.REPORTS / "table9.csv").astype({"level": str})
+    rows = rows[(rows["source"] == "measured") & (rows["dataset"] == "generated-davis") & rows["fps"].notna()]
+    budget = read_table(paths.REPORTS / "budget.csv").astype({"level": str})
+    routed = budget[budget["dataset"] == "generated-davis"].set_index("level")["active_blocks_routed"]
+    lines = parts(committed("reports"))["tables"].partition("## Is it routing")[0].splitlines()
+    assert {"SAM2", "mini_half", "SlimSAM", "RDS"} <= set(rows["method"])
+    for row in rows.to_dict("records"):
+        name, level = row["method"].replace("_", r"\_"), row["level"]
+        cells = [found for line in lines if (found := line.strip("| ").split(" | "))[:2] == [name, level]]
+        blocks_run = f"{row['active_blocks']:.1f} ("
+        assert len(cells) == 1 and cells[0][2] == f"{row['value']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
+        assert cells[0][3].startswith(f"{blocks_run}{routed[level]:.1f})" if row["method"] == "RDS" else blocks_run)
+        assert cells[0][4:] == [f"{row['gmacs']:.2f}", f"{row['fps']:.1f}"]
+
+
+@pytest.mark.parametrize("place", ["", "reports"])
+def test_prose_holds_no_number_of_a_run(place):
+    prose = without_parts(committed(place))
     assert [found[0] for pattern in NUMBERS for found in re.finditer(pattern, prose)] == []
+
+
+def test_numbers_of_a_run_are_known_when_they_are_seen():
     shown = "SAM2 has J&F 56.5, RDS 55.5 J&F at 56.1 frames a second, 1.20 times as fast, 2.6 points less, eta = 0.8"
     assert all(any(re.search(pattern, part) for pattern in NUMBERS) for part in shown.split(","))
 
 
-def test_the_table_has_a_row_per_timed_method_and_its_levels_in_the_columns_of_rds():
-    rows = read_table(paths.REPORTS / "table9.csv")
-    lines = results(rows[rows["source"] == "measured"]).splitlines()
-    split = [line.split(" | ") for line in lines[2:]]
-    cells = {name.strip("| *"): [cell.strip(" |") for cell in rest] for name, *rest in split}
-    assert list(cells)[:2] == ["SAM2 (mini)", "a SAM2 of half the depth, trained alike"] and "RDS" in cells
-
-    def value(method, level, column="value"):
-        found = rows[(rows["method"] == method) & (rows["level"] == level) & (rows["dataset"] == "generated-davis")]
-        return f"{found[column].item():.1f}"
-
-    assert cells["SAM2 (mini)"][0] == value("SAM2", "1") and cells["SAM2 (mini)"][1:4] == ["", "", ""]
-    assert cells["SlimSAM"][1:4] == [value("SlimSAM", level) for level in ("8/9", "6/9", "4/9")]
-    assert cells["RDS"][5:] == [value("RDS", level, "fps") for level in ("0.8", "0.6", "0.4")]
-    assert cells["random routes, as many blocks as RDS"][5:] == ["as RDS"] * 3
-
-
-def test_a_new_method_has_its_row_by_itself(tmp_path):
-    rows = read_table(paths.REPORTS / "table9.csv").replace({"method": {"PBD": "Every other block"}})
-    write_table(tmp_path / "table9.csv", rows)
-    shutil.copy(paths.REPORTS / "claims.csv", tmp_path)
-    assert "| Every other block |  | " in blocks(tmp_path, {})["results"]
+def test_the_readme_has_rds_beside_sam2_with_the_verdicts_on_the_papers_claims():
+    rows = pd.DataFrame(
+        [("SAM2", 1.0, "a", 60.04, 20.0), ("RDS", 0.6, "a", 59.5, 25.0), ("RDS", 0.6, "b", 1.0, np.nan)],
+        columns=["method", "level", "dataset", "value", "fps"],
+    ).astype({"level": object})
+    rows.loc[rows["method"] == "SAM2", "level"] = "1"
+    claims = pd.DataFrame(
+        [
+            ("quality", "as good", "undecided", -0.5, -1.0, 0.5, "J&F points"),
+            ("headline, speed", "faster", "reproduced", 1.25, 1.2, 1.3, "times as fast"),
+        ],
+        columns=["key", "claim", "verdict", "effect", "ci_low", "ci_high", "unit"],
+    )
+    assert " ".join(headline(rows, claims).split()) == (
+        "- *faster*: reproduced. Here: 25.0 frames a second against 20.0, 1.25 (1.20 to 1.30) times as fast. "
+        "- *as good*: undecided. Here: J&F 59.5 against 60.0, -0.50 (-1.00 to +0.50) J&F points."
+    )
 
 
 def test_all_four_verdicts_are_counted_and_the_decided_ones_listed():
@@ -168,30 +207,11 @@ def test_all_four_verdicts_are_counted_and_the_decided_ones_listed():
     ]
     text = verdicts(pd.DataFrame(rows, columns=["claim", "verdict", "effect", "ci_low", "ci_high", "unit"]))
     assert text.replace("\n", " ").startswith(
-        "Of the 5 claims in [the ledger](reports/claims.md), at this scale 1 is reproduced, 1 is contradicted, 2 are "
+        "Of the 5 claims in [the ledger](claims.md), at this scale 1 is reproduced, 1 is contradicted, 2 are "
         "undecided and 1 is not testable here."
     )
     assert "Reproduced:\n\n- claim 0: +1.50 (+1.00 to +2.00) ratio\n" in text and "Contradicted:\n\n- claim 3: " in text
     assert "claim 1" not in text and "claim 4" not in text
-
-
-def test_the_budget_table_has_all_frames_and_routed_ones(tmp_path):
-    rows = read_table(paths.REPORTS / "table9.csv")
-    measured = rows[rows["source"] == "measured"]
-    table = pd.DataFrame(
-        {
-            "dataset": ["generated-davis", "generated-davis", "other"],
-            "level": [0.8, 0.4, 0.4],
-            "active_blocks": [39.3, 23.8, 1.0],
-            "active_blocks_routed": [38.8, 22.4, 1.0],
-        }
-    )
-    write_table(tmp_path / "budget.csv", table)
-    lines = budget_kept(tmp_path, measured).splitlines()
-    assert lines[0] == "| budget | 0.8 | 0.4 |"
-    assert lines[2:] == ["| blocks, all frames | 39.3 | 23.8 |", "| blocks, routed frames | 38.8 | 22.4 |"]
-    older = budget_kept(tmp_path / "older", measured).splitlines()
-    assert len(older) == 3 and older[2].startswith("| blocks, routed frames | ")
 
 
 def test_the_gpus_speed_is_over_sam2():

@@ -1,4 +1,4 @@
-"""The generated parts of the README: every score and speed in it, from the tables in ``reports/``."""
+"""The generated parts of README and of the page of results, from a run's tables and from the page it made."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,35 +10,57 @@ from rds_lib.core.artifacts import read_table
 from rds_lib.core.paths import REPORTS
 from rds_lib.evaluation.names import RDS, SAM2, VOS
 from rds_lib.report.full_size import COMMANDS, TITLES
-from rds_lib.report.markdown import table
 from rds_lib.report.verdicts import CONTRADICTED, REPRODUCED, VERDICTS, shown
 
 WIDTH = 120
-BLOCKS = {"active_blocks": "blocks, all frames", "active_blocks_routed": "blocks, routed frames"}  # of ``budget.csv``
-UNTIMED = {"random routes": "random routes, as many blocks as RDS", "static top-n": "the most important blocks, fixed"}
-NAMES = {"SAM2": "SAM2 (mini)", "mini_half": "a SAM2 of half the depth, trained alike", "RDS": "**RDS**"} | UNTIMED
+BUDGET = "0.6"  # of the README's numbers
+SPEED, QUALITY = "headline, speed", "quality"  # the claims on them
 
 
 def blocks(report: Path, machine: Mapping[str, str]) -> dict[str, str]:
-    """Return the generated parts by name, as Markdown.
+    """Return the parts that are made from tables, by name, as Markdown: the README's ``headline``, and others.
+
+    Links hold where the page of results lies, in ``reports``.
 
     Parameters
     ----------
     report : Path
-        Folder with ``table9.csv``, ``claims.csv`` and ``budget.csv``: a run's, or ``reports`` itself.
+        Folder with ``table9.csv`` and ``claims.csv``: a run's, or ``reports`` itself.
     machine : mapping
         Facts about the machine that computed them, with ``date``; empty where it is not known.
     """
-    rows = read_table(report / "table9.csv", columns=["method", "level", "dataset", "value", "fps", "active_blocks"])
-    claims = read_table(report / "claims.csv", columns=["claim", "verdict", "effect", "ci_low", "ci_high", "unit"])
+    rows = read_table(report / "table9.csv", columns=["method", "level", "dataset", "value", "fps"])
+    claims = read_table(
+        report / "claims.csv", columns=["key", "claim", "verdict", "effect", "ci_low", "ci_high", "unit"]
+    )
     measured = rows[rows["source"] == "measured"]
+    place = measured_on(measured, machine)
     return {
-        "measured": measured_on(measured, machine),
-        "results": results(measured),
+        "headline": f"{headline(measured, claims)}\n\n{place}",
+        "measured": place,
         "claims": verdicts(claims),
-        "budget": budget_kept(report, measured),
         "gpu": "\n".join([*_measured_before(REPORTS / "gpu"), *map(at_full_size, COMMANDS)]),
     }
+
+
+def page_parts(page: str) -> dict[str, str]:
+    """Return the page that stage ``figures`` made in two parts: ``figures``, its last section, and ``tables``."""
+    tables, _, figures = page.rpartition("\n## ")
+    return {"tables": tables, "figures": f"## {figures}"}
+
+
+def headline(rows: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """Return speed and quality of RDS at one budget beside SAM2's: what the paper claims, then what was measured."""
+    own = rows[rows["dataset"] == rows["dataset"].iloc[0]].astype({"level": str}).set_index(["method", "level"])
+    whole, routed, found = own.loc[(SAM2, "1")], own.loc[(RDS, BUDGET)], claims.set_index("key")
+    numbers = {
+        SPEED: f"{routed['fps']:.1f} frames a second against {whole['fps']:.1f}",
+        QUALITY: f"J&F {routed['value']:.1f} against {whole['value']:.1f}",
+    }
+    return "\n".join(
+        _item(f"*{found.at[key, 'claim']}*: {found.at[key, 'verdict']}. Here: {text}, {shown(found.loc[key])}.")
+        for key, text in numbers.items()
+    )
 
 
 def measured_on(rows: pd.DataFrame, machine: Mapping[str, str]) -> str:
@@ -48,37 +70,11 @@ def measured_on(rows: pd.DataFrame, machine: Mapping[str, str]) -> str:
     return f"Profile `{first['profile']}`, data set `{first['dataset']}`, {first['device']}, {first['dtype']}{place}."
 
 
-def results(rows: pd.DataFrame) -> str:
-    """Return quality and speed as a table: a row per method that was timed, and two controls."""
-    rows = rows[rows["dataset"] == rows["dataset"].iloc[0]].astype({"level": str})
-    timed = rows[rows["fps"].notna()]
-    levels = list(dict.fromkeys(timed.loc[timed["method"] == "RDS", "level"]))
-    heads = ["", "J&F, all blocks", *levels, "frames a second, all blocks", *levels]
-    lines = []
-    for method in [*dict.fromkeys(timed["method"]), *UNTIMED]:
-        own = rows[rows["method"] == method].set_index("level")
-        columns = ["1", *_columns(list(own.index), levels)]
-        cells = ["" if level not in own.index else f"{own.at[level, 'value']:.1f}" for level in columns]
-        cells += [
-            "" if level not in own.index else "as RDS" if method in UNTIMED else f"{own.at[level, 'fps']:.1f}"
-            for level in columns
-        ]
-        if any(cells):
-            lines.append([NAMES.get(method, method), *cells])
-    return table(heads, lines)
-
-
-def _columns(own: list[str], levels: list[str]) -> list[str]:
-    """A method's levels in the columns of RDS's; those it counts otherwise, as ninths, stand in their order."""
-    others = [level for level in own if level not in ("0", "1", *levels)]
-    return others[: len(levels)] if len(others) == len(own) else levels
-
-
 def verdicts(claims: pd.DataFrame) -> str:
     """Return how many claims have each verdict, and which are decided."""
     counts = claims["verdict"].value_counts()
     count = [f"{counts[verdict]} {_is(counts[verdict])} {verdict}" for verdict in VERDICTS if verdict in counts]
-    line = f"Of the {len(claims)} claims in [the ledger](reports/claims.md), at this scale {_listed(count)}."
+    line = f"Of the {len(claims)} claims in [the ledger](claims.md), at this scale {_listed(count)}."
     parts = [fill(line, WIDTH, break_on_hyphens=False)]
     for verdict in (REPRODUCED, CONTRADICTED):
         rows = claims[claims["verdict"] == verdict]
@@ -91,23 +87,6 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def budget_kept(report: Path, rows: pd.DataFrame) -> str:
-    """Return the mean number of blocks that RDS ran on the validation clips, by budget.
-
-    From ``budget.csv``; results of before it was made have routed frames alone, in ``table9.csv``.
-    """
-    dataset = rows["dataset"].iloc[0]
-    if not (report / "budget.csv").is_file():
-        own = rows[(rows["method"] == "RDS") & (rows["dataset"] == dataset)]
-        counts = {BLOCKS["active_blocks_routed"]: own["active_blocks"]}
-    else:
-        own = read_table(report / "budget.csv", columns=["dataset", "level", *BLOCKS])
-        own = own[own["dataset"] == dataset].astype({"level": str})
-        counts = {head: own[name] for name, head in BLOCKS.items()}
-    lines = [[head, *(f"{n:.1f}" for n in numbers)] for head, numbers in counts.items()]
-    return table(["budget", *own["level"]], lines)
-
-
 def _measured_before(folder: Path) -> list[str]:
     return [on_a_gpu(read_table(file)) for file in sorted(folder.glob("hiera_l*.csv"))]
 
@@ -115,7 +94,7 @@ def _measured_before(folder: Path) -> list[str]:
 def at_full_size(device: str, reports: Path = REPORTS) -> str:
     """Return what was measured on "cuda" or "cpu" at full size as items of a list, or that it was not, and how to."""
     name = {"cuda": "gpu"}.get(device, device)
-    folder, page = reports / name, f"[`reports/{name}`](reports/{name}/README.md)"
+    folder, page = reports / name, f"[{name}]({name}/README.md)"
     if not (folder / "speed.csv").is_file():
         what = f"SAM2.1 Hiera-L with one, two and five objects on {TITLES[device]}, beside SAM2.1-B+ and -S"
         return _item(f"{what}: not measured; `{COMMANDS[device]}` fills in {page}.")
