@@ -114,14 +114,15 @@ def _photographs(params) -> str:
             f"params/{params.profile}.yaml: clips.photographs = {text!r} has no folder images; name one laid out as "
             'BSDS500 (images/train, images/val, images/test), or "" for drawn scenes in their place'
         )
-    for split in textures.PHOTOS if root else ():
-        textures.more_pictures(split, str(root))  # refused now, not after an hour
+    if root:
+        textures.more_pictures("val", str(root))  # refused now, not after an hour
     return str(root or "")
 
 
 def _draw(seed, frames, size, root, job) -> Clip:
     if job.kind == "plain":
         return generate_clip(seed, job.index, split=job.split, frames=frames, **size)
+    root = root if job.split == "val" else ""  # what is learnt from is the same with and without photographs at hand
     look = {"pool": textures.more_pictures(job.split, root), "bsds_root": root}
     if job.kind == "changing":
         return generate_changing_clip(seed, job.index, split=job.split, **size, **look)

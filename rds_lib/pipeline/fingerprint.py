@@ -8,6 +8,8 @@ from pathlib import Path
 from rds_lib.core import paths
 from rds_lib.data.hub import checkpoint_named, fetch, is_id
 
+OF_TRAINING = {"seed", "frames", "height", "width", "train", "calibration", "changing_train", "changing_calibration"}
+
 
 def training_key(params, rooms: Iterable[str], *parts) -> str:
     """Hash all that a training depends on, so that a change starts it afresh and nothing else does.
@@ -15,7 +17,8 @@ def training_key(params, rooms: Iterable[str], *parts) -> str:
     Parameters
     ----------
     params : Params
-        Section ``model`` counts, with its config and base weights, and the training clips that ``data`` names.
+        Section ``model`` counts, with its config and base weights, and what shapes the clips of training and
+        calibration: numbers, length, size and seed of generated ones, else the files below ``data.davis_root``.
     rooms : iterable of str
         Folders or files of ``rds_lib`` whose code shapes the training; the folders that ``dvc.yaml`` lists for it.
     *parts
@@ -70,5 +73,4 @@ def _base_files(params) -> list[Path]:
 def _data_digest(params) -> bytes:
     if not params.data.generated:
         return listing_digest(paths.resolve(params.data.davis_root))
-    drawn = repr(params.clips).encode()  # a smoke run draws them with the code of room data
-    return drawn if params.is_smoke else drawn + file_digest(paths.ROOT / "data.dvc")  # which holds the hash of data/
+    return repr(params.clips.model_dump(include=OF_TRAINING)).encode()  # drawn with the code of room data

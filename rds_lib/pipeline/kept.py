@@ -83,6 +83,8 @@ def stage_key(name: str, params, workdir: Path, *, after: Iterable[str] = (), fi
     data, parts = params.data, [(section, getattr(params, section)) for section in sorted(sections)]
     parts += [file_digest(file) for file in (*(paths.ROOT / dep for dep in listed), *files)]
     parts += [_digest(paths.resolve(text)) for text in _checkpoints(params) if text]
+    if data.generated:
+        parts += [params.clips] if params.is_smoke else [params.clips, file_digest(paths.ROOT / "data.dvc")]
     parts += [_products_digest(require(earlier, params, workdir)) for earlier in after]
     parts += [_digest(paths.resolve(root)) for root in (data.davis_root, data.sav_root, data.ytvos_root) if root]
     return training_key(params, code, version("torch"), *parts)

@@ -58,8 +58,8 @@ class Clips(Section):
     """The generated video sets: clips per split, frames per clip, size of a frame in px.
 
     ``wide`` clips widen the DAVIS-shaped set over more pictures, ``wide_ytvos`` the YouTube-VOS-shaped one, with
-    objects of unseen categories; the conditions of ``changing`` ones, 40 to 60 frames long, change. All three draw on
-    a folder of ``photographs`` laid out as BSDS500, or with "" on drawn scenes.
+    objects of unseen categories; the conditions of ``changing`` ones, 40 to 60 frames long, change. Those that
+    validate draw on a folder of ``photographs`` laid out as BSDS500, or with "" on drawn scenes, as the others do.
     """
 
     seed: Seed

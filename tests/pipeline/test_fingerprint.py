@@ -58,10 +58,9 @@ def test_the_key_is_short_and_repeatable(tree, params):
         "rds_lib/pipeline/training_runs.py",
         "assets/mini_sam2/mini_sam2.yaml",
         "assets/mini_sam2/mini_sam2.safetensors",
-        "data.dvc",
     ],
 )
-def test_the_key_changes_with_code_model_and_data(tree, params, name):
+def test_the_key_changes_with_code_and_model(tree, params, name):
     before = training_key(params, ROOMS)
     change(tree / name)
     assert training_key(params, ROOMS) != before
@@ -109,6 +108,11 @@ def test_the_key_changes_with_parameters_and_not_with_those_of_other_stages(tree
         training_key(params.with_section("model", config="mini_half"), ROOMS, 0.6, [1, 2]),
     ]
     assert len({base, *others}) == 5
+    for name in ("seed", "train", "calibration", "changing_train", "changing_calibration"):
+        others.append(training_key(params.with_section("clips", **{name: 90}), ROOMS, 0.6, [1, 2]))
+    assert len({base, *others}) == 10
+    wider = params.with_section("clips", val=99, sav=9, wide=8, ytvos=7, changing=6, photographs="BSDS500")
+    assert training_key(wider, ROOMS, 0.6, [1, 2]) == base, "what validates is no part of a training"
     same = params.with_section("evaluation", bootstrap=7).with_section("data", preview_clips=1, sav_root="sav")
     assert training_key(same, ROOMS, 0.6, [1, 2]) == base
 
