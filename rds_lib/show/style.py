@@ -58,7 +58,7 @@ MARKERS = {  # so that nobody has to tell methods apart by colour alone
 }
 SPARE_MARKER = "h"
 RUNS = {  # trainings of RDS: one per budget, for any budget, and of the full encoder's adapters
-    "0.9": "#999933",
+    "0.9": "#882255",
     "0.8": "#0072B2",
     "0.7": "#E69F00",
     "0.6": "#D55E00",
