@@ -260,7 +260,10 @@ def test_the_page_of_importance_marks_what_was_not_measured(figures, study):
     expected = (missing["global_score"], missing["local_score"], missing.any(axis=1))
     assert panels == [pytest.approx(np.flatnonzero(values)) for values in expected]
     assert all(axis.zeroline for axis in page.select_yaxes())
-    assert min(np.nanmin(trace.y.astype(float)) for trace in page.data if trace.yaxis == "y3" and len(trace.y)) >= 0
+    combined = [trace for trace in page.data if trace.yaxis == "y3"]
+    assert np.nanmin(np.concatenate([trace.y for trace in combined])) >= 0 and {trace.base for trace in combined} == {
+        None
+    }
 
 
 def test_pages_with_a_plot_load_nothing_but_the_script_beside_them(figures):
