@@ -115,9 +115,9 @@ def _of_the_set(study) -> Iterator[PaperFigure]:
         4,
         "quality and speed",
         "What does each method give up for its speed?",
-        "J&F against speed, each relative to its own SAM2. Filled: ours; hollow: the paper's, of another model, other "
-        "videos and another machine. Bars: 95 % interval of RDS minus SAM2 over videos. Our speeds are at the blocks "
-        "that a method runs on these videos.",
+        "J&F and frames a second, each relative to its own SAM2, from level to level. The paper's are of another "
+        "model, other videos and another machine. Numbers: RDS's budgets. Bars: 95 % interval of RDS minus SAM2 over "
+        "videos. Our speeds are at the blocks that a method runs on these videos.",
         stages=("evaluation", "benchmark"),
         draw=partial(paper_figures.quality_picture, study),
         plot=partial(paper_pages.quality_page, study),
@@ -127,9 +127,10 @@ def _of_the_set(study) -> Iterator[PaperFigure]:
         12,
         "static plans across videos",
         "Does one fixed set of blocks suit every video?",
-        "J&F of every video, mean over objects, under SAM2 (which sorts the videos), the supplement's static plans of "
-        f"24 blocks, and RDS at budget {study.evidence.budgets()[0]:g}; plans and RDS with RDS's adapters. std: "
-        "standard deviation over videos.",
+        "J&F of every video, mean over objects, under SAM2 (which sorts the videos), the static plans A and B, and RDS "
+        f"at budget {study.evidence.budgets()[0]:g}. A static plan runs the same blocks on every frame of every video: "
+        "A and B are two choices of 24 blocks that the paper's supplement lists. Plans and RDS have RDS's adapters. "
+        "std: standard deviation over videos.",
         stages=("evaluation",),
         draw=partial(paper_figures.sequences_picture, study),
         plot=partial(paper_pages.sequences_page, study),
@@ -141,7 +142,8 @@ def _of_the_blocks(study, make) -> Iterator[PaperFigure]:
         10,
         "activation per block and budget",
         "Which blocks does the router drop first?",
-        "Share of the routed frames of all videos on which each block ran, one panel per budget.",
+        "Share of the routed frames of all videos on which each block ran, one panel per budget. K: blocks that always "
+        "run.",
         stages=("evaluation",),
         draw=partial(paper_figures.activation_picture, study),
         plot=partial(paper_pages.activation_page, study),
@@ -150,8 +152,9 @@ def _of_the_blocks(study, make) -> Iterator[PaperFigure]:
         11,
         "two measures of importance",
         "Which blocks matter, and by which measure?",
-        "Importance of every block: J&F lost without it, relative change of the features in it, and the sum of both "
-        "ranks, by which the adapted blocks are chosen.",
+        "Importance of every block: J&F lost without it, relative change of the features in it, and how many blocks "
+        "rank below it by either, which chooses the adapted ones. The blocks of K always run: they are never left out "
+        "and not ranked, and those that change the features' shape have no relative change.",
         stages=("importance",),
         data=f"training videos, profile {study.profile}",
         draw=partial(paper_figures.importance_picture, study),
@@ -165,7 +168,8 @@ def _of_a_video(study, video, number) -> Iterator[PaperFigure]:
         number,
         f"blocks per frame, {video}",
         f"Which blocks ran on each frame of {video}?",
-        f"{video} at budget {study.budget:g}: frames with RDS's masks, the blocks that ran on each, and how many.",
+        f"{video} at budget {study.budget:g}: frames with RDS's masks, the blocks that ran on each, and how "
+        "many. K: blocks that always run.",
         stages=("data", "evaluation"),
         kind="png",
         draw=partial(paper_figures.timeline_picture, study, video),
@@ -176,7 +180,8 @@ def _of_a_video(study, video, number) -> Iterator[PaperFigure]:
         number + 1,
         f"activation per block, {video}",
         f"How often did each block run in {video}?",
-        f"{video} at budget {study.budget:g}: share of its routed frames on which each block ran.",
+        f"{video} at budget {study.budget:g}: share of its routed frames on which each block ran. K: blocks that "
+        "always run.",
         stages=("evaluation",),
         kind="svg",
         draw=partial(paper_figures.video_picture, study, video),
@@ -189,8 +194,9 @@ def _of_a_comparison(study, video, number) -> Iterator[PaperFigure]:
         number,
         f"frame by frame, {video}",
         f"What do skipped blocks cost on a frame of {video}?",
-        f"{video}: masks and errors of SAM2 and of RDS at budget {study.budget:g}, J per frame (mean over objects), "
-        "and the blocks that ran, by stage.",
+        f"{video}: masks of SAM2 and of RDS at budget {study.budget:g}, their pixels right and wrong, J per frame "
+        "(intersection over union, mean over objects; 100 is perfect in the picture), and the blocks that ran, by "
+        "stage.",
         data=f"{study.dataset}, profile {study.profile}",
         stages=("data", "evaluation"),
         kind="png",

@@ -29,8 +29,8 @@ def headroom_figure(measured: Measured) -> Picture:
     could use; changes inside a video are what following the frame could use; where nothing is coloured, nothing can be
     won. Purple is better than expected in both panels.
     """
-    panels = [("damage, of the features' norm", -measured.damage)]
-    panels += [("IoU, points", 100 * measured.iou)] if len(measured.iou) else []
+    panels = [("damage: how far the features move from the whole encoder's, relative to their norm", -measured.damage)]
+    panels += [("IoU of the tracked masks, in points", 100 * measured.iou)] if len(measured.iou) else []
     videos = len(measured.videos)
     figure = Figure(figsize=(9.5, 3.1 * len(panels) + 1.2), layout="constrained")
     order = np.argsort(measured.damage.mean((1, 2, 3)), kind="stable")

@@ -1,7 +1,6 @@
 """Figures of the notebooks: each function returns a ``Picture`` and shows nothing. Labels without a colour get one."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -13,18 +12,24 @@ from rds_lib.show.picture import Picture
 from rds_lib.show.style import (
     ACCENT,
     FORCED,
+    GRID,
     INK,
     QUIET,
     RAN,
     RUNS,
     UNADAPTED,
+    UNMEASURED,
     block_axis,
+    block_label,
     block_map,
     colour_legend,
     colour_of,
     mark_always_on,
+    marker_of,
     plain,
 )
+
+NOT_MEASURED = "K, but nothing to measure"
 
 
 def contact_sheet(
@@ -54,29 +59,44 @@ def contact_sheet(
 
 
 def importance_figure(table: pd.DataFrame, shape) -> Picture:
-    """Global importance, local importance and combined rank of every block; adapted blocks dark (the paper's Fig. 11).
+    """Global importance, local importance and both ranks of every block; adapted blocks dark (the paper's Fig. 11).
 
-    ``table`` is ``importance.csv``; ``shape`` the ``EncoderShape`` of the model.
+    ``table`` is ``importance.csv``; ``shape`` the ``EncoderShape`` of the model. A pale band stands where a block has
+    no value.
     """
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    always, ranks = table["always_on"].astype(bool), table[["global_score", "local_score"]].rank(ascending=False)
-    panels = (
-        ("global: J&F lost\nwithout the block", table["global_score"]),
-        ("local: relative change\nof the features", table["local_score"]),
-        ("combined: -(rank + rank)\nhigher is better", -ranks.sum(axis=1).where(~always)),
-    )
+    always = table["always_on"].astype(bool)
     colours = np.where(always, FORCED, np.where(table["selected"], RAN, UNADAPTED))
-    for axis, (label, values) in zip(axes, panels):
-        low = np.nanmin(values) - 0.06 * np.ptp(values.dropna()) if label.startswith("combined") else 0
-        axis.bar(table["block"], values.fillna(low) - low, bottom=low, color=colours, width=0.8)
+    for axis, (label, values) in zip(axes, importance_panels(table)):
+        axis.bar(table["block"], values.fillna(0), color=colours, width=0.8)
+        for block in table.loc[values.isna(), "block"]:
+            axis.axvspan(block - 0.4, block + 0.4, color=UNMEASURED, lw=0, zorder=0)
+        axis.axhline(0, color=INK, lw=0.8)
         axis.set_ylabel(label, fontsize=9)
         block_axis(axis, shape)
-    mark_always_on(axes[2], shape)
+        mark_always_on(axis, shape)
     axes[2].set_xlabel("block")
-    colour_legend(figure, (("adapted", RAN), ("not adapted", UNADAPTED), ("K: always on, adapted", FORCED)))
+    kinds = (("adapted", RAN), ("not adapted", UNADAPTED), ("K: always on, adapted", FORCED))
+    colour_legend(figure, (*kinds, (NOT_MEASURED, UNMEASURED)), columns=4)
     best = table.loc[table["global_score"].where(~always).idxmax(), "block"]
     return Picture(figure, f"importance of {len(table)} blocks; largest global score outside K: block {best}")
+
+
+def importance_panels(table: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+    """Label and values, a number per block or NaN, of the three panels of ``importance_figure``.
+
+    The last one is -(rank + rank), which chooses the adapted blocks, counted from the lowest sum that there can be: how
+    many blocks outside K rank below a block, in both lists together.
+    """
+    always = table["always_on"].astype(bool)
+    free = table[["global_score", "local_score"]].where(~always, axis=0)
+    below = 2 * (~always).sum() - free.rank(ascending=False).sum(axis=1, skipna=False)
+    return [
+        ("global: J&F lost\nwithout it (points)", table["global_score"]),
+        ("local: relative change\nof the features", table["local_score"]),
+        ("combined: blocks below\nit, both rankings added", below),
+    ]
 
 
 def levels_figure(levels: pd.DataFrame, whole: Mapping[str, float]) -> Picture:
@@ -88,12 +108,12 @@ def levels_figure(levels: pd.DataFrame, whole: Mapping[str, float]) -> Picture:
     figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     panels = (("gmacs", "multiply-accumulates"), ("encoder_params", "parameters"), ("active_blocks", "active blocks"))
     for axis, (column, label) in zip(figure.subplots(1, 3, sharey=True), panels):
-        for marker, (method, rows) in zip(cycle("osD^vP*"), levels.groupby("method", sort=False)):
+        for method, rows in levels.groupby("method", sort=False):
             x = rows["level"].where(rows["level"] <= 1, rows["level"] / 9)
             axis.plot(
                 x,
                 rows[column] / whole[column],
-                marker=marker,
+                marker=marker_of(method),
                 ms=7,
                 mfc="none",
                 mew=1.5,
@@ -129,7 +149,7 @@ def gates_figure(blocks: pd.DataFrame, shape) -> Picture:
     )
     block_axis(axis, shape)
     axis.set_yticks(range(len(rows)), [f"{method} {level:g}" for method, level in rows], fontsize=9)
-    axis.set_xlabel("block (lines: stages)")
+    axis.set_xlabel(block_label(shape))
     figure.colorbar(image, label="share of tokens through the\nMLP (AdaViT: of frames)", shrink=0.9)
     return Picture(figure, f"what {shape.depth} blocks do under {len(rows)} rows of Table 9")
 
@@ -186,7 +206,9 @@ def threshold_figure(
         fontsize=9,
         color=QUIET,
     )
-    axis.set(xlabel="threshold on w", ylabel="mean active blocks", xlim=(0, 1))
+    axis.plot([], [], "o", color=QUIET, ms=6, label="calibrated threshold")
+    axis.set(xlabel="threshold on the keep probability w", ylabel="mean active blocks", xlim=(0, 1))
+    axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=9, loc="lower left")
     plain(axis)
     return Picture(figure, "active blocks against the threshold for budgets " + ", ".join(map(str, curves)))
@@ -199,8 +221,12 @@ def route_map(routes: pd.DataFrame, shape, *, title: str = "") -> Picture:
     axis = figure.subplots()
     image = block_map(axis, prob.to_numpy(), shape, first=prob.index[0])
     frames, blocks = np.nonzero(ran.to_numpy(bool))
-    axis.plot(prob.index[0] + frames, blocks, ls="", marker="o", ms=3.2, mec="white", mew=0.4, color=ACCENT)
-    axis.set(ylabel="block (dotted lines: stages)", title=title)
+    axis.plot(
+        prob.index[0] + frames, blocks, ls="", marker="o", ms=3.2, mec="white", mew=0.4, color=ACCENT, label="ran"
+    )
+    axis.plot([], [], ls="", marker=r"$\mathrm{K}$", ms=7, color=INK, label="always on")
+    axis.set(ylabel=block_label(shape), title=title)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     figure.colorbar(image, label="keep probability", shrink=0.8, pad=0.03)
     active = routes[routes["reason"] == "routed"].groupby("frame_idx")["active"].sum().mean()
     return Picture(figure, f"routes of {len(prob)} frames, {active:.1f} blocks active on average on routed frames")
@@ -240,7 +266,7 @@ def _quality_line(axis, method, rows, x):
         rows["value"],
         yerr=bars if method in ("RDS", "SAM2") else None,
         color=colour,
-        marker="o",
+        marker=marker_of(method),
         ms=7 if is_ours else 5,
         lw=1.8 if is_ours else 1.0,
         capsize=3,
@@ -267,9 +293,9 @@ def spread_figure(spread: pd.DataFrame, shape) -> Picture:
             color=np.where(rows["block"].isin(shape.always_on), FORCED, RAN),
             error_kw={"lw": 1, "ecolor": INK},
         )
-        axis.set(ylabel=f"budget {level}\nmean w ± std", ylim=(0, 1.08))
+        axis.set(ylabel=f"budget {level}\nkeep probability", ylim=(0, 1.08))
         block_axis(axis, shape)
-    axes[-1].set_xlabel("block (grey: always on)")
+    axes[-1].set_xlabel("block (grey: always on; whiskers: one standard deviation)")
     return Picture(figure, f"keep probability per block for budgets {', '.join(map(str, levels))}")
 
 
@@ -284,6 +310,7 @@ def comparison_figure(comparisons: pd.DataFrame, dataset: str) -> Picture:
             axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=2)
             axis.plot([row.effect], [y], "o", color=colour, ms=5)
         axis.axvline(0, color=QUIET, lw=1)
+        axis.grid(axis="y", color=GRID, lw=0.8), axis.set_axisbelow(True)
         axis.set_yticks(range(len(rivals)), rivals, fontsize=8)
         axis.set_title(f"budget {level}", fontsize=10)
         plain(axis)

@@ -4,18 +4,21 @@ import cv2
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import ConnectionPatch, Rectangle
 
+from rds_lib.show.labels import label_points
 from rds_lib.show.notebook_figures import importance_figure
 from rds_lib.show.paint import fitted, overlay
 from rds_lib.show.picture import literal
+from rds_lib.show.results_page import HALF
 from rds_lib.show.study import (
+    SOURCES,
     Study,
     activation,
     block_states,
     error_map,
     even_frames,
+    plan_name,
     points,
     quality_against_speed,
     quality_by_sequence,
@@ -25,99 +28,80 @@ from rds_lib.show.study import (
     video_activation,
 )
 from rds_lib.show.style import (
+    CHOSEN,
     ERRORS,
     FORCED,
+    GRID,
+    HAD_TO_RUN,
     MAP_LEGEND,
     QUIET,
     RAN,
+    SKIPPED,
     STATES,
     bare,
     block_axis,
+    block_label,
     block_map,
     colour_legend,
     colour_of,
     mark_always_on,
+    marker_of,
     name_stages,
     plain,
     rgb,
     stages,
 )
 
-FRAME_LEGEND = (*ERRORS.values(), ("block chosen", RAN), ("had to run", FORCED), ("skipped", "white"))
+BLOCKS = {
+    CHOSEN: ("block chosen", RAN),
+    HAD_TO_RUN: ("block that had to run", FORCED),
+    SKIPPED: ("block skipped", "white"),
+}
 THUMBS, COLUMNS = 8, 6  # frames in a timeline and in a comparison at most
 SIDE = 240  # px of a frame in a picture
+SPECK = 4  # px of a colour in a picture, fewer of which nobody finds
 BLOCKS_A_ROW = 12  # where a frame's blocks are laid out stage by stage
-MARKERS = {"SAM2": "_", "plan A": "^", "plan B": "v"}
 
 
 def quality_picture(study: Study) -> Figure:
-    """Change of quality against speed-up, each over its own SAM2: ours filled, the paper's pale and hollow (Fig. 4)."""
-    table = quality_against_speed(study)
+    """Change of quality against speed-up, each over its own SAM2: a panel for ours and one for the paper's (Fig. 4)."""
+    table, named = quality_against_speed(study), {}
     figure = Figure(figsize=(9.5, 5.4), layout="constrained")
-    axis = figure.subplots()
-    for method, rows in table.groupby("method", sort=False):
-        _method_lines(axis, method, rows)
-    axis.axhline(0, color=QUIET, ls=":", lw=0.8)
-    axis.axvline(1, color=QUIET, ls=":", lw=0.8)
-    axis.set(xlabel="speed relative to SAM2 (frames a second)", ylabel="J&F minus SAM2's (points)")
-    plain(axis)
-    handles, labels = axis.get_legend_handles_labels()
-    handles += [
-        Line2D([], [], color=QUIET, marker="o", lw=1.2),
-        Line2D([], [], color=QUIET, alpha=0.6, marker="o", mfc="white", ls="--", lw=1),
-    ]
-    figure.legend(
-        handles,
-        [*labels, "filled: ours; RDS with 95 % interval", "hollow: the paper's"],
-        loc="outside upper left",
-        ncols=5,
-        frameon=False,
-        fontsize=9,
-    )
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, (source, title) in zip(axes, SOURCES.items()):
+        for method, rows in table[table["source"] == source].groupby("method", sort=False):
+            line = _method_line(axis, method, rows)
+            named.setdefault(HALF.get(method, method), line)
+        axis.axhline(0, color=QUIET, ls=":", lw=0.8)
+        axis.axvline(1, color=QUIET, ls=":", lw=0.8)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("speed as a multiple of SAM2's")
+        plain(axis)
+    axes[0].set_ylabel("J&F minus SAM2's (points)")
+    figure.legend(named.values(), named, loc="outside upper left", ncols=7, frameon=False, fontsize=9)
+    for axis, source in zip(axes, SOURCES):
+        rows = table[(table["source"] == source) & (table["method"] == "RDS")]
+        places = list(zip(rows["speedup"], rows["low"].fillna(rows["change"])))  # at the foot of an interval
+        label_points(axis, places, rows["level"], color=colour_of("RDS"), fontsize=9)
     return figure
 
 
-def _method_lines(axis, method, rows):
+def _method_line(axis, method, rows):
+    """A method's levels, with their intervals where there are any; the line, for a legend."""
     colour, is_rds = colour_of(method), method == "RDS"
-    paper, ours = rows[rows["source"] == "paper"], rows[rows["source"] == "ours"]
-    axis.plot(
-        paper["speedup"],
-        paper["change"],
+    bars = np.clip([rows["change"] - rows["low"], rows["high"] - rows["change"]], 0, None)
+    if np.isfinite(bars).any():
+        axis.errorbar(rows["speedup"], rows["change"], yerr=bars, color=colour, ls="", capsize=3, lw=1.2, zorder=3)
+    (line,) = axis.plot(
+        rows["speedup"],
+        rows["change"],
         color=colour,
-        alpha=0.45,
-        marker="o",
-        mfc="white",
-        ms=6,
-        lw=1,
-        ls="--",
-        zorder=1,
-    )
-    axis.plot(
-        ours["speedup"],
-        ours["change"],
-        color=colour,
-        marker="o",
-        ms=7 if is_rds else 5,
+        marker=marker_of(method),
+        ms=7 if is_rds else 6,
         lw=1.8 if is_rds else 1.2,
-        label=method,
         zorder=4 if is_rds else 2,
     )
-    if is_rds:
-        _add_intervals(axis, ours, colour)
-        _name_levels(axis, ours, (-6, -14), ha="right", color=colour)
-        _name_levels(axis, paper, (-2, 7), ha="left", color=colour, alpha=0.7)
-
-
-def _add_intervals(axis, rows, colour):
-    bars = np.clip([rows["change"] - rows["low"], rows["high"] - rows["change"]], 0, None)
-    axis.errorbar(rows["speedup"], rows["change"], yerr=bars, color=colour, ls="", capsize=3, lw=1.2, zorder=3)
-
-
-def _name_levels(axis, rows, offset, **style):
-    for row in rows.itertuples():
-        axis.annotate(
-            row.level, (row.speedup, row.change), xytext=offset, textcoords="offset points", fontsize=9, **style
-        )
+    return line
 
 
 def activation_picture(study: Study) -> Figure:
@@ -156,30 +140,24 @@ def importance_picture(study: Study) -> Figure:
 
 
 def sequences_picture(study: Study) -> Figure:
-    """J&F of every sequence under the static plans, RDS and SAM2, and the difference to SAM2 below (Fig. 12)."""
+    """J&F of every sequence under the static plans, RDS and SAM2, and the difference to SAM2 beside it (Fig. 12)."""
     table, level = quality_by_sequence(study), study.evidence.budgets()[0]
-    figure = Figure(figsize=(9.5, 6.4), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(9.5, 0.23 * len(table) + 2.3), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     where = np.arange(len(table))
     for method in table:
-        label = f"RDS {level:g}" if method == "RDS" else method
-        line = {
-            "color": colour_of(method),
-            "marker": MARKERS.get(method, "o"),
-            "ms": 10 if method == "SAM2" else 6,
-            "lw": 1,
-            "alpha": 0.9,
-        }
-        above.plot(where, table[method], label=f"{label}: {spread_of(table, method)}", **line)
-        below.plot(where, table[method] - table["SAM2"], **line)
-    above.set_ylabel("J&F (points)"), below.set_ylabel("J&F minus SAM2's (points)")
-    below.set_xticks(
-        where, [literal(name) for name in table.index], rotation=45, ha="right", rotation_mode="anchor", fontsize=9
-    )
-    for axis in (above, below):
-        axis.grid(axis="x", color="#EEEEEE", lw=0.8), axis.set_axisbelow(True)
+        marks = {"color": colour_of(method), "marker": marker_of(method), "ms": 6, "ls": "", "alpha": 0.9}
+        left.plot(table[method], where, label=f"{plan_name(method, level)}: {spread_of(table, method)}", **marks)
+        if method != "SAM2":
+            right.plot(table[method] - table["SAM2"], where, **marks)
+    left.set_yticks(where, [literal(name) for name in table.index])
+    left.set(ylim=(len(table) - 0.5, -0.5), xlabel="J&F (points)", ylabel="video")
+    right.set_xlabel("J&F minus SAM2's (points)")
+    right.axvline(0, color=colour_of("SAM2"), lw=1)
+    for axis in (left, right):
+        axis.grid(axis="y", color=GRID, lw=0.8), axis.set_axisbelow(True)
         plain(axis)
-    figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -195,18 +173,25 @@ def timeline_picture(study: Study, name: str) -> Figure:
         axis.imshow(painted(recording, run, t, SIDE))
         axis.set_title(f"frame {t}", fontsize=9)
         bare(axis)
-        main.annotate(
-            "", (t, -0.7), xytext=(t, -2.4), arrowprops={"arrowstyle": "->", "color": QUIET}, annotation_clip=False
-        )
+        _join(figure, axis, main, t)
     _state_map(main, study, run)
     name_stages(main, study.shape, side="right")
     count = figure.add_subplot(grid[2, :], sharex=main)
     count.step(np.arange(len(recording)), run.active.sum(1), where="mid", color=RAN, lw=1.5)
-    count.set(xlabel="frame", ylabel="blocks", ylim=(0, recording.depth * 1.05), xlim=(-0.5, len(recording) - 0.5))
+    count.set(xlabel="frame", ylabel="blocks\nthat ran", ylim=(0, recording.depth * 1.05), yticks=[0, recording.depth])
+    count.set_xlim(-0.5, len(recording) - 0.5)
     main.set_xlabel(""), main.tick_params(labelbottom=False)
     plain(count)
     colour_legend(figure, MAP_LEGEND)
     return figure
+
+
+def _join(figure, thumbnail, main, t):
+    """A line from a frame's picture down to its column."""
+    ends = {"xyA": (0.5, 0), "coordsA": "axes fraction", "xyB": (t, -0.5), "coordsB": "data"}
+    line = ConnectionPatch(**ends, axesA=thumbnail, axesB=main, color=QUIET, lw=0.8)
+    line.set_in_layout(False)
+    figure.add_artist(line)
 
 
 def comparison_picture(study: Study, name: str) -> Figure:
@@ -214,25 +199,42 @@ def comparison_picture(study: Study, name: str) -> Figure:
     recording, ours = study.recordings[name], study.run(name)
     runs = (recording.run("SAM2"), ours)
     shown, cells = spread_frames(1, len(recording) - 1, COLUMNS), block_cells(study.shape)
+    states = block_states(ours, study.shape)[shown]
     heights = [recording.size[0] / recording.size[1]] * 5 + [(cells[-1][1] + 1) / BLOCKS_A_ROW + 0.12]
     figure = Figure(figsize=(9.5, 9.5 / COLUMNS * sum(heights) + 1.9), layout="constrained")
     axes = figure.subplots(6, len(shown), squeeze=False, height_ratios=heights)
-    for column, t in zip(axes.T, shown):
+    for column, t, ran in zip(axes.T, shown, states):
         column[0].imshow(fitted(recording.frame(t), SIDE))
         column[0].set_title(f"frame {t}", fontsize=9)
         for row, run in ((1, runs[0]), (3, runs[1])):
             column[row].imshow(painted(recording, run, t, SIDE))
             column[row].set_title(f"J {points(run.mean_quality[t])}", fontsize=9)
             column[row + 1].imshow(errors(recording, run, t, SIDE))
-        _draw_cells(column[5], cells, block_states(ours, study.shape)[t])
+        _draw_cells(column[5], cells, ran)
     for axis in axes.flat:
         bare(axis)
+    _number_stages(axes[5, 0], study.shape, cells)
     rds = f"RDS {study.budget:g}"
     labels = ("frame", "SAM2", "SAM2,\nerrors", rds, f"{rds},\nerrors", "blocks by\nstage")
     for axis, label in zip(axes[:, 0], labels):
         axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    colour_legend(figure, FRAME_LEGEND, columns=4)
+    colour_legend(figure, _visible([*axes[2], *axes[4]], states), columns=4)
     return figure
+
+
+def _visible(axes, states) -> list[tuple[str, str]]:
+    """Entries of a legend for the colours that axes with error pictures, and cells of blocks, show; for no others."""
+    pictures = [np.asarray(axis.images[0].get_array()) for axis in axes]
+    most = {entry: max((picture == rgb(entry[1])).all(2).sum() for picture in pictures) for entry in ERRORS.values()}
+    pixels = [entry for entry, count in most.items() if count >= SPECK]
+    return pixels + [entry for state, entry in BLOCKS.items() if (states == state).any()]
+
+
+def _number_stages(axis, shape, cells):
+    """Number the rows of cells with which a stage starts."""
+    starts = [cells[first][1] + 0.5 for _, first, _ in stages(shape)]
+    axis.set_yticks(starts, range(1, len(starts) + 1), fontsize=9)
+    axis.tick_params(length=0)
 
 
 def _draw_cells(axis, cells, states):
@@ -255,6 +257,7 @@ def story_picture(study: Study) -> Figure:
     main, axis = below.subplots(1, 2, width_ratios=(3, 1))
     _state_map(main, study, run)
     main.set_title(f"blocks that ran, budget {study.budget:g}", fontsize=9)
+    main.set_ylabel(block_label(study.shape))
     _speed_bars(axis, study)
     colour_legend(below, MAP_LEGEND)
     return figure

@@ -6,47 +6,82 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from rds_lib.show.notebook_figures import NOT_MEASURED, importance_panels
+from rds_lib.show.results_page import HALF
 from rds_lib.show.study import (
+    SOURCES,
     Study,
     activation,
+    plan_name,
     quality_against_speed,
     quality_by_sequence,
     spread_of,
     video_activation,
 )
-from rds_lib.show.style import FORCED, QUIET, RAN, UNADAPTED, block_ticks, colour_of, stages
+from rds_lib.show.style import (
+    FORCED,
+    GRID,
+    INK,
+    QUIET,
+    RAN,
+    UNADAPTED,
+    UNMEASURED,
+    block_ticks,
+    colour_of,
+    marker_of,
+    stages,
+)
 
-SYMBOLS = {"SAM2": "line-ew-open", "plan A": "triangle-up", "plan B": "triangle-down"}
+SYMBOLS = {  # of matplotlib's markers
+    "o": "circle",
+    "X": "x",
+    "P": "cross",
+    "s": "square",
+    "D": "diamond",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "p": "pentagon",
+    "*": "star",
+    "h": "hexagon",
+}
 
 
 def quality_page(study: Study) -> go.Figure:
-    """Change of quality against speed-up, ours and the paper's (Fig. 4)."""
-    figure, table = go.Figure(), quality_against_speed(study)
+    """Change of quality against speed-up, a panel for ours and one for the paper's (Fig. 4)."""
+    table, titles = quality_against_speed(study), list(SOURCES.values())
+    figure = make_subplots(1, 2, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.04, subplot_titles=titles)
+    named = set()
     for (method, source), rows in table.groupby(["method", "source"], sort=False):
-        is_ours, colour = source == "ours", colour_of(method)
+        colour, label = colour_of(method), html.escape(HALF.get(method, method))
         above, below = rows["high"] - rows["change"], rows["change"] - rows["low"]
         bars = {"symmetric": False, "array": above.round(2), "arrayminus": below.round(2)}
         figure.add_scatter(
             x=rows["speedup"].round(3),
             y=rows["change"].round(2),
+            row=1,
+            col=1 + list(SOURCES).index(source),
             mode="lines+markers",
-            name=html.escape(method),
-            legendgroup=source,
-            opacity=1 if is_ours else 0.5,
-            line={"color": colour, "dash": "solid" if is_ours else "dash", "width": 2 if is_ours else 1},
-            marker={"size": 8, "color": colour if is_ours else "white", "line": {"color": colour, "width": 1.5}},
-            error_y=bars if is_ours and method == "RDS" else None,
+            name=label,
+            legendgroup=method,
+            showlegend=method not in named,
+            line={"color": colour, "width": 2},
+            marker={"size": 9, "color": colour, "symbol": _symbol(method)},
+            error_y=bars if np.isfinite(above).any() else None,
             customdata=np.stack([rows["level"], rows["quality"].round(1), rows["fps"].round(1)], 1),
-            hovertemplate=f"{html.escape(method)} %{{customdata[0]}}, {source}<br>J&F %{{customdata[1]}} "
+            hovertemplate=f"{label} %{{customdata[0]}}, {source}<br>J&F %{{customdata[1]}} "
             "(%{y:+.1f} points)<br>%{customdata[2]} frames a second (x %{x:.2f})<extra></extra>",
         )
-    figure.update_traces(legendgrouptitle_text="ours", selector={"legendgroup": "ours"})
-    figure.update_traces(legendgrouptitle_text="the paper's", selector={"legendgroup": "paper"})
-    figure.update_xaxes(title="speed relative to SAM2 (frames a second)")
-    figure.update_yaxes(title="J&F minus SAM2's (points)")
+        named.add(method)
+    figure.update_xaxes(title="speed as a multiple of SAM2's")
+    figure.update_yaxes(title="J&F minus SAM2's (points)", col=1)
     figure.add_hline(0, line=_dotted()), figure.add_vline(1, line=_dotted())
-    legend = {"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "groupclick": "toggleitem"}
-    return _styled(figure, 520, top=20, legend=legend)
+    return _styled(figure, 560)
+
+
+def _symbol(method):
+    return SYMBOLS[marker_of(method)]
 
 
 def activation_page(study: Study) -> go.Figure:
@@ -91,11 +126,7 @@ def importance_page(study: Study) -> go.Figure:
     table = study.importance
     always = table["always_on"].astype(bool)
     ranks = table[["global_score", "local_score"]].rank(ascending=False).where(~always)
-    panels = (
-        ("global: J&F lost<br>without the block", table["global_score"]),
-        ("local: relative change<br>of the features", table["local_score"]),
-        ("combined:<br>-(rank + rank)", -ranks.sum(axis=1, skipna=False)),
-    )
+    panels = [(label.replace("\n", "<br>"), values) for label, values in importance_panels(table)]
     kinds = (
         ("adapted", RAN, ~always & table["selected"]),
         ("not adapted", UNADAPTED, ~always & ~table["selected"]),
@@ -104,12 +135,10 @@ def importance_page(study: Study) -> go.Figure:
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.05)
     shown = np.column_stack([table["block"].map(study.shape.stage_of), table[["global_score", "local_score"]], ranks])
     for n, (label, values) in enumerate(panels, 1):
-        low = np.nanmin(values) * 1.02 if n == 3 else 0
         for kind, colour, mask in kinds:
             figure.add_bar(
                 x=table.loc[mask, "block"],
-                y=(values - low)[mask].round(4),
-                base=low,
+                y=values[mask].round(4),
                 row=n,
                 col=1,
                 name=kind,
@@ -122,39 +151,44 @@ def importance_page(study: Study) -> go.Figure:
                 "<br>global %{customdata[1]:.3f} (rank %{customdata[3]})"
                 "<br>local %{customdata[2]:.3f} (rank %{customdata[4]})<extra></extra>",
             )
+        for block in table.loc[values.isna(), "block"]:
+            band = {"fillcolor": UNMEASURED, "line_width": 0, "layer": "below"}
+            figure.add_vrect(block - 0.4, block + 0.4, row=n, col=1, **band)
         figure.update_yaxes(title=label, row=n, col=1)
+    figure.add_bar(x=[None], y=[None], name=NOT_MEASURED, marker_color=UNMEASURED, row=1, col=1)
     figure.update_xaxes(title="block", row=3, col=1)
-    return _styled(_marked(figure, study.shape), 680, barmode="overlay")
+    figure = _styled(_marked(figure, study.shape), 680, barmode="overlay")
+    return figure.update_yaxes(zeroline=True, zerolinecolor=INK, zerolinewidth=1)
 
 
 def sequences_page(study: Study) -> go.Figure:
-    """J&F of every sequence under the static plans, RDS and SAM2, and the difference to SAM2 below (Fig. 12)."""
+    """J&F of every sequence under the static plans, RDS and SAM2, and the difference to SAM2 beside it (Fig. 12)."""
     table, level = quality_by_sequence(study), study.evidence.budgets()[0]
     names = [html.escape(name) for name in table.index]
-    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.05)
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     for method in table:
         value, loss = table[method].round(2), (table[method] - table["SAM2"]).round(2)
-        label, colour = f"RDS {level:g}" if method == "RDS" else method, colour_of(method)
-        for row, values in ((1, value), (2, loss)):
+        label = plan_name(method, level)
+        for col, values in ((1, value), (2, loss)) if method != "SAM2" else ((1, value),):
             figure.add_scatter(
-                x=names,
-                y=values,
-                row=row,
-                col=1,
-                mode="lines+markers",
+                x=values,
+                y=names,
+                row=1,
+                col=col,
+                mode="markers",
                 legendgroup=label,
-                showlegend=row == 1,
-                line={"color": colour, "width": 1},
+                showlegend=col == 1,
                 name=f"{label}: {spread_of(table, method)}",
-                marker={"size": 9, "symbol": SYMBOLS.get(method, "circle"), "color": colour},
+                marker={"size": 9, "symbol": _symbol(method), "color": colour_of(method)},
                 customdata=np.stack([value, loss], 1),
-                hovertemplate=f"%{{x}}<br>{label}: J&F %{{customdata[0]:.1f}}, against SAM2 %{{customdata[1]:+.1f}}"
+                hovertemplate=f"%{{y}}<br>{label}: J&F %{{customdata[0]:.1f}}, against SAM2 %{{customdata[1]:+.1f}}"
                 "<extra></extra>",
             )
-    figure.update_yaxes(title="J&F (points)", row=1, col=1)
-    figure.update_yaxes(title="J&F minus SAM2's (points)", row=2, col=1)
-    figure.update_xaxes(tickangle=-45, showgrid=True, gridcolor="#EEEEEE")
-    return _styled(figure, 700)
+    figure.update_xaxes(title="J&F (points)", col=1)
+    figure.update_xaxes(title="J&F minus SAM2's (points)", col=2)
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=True, gridcolor=GRID)
+    figure.add_vline(0, line={"color": colour_of("SAM2"), "width": 1}, col=2)
+    return _styled(figure, 24 * len(names) + 200)
 
 
 def _marked(figure, shape):

@@ -13,6 +13,8 @@ from rds_lib.report.paper import PAPER
 from rds_lib.report.table9 import level_name
 from rds_lib.show.style import ADDED, CHOSEN, HAD_TO_RUN, MISSED, RIGHT, SKIPPED, SWAPPED
 
+SOURCES = {"ours": "ours", "paper": "the paper's"}  # of quality_against_speed, as titles
+
 
 @dataclass(frozen=True)
 class Study:
@@ -70,7 +72,7 @@ def speed(evidence: Evidence, method: str, level: float) -> float:
 def quality_against_speed(study: Study) -> pd.DataFrame:
     """Every timed row of Table 9, the paper's and ours: speed over its own SAM2's, J&F minus its own SAM2's in points.
 
-    Columns: ``source`` (``ours``, ``paper``), ``method``, ``level`` as written, ``speedup``, ``change``, ``low`` and
+    Columns: ``source`` (of ``SOURCES``), ``method``, ``level`` as written, ``speedup``, ``change``, ``low`` and
     ``high`` (of RDS's paired difference), ``quality``, ``fps``. SAM2 itself is the point (1, 0).
     """
     quality = study.scores.set_index(["method", "level"])["value"]
@@ -110,6 +112,11 @@ def quality_by_sequence(study: Study) -> pd.DataFrame:
     present = set(zip(study.evidence.objects["method"], study.evidence.objects["level"]))
     table = pd.DataFrame({arm[0]: study.evidence.by_sequence(*arm) for arm in arms if arm in present})
     return table.rename_axis("sequence").sort_values(["SAM2", "sequence"], ascending=[False, True])
+
+
+def plan_name(method: str, level: float) -> str:
+    """What a column of ``quality_by_sequence`` is called in a legend."""
+    return f"RDS {level:g}" if method == "RDS" else f"static {method}" if method in PLANS.values() else method
 
 
 def spread_of(table: pd.DataFrame, method: str) -> str:

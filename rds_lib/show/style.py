@@ -1,9 +1,9 @@
 """One look for notebooks, paper figures, pages and inspector: colours, axes over blocks, the block map.
 
 Blue is what the router chose, grey what had to run, white what was skipped. Dotted lines part the stages, K marks the
-blocks that always run, and a method has one colour everywhere: to change it, change ``COLOURS``, keyed by the method's
-label. inspector.js and inspector.css have copies of blue and of the accent. ``shape`` is an ``EncoderShape`` in every
-function here.
+blocks that always run, and a method has one colour and one marker everywhere: to change them, change ``COLOURS`` and
+``MARKERS``, keyed by the method's label. inspector.js and inspector.css have copies of blue and of the accent.
+``shape`` is an ``EncoderShape`` in every function here.
 """
 
 import math
@@ -37,8 +37,28 @@ COLOURS = {
     "mini_half": "#AA4499",
 }
 SPARE = ("#332288", "#999933", "#CC6677", "#661100", "#6699CC")  # what is left of Tol's, for labels that are not above
+MARKERS = {  # so that nobody has to tell methods apart by colour alone
+    "SAM2": "X",
+    "SAM2 + I-LoRA": "P",
+    "RDS": "o",
+    "RDS, one for all": "p",
+    "random routes": "*",
+    "static top-n": "s",
+    "own mean w": "D",
+    "best fixed route": "^",
+    "oracle of fixed routes": "v",
+    "random static plans": "P",
+    "plan A": "<",
+    "plan B": ">",
+    "SlimSAM": "s",
+    "PBD": "D",
+    "DyT": "^",
+    "AdaViT": "v",
+    "mini_half": "<",
+}
+SPARE_MARKER = "h"
 RUNS = {  # trainings of RDS: one per budget, for any budget, and of the full encoder's adapters
-    "0.9": "#999933",
+    "0.9": "#882255",
     "0.8": "#0072B2",
     "0.7": "#E69F00",
     "0.6": "#D55E00",
@@ -52,8 +72,13 @@ QUIET, INK, ACCENT = "#666666", "#333333", "#D55E00"
 
 SKIPPED, HAD_TO_RUN, CHOSEN = 0, 1, 2  # what happened to a block on a frame
 RAN, FORCED, UNADAPTED = "#0072B2", "#BBBBBB", "#BFD7E5"
+GRID, UNMEASURED = "#EEEEEE", "#E8E8E8"
 STATES = ("white", FORCED, RAN)  # colours by SKIPPED, HAD_TO_RUN, CHOSEN
-MAP_LEGEND = (("chosen by the router", RAN), ("had to run: K, or the whole frame", FORCED), ("skipped", "white"))
+MAP_LEGEND = (
+    ("chosen by the router", RAN),
+    ("had to run: always on (K), or the whole frame", FORCED),
+    ("skipped", "white"),
+)
 RIGHT, ADDED, MISSED, SWAPPED = 1, 2, 3, 4  # what happened to a pixel; 0: background, and taken for it
 ERRORS = {
     RIGHT: ("right", "#8F8F8F"),
@@ -66,6 +91,7 @@ _WITH_MEANING = (
     RAN,
     FORCED,
     UNADAPTED,
+    UNMEASURED,
     QUIET,
     INK,
     *(colour for _, colour in ERRORS.values()),
@@ -80,6 +106,11 @@ EXACT = tuple(dict.fromkeys(_WITH_MEANING))  # a palette of few colours keeps th
 def colour_of(label: str, known: Mapping[str, str] = COLOURS) -> str:
     """The colour of a method (or of a run, with ``RUNS``); a label without one gets a spare colour, always the same."""
     return known.get(label) or SPARE[zlib.crc32(label.encode()) % len(SPARE)]
+
+
+def marker_of(label: str) -> str:
+    """The marker of a method, as matplotlib writes it; labels without one share a spare marker."""
+    return MARKERS.get(label, SPARE_MARKER)
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -106,6 +137,11 @@ def block_ticks(shape) -> list[int]:
     step = 2 ** max(0, round(math.log2(shape.depth / 6)))
     marks = {*shape.stage_starts, shape.depth - 1}
     return sorted(marks | {i for i in range(0, shape.depth, step) if min(abs(i - mark) for mark in marks) > step / 4})
+
+
+def block_label(shape) -> str:
+    """Title of an axis over blocks whose stages are not named; a plain encoder has one stage, and no lines."""
+    return "block (dotted lines: stages)" if len(shape.stage_starts) > 1 else "block"
 
 
 def plain(axis) -> None:

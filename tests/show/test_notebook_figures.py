@@ -22,7 +22,7 @@ from rds_lib.show.notebook_figures import (
     training_figure,
 )
 from rds_lib.show.picture import Picture, with_footer
-from rds_lib.show.style import ACCENT, COLOURS, FORCED, RAN, RUNS, UNADAPTED, colour_of
+from rds_lib.show.style import ACCENT, COLOURS, FORCED, RAN, RUNS, UNADAPTED, UNMEASURED, colour_of, marker_of
 
 SHAPE = EncoderShape(6, (0, 2), (0, 2))  # two stages of 2 and 4 blocks
 FREE = np.array([1, 3, 4, 5])
@@ -119,16 +119,32 @@ def test_importance_shows_both_scores_and_the_ranks_added():
     picture = importance_figure(importance(), SHAPE)
     tall, local, combined = ([axis.patches[block].get_height() for block in FREE] for axis in picture.figure.axes)
     assert tall == [1.0, 2.0, 4.0, 0.5] and local == [0.9, 0.2, 0.3, 0.1]
-    bars = picture.figure.axes[2].patches
-    tops = [bars[block].get_y() + bars[block].get_height() for block in FREE]
-    assert tops == pytest.approx([-4, -5, -3, -8]), "ranks 3 + 1, 2 + 3, 1 + 2, 4 + 4"
-    assert [bars[block].get_height() for block in SHAPE.always_on] == [0, 0]
-    assert colours(bars) == [FORCED, RAN, FORCED, UNADAPTED, RAN, UNADAPTED]
-    assert entries(picture.figure.legends[0]) == ["adapted", "not adapted", "K: always on, adapted"]
+    assert combined == [4, 3, 5, 0], "ranks 3 + 1, 2 + 3, 1 + 2, 4 + 4, so many less than 8"
+    for axis in picture.figure.axes:
+        bars, bands = axis.patches[:6], axis.patches[6:]
+        assert colours(bars) == [FORCED, RAN, FORCED, UNADAPTED, RAN, UNADAPTED]
+        assert [bars[block].get_height() for block in SHAPE.always_on] == [0, 0] and {bar.get_y() for bar in bars} == {
+            0
+        }
+        assert [band.get_x() + 0.4 for band in bands] == pytest.approx([0, 2]), "nothing is measured on K"
+        assert colours(bands) == [UNMEASURED] * 2
+        assert [text.xy[0] for text in axis.texts] == [0, 2], "K"
+        assert {0.0} in [set(line.get_ydata()) for line in axis.get_lines()], "where bars start"
+    kinds = ["adapted", "not adapted", "K: always on, adapted", "K, but nothing to measure"]
+    assert entries(picture.figure.legends[0]) == kinds
     assert [axis.get_ylabel().split(":")[0] for axis in picture.figure.axes] == ["global", "local", "combined"]
     assert borders(picture.figure.axes[0]) == [1.5]
-    assert [text.xy[0] for text in picture.figure.axes[2].texts] == [0, 2], "K"
     assert picture.text == "importance of 6 blocks; largest global score outside K: block 4"
+
+
+def test_a_block_of_k_that_was_measured_has_its_bar_and_no_band():
+    table = importance()
+    table.loc[0, "local_score"] = 0.7
+    local, combined = importance_figure(table, SHAPE).figure.axes[1:]
+    assert local.patches[0].get_height() == 0.7 and [band.get_x() + 0.4 for band in local.patches[6:]] == [2.0]
+    assert [bar.get_height() for bar in combined.patches[:6]] == [0, 4, 0, 3, 5, 0], (
+        "K is not ranked, and shifts no rank"
+    )
 
 
 def test_levels_are_shares_of_the_whole_for_any_number_of_baselines():
@@ -153,6 +169,9 @@ def test_levels_are_shares_of_the_whole_for_any_number_of_baselines():
         assert work[name][0] == pytest.approx([1 / 3, 2 / 3]) and work[name][1] == pytest.approx([1 / 6, 1 / 3])
         assert size[name][1] == pytest.approx([1 / 6 + n / 100, 1 / 3 + n / 100]) and blocks[name][1] == [0.5, 0.5]
         assert work[name][2] == colour_of(name)
+        assert {line.get_marker() for axis in figure.axes for line in axis.lines if line.get_label() == name} == {
+            marker_of(name)
+        }
     assert [axis.get_title() for axis in figure.axes] == ["multiply-accumulates", "parameters", "active blocks"]
 
 
@@ -197,9 +216,12 @@ def test_thresholds_mark_the_calibrated_ones():
     named = lines_of(axis)
     assert named["budget 0.8"] == ([0.0, 0.5, 1.0], [48, 40, 5], RUNS["0.8"])
     assert named["budget 0.4"] == ([0.0, 1.0], [48, 5], RUNS["0.4"])
-    marks = {line.get_color(): points_of(line) for line in axis.lines if line.get_marker() == "o"}
+    marks = {
+        line.get_color(): points_of(line) for line in axis.lines if line.get_marker() == "o" and len(line.get_xdata())
+    }
     assert marks == {RUNS["0.8"]: [[0.45], [39.4]], RUNS["0.4"]: [[0.7], [22.2]]} and borders(axis) == [0.5]
-    assert entries(axis.get_legend()) == ["budget 0.8", "budget 0.4"] and axis.texts[0].get_text() == "the 0.5 rule"
+    assert entries(axis.get_legend()) == ["budget 0.8", "budget 0.4", "calibrated threshold"]
+    assert axis.get_ylim()[0] == 0 and axis.texts[0].get_text() == "the 0.5 rule"
 
 
 def test_a_route_map_shows_keep_probabilities_and_a_dot_where_a_block_ran():
@@ -221,8 +243,19 @@ def test_a_route_map_shows_keep_probabilities_and_a_dot_where_a_block_ran():
     assert np.array_equal(image.get_array(), prob.T) and image.get_extent() == [3.5, 6.5, 5.5, -0.5]
     where = set(zip((dots.get_xdata() - 4).tolist(), dots.get_ydata().tolist()))
     assert where == set(zip(*(index.tolist() for index in np.nonzero(ran)))) and dots.get_color() == ACCENT
+    assert entries(picture.figure.legends[0]) == ["ran", "always on"]
+    assert axis.get_ylabel() == "block (dotted lines: stages)"
     assert axis.get_title() == "budget 0.5" and bar.get_ylabel() == "keep probability" and image.get_clim() == (0, 1)
     assert picture.text == f"routes of 3 frames, {ran[1:].sum() / 2:.1f} blocks active on average on routed frames"
+
+
+def test_dotted_lines_are_named_only_where_there_are_some():
+    routes = pd.DataFrame({"frame_idx": 0, "block": range(6), "keep_prob": 1.0, "active": True, "reason": "routed"})
+    for shape, label in ((SHAPE, "block (dotted lines: stages)"), (EncoderShape(6, (0,), (0,)), "block")):
+        axis = route_map(routes, shape).figure.axes[0]
+        assert axis.get_ylabel() == label and bool([line for line in axis.lines if line.get_linestyle() == ":"]) == (
+            "dotted" in label
+        )
 
 
 def scores():

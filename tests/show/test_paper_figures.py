@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import covered
 
 from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.recordings import make_run
@@ -15,7 +16,7 @@ from rds_lib.model.shape import EncoderShape
 from rds_lib.pipeline.figures import read_study
 from rds_lib.report.paper import PAPER
 from rds_lib.show.figures import VIDEO_BYTES, the_figures
-from rds_lib.show.paper_figures import block_cells
+from rds_lib.show.paper_figures import block_cells, comparison_picture
 from rds_lib.show.study import (
     activation,
     block_states,
@@ -27,7 +28,18 @@ from rds_lib.show.study import (
     spread_of,
     video_activation,
 )
-from rds_lib.show.style import ADDED, CHOSEN, HAD_TO_RUN, MISSED, RIGHT, SKIPPED, SWAPPED
+from rds_lib.show.style import (
+    ADDED,
+    CHOSEN,
+    HAD_TO_RUN,
+    MISSED,
+    RIGHT,
+    SKIPPED,
+    SWAPPED,
+    UNMEASURED,
+    colour_of,
+    marker_of,
+)
 
 EVIL = r"</script><script>alert(1)</script> $\bad$ & <b>"
 
@@ -165,6 +177,95 @@ def test_texts_of_a_picture_stay_inside_and_are_large_enough(figures):
         assert box.x1 <= drawn.bbox.x1 and box.y0 >= -1, number
 
 
+def markers(axis):
+    """Colour and marker of an axis' lines with more than a line's two ends, or a marker."""
+    return {(line.get_color(), line.get_marker()) for line in axis.lines if line.get_marker() not in ("None", "_")}
+
+
+def test_ours_and_the_papers_speeds_stand_side_by_side_in_the_same_colours(figures, study):
+    drawn = figures[4].picture().figure
+    ours, paper = drawn.axes
+    assert (ours.get_title(), paper.get_title()) == ("ours", "the paper's")
+    assert ours.get_xlim() == paper.get_xlim() and ours.get_ylim() == paper.get_ylim()
+    known = {(colour_of(name), marker_of(name)) for name in ("SAM2", "PBD", "RDS")}
+    assert markers(ours) == known < markers(paper), "no paler copies"
+    assert all(line.get_alpha() is None for axis in drawn.axes for line in axis.lines)
+    legend = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert legend == ["SAM2", "PBD", "RDS", "SlimSAM", "DyT", "AdaViT"]
+    assert [text.get_text() for text in ours.texts] == ["0.8", "0.4"]
+    assert [text.get_text() for text in paper.texts] == ["0.9", "0.8", "0.7", "0.6", "0.5", "0.4"]
+    page = figures[4].plot()
+    assert [note.text for note in page.layout.annotations] == ["ours", "the paper's"]
+    shown = {trace.name: (trace.marker.symbol, trace.xaxis) for trace in page.data if trace.showlegend}
+    assert shown["RDS"] == ("circle", "x") and shown["DyT"][1] == "x2", "named once, by the first that is drawn"
+
+
+def test_the_budgets_in_figure_4_lie_on_nothing(figures):
+    drawn = figures[4].picture().figure
+    texts = [text for axis in drawn.axes for text in axis.texts]
+    assert len(texts) == 8 and covered(drawn, texts) == []
+
+
+def test_videos_are_rows_with_level_names_and_plans_are_explained(figures, study):
+    drawn = figures[12].picture().figure
+    left, right = drawn.axes
+    names = left.get_yticklabels()
+    assert [name.get_text() for name in names] == list(quality_by_sequence(study).index)
+    assert {name.get_rotation() for name in names} == {0.0} and left.get_ylim() == (2.5, -0.5), "the best on top"
+    values = {line.get_label().split(":")[0]: line.get_xdata().tolist() for line in left.lines}
+    assert values["static plan A"] == pytest.approx([60, 50, 40]) and list(values) == [
+        *("SAM2", "static plan A", "static plan B", "RDS 0.4")
+    ]
+    differences = [line.get_xdata() for line in right.lines if line.get_marker() != "None"]
+    assert [list(line) for line in differences] == [pytest.approx([gap] * 3) for gap in (-20, -15, -10)]
+    assert [line.get_xdata()[0] for line in right.lines if line.get_marker() == "None"] == [0], "SAM2"
+    assert "A static plan runs the same blocks on every frame" in figures[12].caption
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_comparison_names_the_colours_that_it_shows_and_no_others(study):
+    blocks = ["block chosen", "block that had to run", "block skipped"]
+    video = study.compared[0]
+    recording = study.recordings[video]
+    assert legend_of(comparison_picture(study, video)) == ["right", "false positive", "false negative", *blocks]
+
+    def with_truth(truth):
+        return replace(study, recordings=study.recordings | {video: replace(recording, truth=truth)})
+
+    other = np.where(recording.truth == 1, 2, recording.truth).astype(np.uint8)
+    assert "another object's" in legend_of(comparison_picture(with_truth(other), video))
+    speck = np.zeros_like(recording.truth)
+    speck[:, 0, :2] = 1
+    assert "right" not in legend_of(comparison_picture(with_truth(speck), video))
+    assert legend_of(comparison_picture(with_truth(None), video)) == blocks
+
+
+def test_stages_are_numbered_beside_the_cells_and_frames_joined_to_their_columns(figures):
+    (cells,) = [axis for axis in figures[23].picture().figure.axes if axis.get_yticklabels()]
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["1", "2", "3", "4"]
+    assert cells.get_yticks().tolist() == [0.5, 1.5, 2.5, 5.5]
+    drawn = figures[13].picture().figure
+    joined = [(patch.axesA.get_title(), patch.xy2) for patch in drawn.artists]
+    assert joined == [(f"frame {t}", (t, -0.5)) for t in range(5)]
+
+
+def test_the_page_of_importance_marks_what_was_not_measured(figures, study):
+    page = figures[11].plot()
+    missing = study.importance[["global_score", "local_score"]].isna()
+    bands = [shape for shape in page.layout.shapes if shape.fillcolor == UNMEASURED]
+    panels = [[band.x0 + 0.4 for band in bands if band.yref == f"{name} domain"] for name in ("y", "y2", "y3")]
+    expected = (missing["global_score"], missing["local_score"], missing.any(axis=1))
+    assert panels == [pytest.approx(np.flatnonzero(values)) for values in expected]
+    assert all(axis.zeroline for axis in page.select_yaxes())
+    combined = [trace for trace in page.data if trace.yaxis == "y3"]
+    assert np.nanmin(np.concatenate([trace.y for trace in combined])) >= 0 and {trace.base for trace in combined} == {
+        None
+    }
+
+
 def test_pages_with_a_plot_load_nothing_but_the_script_beside_them(figures):
     for number in (4, 10, 11, 12, 14, 16):
         page = figures[number].page()
@@ -200,7 +301,7 @@ def test_names_from_data_stay_text(study):
         page = figure.page()
         assert page.count("<script") == 2 == page.count("</script>") and "<b>" not in page, number
         assert figure.picture().image(dpi=40, kind=figure.kind)  # matplotlib refuses a formula that it cannot read
-    assert [name for name in figures[12].plot().data[0].x if "script" in name] == [html.escape(EVIL)]  # and plotly tags
+    assert [name for name in figures[12].plot().data[0].y if "script" in name] == [html.escape(EVIL)]  # and plotly tags
     assert f"{html.escape(EVIL)} at budget" in figures[13].page()
 
 

@@ -6,19 +6,24 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from rds_lib.model.shape import EncoderShape
+from rds_lib.show.paper_pages import SYMBOLS
 from rds_lib.show.style import (
     COLOURS,
     FORCED,
+    MARKERS,
     OBJECTS,
     RAN,
     RUNS,
     SPARE,
+    SPARE_MARKER,
     block_axis,
+    block_label,
     block_map,
     block_ticks,
     colour_legend,
     colour_of,
     mark_always_on,
+    marker_of,
     name_stages,
     object_colour,
     rgb,
@@ -43,6 +48,26 @@ def test_a_method_has_its_colour_and_an_unknown_one_a_spare_that_stays():
 
 def test_an_unknown_label_has_one_colour_in_every_process():
     assert colour_of("ToMe") == "#CC6677", "hash() would give another one each time"
+
+
+def test_methods_of_one_plot_differ_by_marker_too():
+    baselines = ["SlimSAM", "PBD", "DyT", "AdaViT", "mini_half"]
+    controls = ["random routes", "static top-n", "own mean w", "best fixed route", "oracle of fixed routes"]
+    plans = ["random static plans", "plan A", "plan B"]
+    for names in (["SAM2", "SAM2 + I-LoRA", "RDS", "RDS, one for all", *baselines], ["SAM2", "RDS", *controls, *plans]):
+        found = [marker_of(name) for name in names]
+        assert len(set(found)) == len(found), names
+        assert SPARE_MARKER not in found == [MARKERS[name] for name in names]
+    assert marker_of("a new baseline") == SPARE_MARKER and not MARKERS.keys() - COLOURS.keys()
+
+
+def test_every_marker_has_its_like_on_pages():
+    symbols = [SYMBOLS[marker] for marker in {*MARKERS.values(), SPARE_MARKER}]
+    assert len(symbols) == len(set(symbols))
+
+
+def test_an_axis_over_blocks_names_its_dotted_lines_where_it_has_some():
+    assert block_label(HIERA) == "block (dotted lines: stages)" and block_label(PLAIN) == "block"
 
 
 def test_objects_take_the_colours_in_turn():

@@ -226,8 +226,8 @@ class Inspector {
     this.speed = h("select", { ariaLabel: "speed", onchange: () => this.timer && (this.pause(), this.play()) }, ...SPEEDS.map((fps) => h("option", { value: fps, textContent: `${fps} frames/s`, selected: fps === 10 })));
     this.legend = row("rds-bar"), this.live = row("rds-bar rds-live"), this.tip = h("div", { className: "rds-tip" });
     const swatch = (background) => h("i", { className: "rds-chip", style: `background:${background}` });
-    const key = h("div", { className: "rds-bar rds-key" }, h("label", {}, swatch("#0072B2"), "ran: full cell"),
-      h("label", {}, swatch("linear-gradient(#fff 40%, #0072B2 40% 60%, #fff 60%)"), "skipped: thin line"),
+    const key = h("div", { className: "rds-bar rds-key" }, h("label", {}, swatch("#0072B2"), "ran: full cell or bar"),
+      h("label", {}, swatch("linear-gradient(#fff 40%, #0072B2 40% 60%, #fff 60%)"), "skipped: thin line or hollow bar"),
       h("label", {}, "keep probability 0", swatch(`linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(shade)})`), "1"), h("label", {}, "K: always runs"), h("label", {}, "far left: stage"));
     this.rows = { frames: row(), heat: row(), encoder: row(), charts: row() };
     const { frames, heat, encoder, charts } = this.rows;
@@ -371,7 +371,7 @@ class Inspector {
       panes.frame[r].size = [Math.round(video.width * scale), Math.round(video.height * scale)], fit(panes.frame[r].canvas, ...panes.frame[r].size);
       base(panes.heat[r], heatRows(video).end + 18, (context, wide) => drawHeat(context, wide, run, video));
       base(panes.encoder[r], 98);
-      panes.frame[r].title.textContent = name, panes.heat[r].title.textContent = `${name}, blocks by frame`, panes.encoder[r].title.textContent = `${name}, encoder`;
+      panes.frame[r].title.textContent = name, panes.heat[r].title.textContent = `${name}, blocks by frame`, panes.encoder[r].title.textContent = `${name}, keep probability`;
       panes.heat[r].note.textContent = run.mean === null ? "" : `mean ${run.mean.toFixed(1)} of ${video.depth}`;
     });
     const half = video.depth / 2;
