@@ -157,6 +157,17 @@ def test_wide_and_changing_clips_are_drawn_from_the_folder_alone(folder, tmp_pat
     assert set(table[table["clip"] == "val-0000-plain"]["picture"]) <= set(textures.PHOTOS["val"])
 
 
+def test_what_is_learnt_from_is_the_same_with_photographs_and_without(folder, tmp_path):
+    for name, photographs in (("with", str(folder)), ("without", "")):
+        spec = {"changing_train": 1, "changing_calibration": 1, "photographs": photographs}
+        generate_datasets(params_with(**spec), tmp_path / name)
+    for part in ("train", "calibration"):
+        files = [file for file in sorted((tmp_path / "with" / part).rglob("*")) if file.is_file()]
+        assert any("changing" in str(file) for file in files)
+        for file in files:
+            assert file.read_bytes() == (tmp_path / "without" / file.relative_to(tmp_path / "with")).read_bytes()
+
+
 @pytest.mark.parametrize("place", ["none", "empty"])
 def test_a_folder_without_photographs_is_refused_before_anything_is_drawn(place, tmp_path):
     (tmp_path / "empty" / "images" / "val").mkdir(parents=True)
