@@ -20,7 +20,7 @@ from rds_lib.methods.placement import PLACEMENTS, equal_rank, place_adapters
 from rds_lib.model.backbone import backbone_of
 from rds_lib.model.sam2 import build_model
 from rds_lib.pipeline.kept import take_or_make
-from rds_lib.pipeline.kept_trainings import trained
+from rds_lib.pipeline.kept_trainings import about, trained
 from rds_lib.pipeline.stages import require
 from rds_lib.pipeline.training_runs import ROOMS, adapted_blocks, calibrate_run, fingerprint, schedule_of, train_blocks
 from rds_lib.pipeline.weights import level_file, moved_parameters, weights_file
@@ -113,8 +113,9 @@ def describe_level(params, workdir: Path, name: str, level: float, path: Path) -
     -------
     facts : dict
         Means over frames: ``active_blocks``, ``kept_tokens`` (share that goes through the MLPs), ``gmacs`` of the
-        blocks; also ``encoder_params``, ``trained_params``, and ``disagreement``, the largest absolute difference of
-        the features between gates that multiply, as in training, and gates that skip (0 without gates).
+        blocks; also whether the training is ``shipped``, ``encoder_params``, ``trained_params``, and ``disagreement``,
+        the largest absolute difference of the features between gates that multiply, as in training, and gates that skip
+        (0 without gates).
     blocks : DataFrame
         A row per block that is left, under its number in the whole model: ``ran``, the share of frames on which it
         ran, and ``kept``, the share of the tokens that went through its MLP.
@@ -138,6 +139,7 @@ def describe_level(params, workdir: Path, name: str, level: float, path: Path) -
         gmacs.append(backbone_of(model).gmacs(ran[-1], kept[-1]))
     facts = {
         "level": level,
+        "shipped": about(path)["shipped"],
         "active_blocks": round(float(np.sum(ran) / len(ran)), 2),
         "kept_tokens": round(float(np.mean(kept)), 4),
         "gmacs": round(float(np.mean(gmacs)), 4),

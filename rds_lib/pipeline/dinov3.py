@@ -29,6 +29,7 @@ from rds_lib.model.backbone import origin_of
 from rds_lib.model.track import copy_first_mask
 from rds_lib.pipeline.dinov3_runs import dino_clips, dino_runs, trainings
 from rds_lib.pipeline.kept import arms_folder
+from rds_lib.pipeline.kept_trainings import about
 from rds_lib.pipeline.training_runs import calibrate_run
 from rds_lib.pipeline.weights import CONTROL, seeded, weights_file
 from rds_lib.routing.importance import measure_importance, rank_blocks
@@ -41,25 +42,27 @@ from rds_lib.work.parallel import cpu_workers, map_items
 def run(params, workdir: Path, out: Path) -> pd.DataFrame:
     """Score blocks, train RDS at every budget and the full-depth control, evaluate and time them; return the scores.
 
-    Writes ``importance.csv``, ``blocks.json``, ``rds_<run>.safetensors``, ``train_log.csv``, ``calibration.csv``,
-    ``table.csv``, ``objects.csv``, ``comparisons.csv``, ``routes.csv``, ``spread.csv``, ``encoder.json``,
-    ``model.json``, the masks below ``predictions``, and ``speed.csv``, ``blocks.csv`` and ``frames.csv`` of the
-    benchmark.
+    Writes ``importance.csv``, ``blocks.json``, ``rds_<run>.safetensors``, ``train_log.csv``, ``trained.csv``,
+    ``calibration.csv``, ``table.csv``, ``objects.csv``, ``comparisons.csv``, ``routes.csv``, ``spread.csv``,
+    ``encoder.json``, ``model.json``, the masks below ``predictions``, and ``speed.csv``, ``blocks.csv`` and
+    ``frames.csv`` of the benchmark.
     """
     train, calibration = training_sequences(params, workdir)
     ranking = _rank(params, train, out)
     blocks = ranking.loc[ranking["selected"], "block"].tolist()
     jobs = trainings(params, train, blocks)
     done = map_items(lambda job: job(), jobs.values(), workers=cpu_workers(), label="DINOv3", together=True)
-    logs, thresholds, runs = [], [], dino_runs(params)
+    logs, thresholds, taken, runs = [], [], [], dino_runs(params)
     for name, weights in zip(jobs, done, strict=True):
         budgets = runs[name].budgets
         with copied(weights, weights_file(out, name)) as path:
             found, _ = calibrate_run(params, path, budgets, calibration, build=tracker)
         logs.append(read_table(weights.with_name("log.csv")).assign(run=name))
         thresholds += [{"run": name, **row} for row in found]
+        taken.append({"run": name, "shipped": about(weights)["shipped"]})
     write_table(out / "train_log.csv", pd.concat(logs, ignore_index=True))
     write_table(out / "calibration.csv", pd.DataFrame(thresholds))
+    write_table(out / "trained.csv", pd.DataFrame(taken))
     if not ranks.is_shared():  # times are those of one process that has the machine to itself
         _time(params, out)
     return _evaluate(params, workdir, ranking, out)
