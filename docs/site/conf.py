@@ -45,6 +45,12 @@ def keep_bars(app, what, name, thing, options, lines) -> None:
     lines[:] = [re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", line) for line in lines]
 
 
+def leave_out(app, what, name, thing, skip, options) -> bool | None:
+    """Leave out the fields of named tuples: Python's docstring of each is its number."""
+    return True if type(thing).__name__ == "_tuplegetter" else None
+
+
 def setup(app) -> None:
     """Connect what is above to Sphinx's events."""
     app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("autodoc-skip-member", leave_out)
