@@ -73,7 +73,7 @@ def site(tmp_path_factory):
     tree = tmp_path_factory.mktemp("site") / "tree"
 
     def left_out(folder, names):
-        top = (".*", "build", "runs", "data", "datasets", "tests") if Path(folder) == paths.ROOT else ()
+        top = (".*", "build", "runs", "data", "datasets") if Path(folder) == paths.ROOT else ()
         return shutil.ignore_patterns("__pycache__", "*.safetensors", *top)(folder, names)
 
     shutil.copytree(paths.ROOT, tree, ignore=left_out)
