@@ -1,6 +1,7 @@
 # make repro     the whole pipeline on this machine        make test    tests, and every notebook against its outputs
 # make results   a run's results into reports/ and README  make lint    style
-# make lab       JupyterLab with everything installed      make clean   remove the virtual environment
+# make site      all of it as pages, into build/site       make clean   remove the virtual environment
+# make lab       JupyterLab with everything installed
 # WORKERS=4 runs the tests in four processes; each takes up to 2 GB.
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,13 +11,16 @@ READY = $(VENV)/.ready
 RUN = PATH="$(BIN):$$PATH"
 PIP = "$(BIN)/python" -m pip install --disable-pip-version-check
 
-.PHONY: repro results test lint lab clean
+.PHONY: repro results site test lint lab clean
 repro: $(READY)
 	@test -e .git || $(RUN) dvc config --local core.no_scm true
 	$(RUN) dvc repro
 
 results: $(READY)
 	$(RUN) python -m rds_lib publish
+
+site: $(READY)
+	$(RUN) python docs/site/build.py
 
 test: $(READY)
 	$(RUN) python -m pytest -rs -n $(WORKERS) --dist loadfile

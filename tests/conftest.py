@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chromium import chromium, shot  # noqa: F401
 
 from rds_lib import load_params
 from rds_lib.core.artifacts import write_json, write_table, write_tensors

@@ -35,14 +35,15 @@ def locked():
 
 
 @pytest.fixture(scope="module")
-def project():
-    return tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+def required():
+    """What the package asks for, with what its site is built from."""
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(text) for text in [*project["dependencies"], *project["optional-dependencies"]["site"]]]
 
 
-def test_lock_satisfies_what_the_package_requires(locked, project):
-    for text in project["dependencies"]:
-        required = Requirement(text)
-        assert required.specifier.contains(locked[canonicalize_name(required.name)]), text
+def test_lock_satisfies_what_the_package_requires(locked, required):
+    for item in required:
+        assert item.specifier.contains(locked[canonicalize_name(item.name)]), item
 
 
 def test_lock_is_closed(locked):
@@ -61,13 +62,13 @@ def test_lock_is_closed(locked):
                     assert canonicalize_name(item.name) in locked, f"{name} needs {item}"
 
 
-def test_conda_environment_pins_the_same_versions(locked, project):
+def test_conda_environment_pins_the_same_versions(locked, required):
     content = YAML(typ="safe").load((paths.ROOT / "environment.yml").read_text())
     conda, pip = [item for item in content["dependencies"] if isinstance(item, str)], content["dependencies"][-1]["pip"]
     named = pins(pip)
     assert "python=3.11" in conda and pip[-1] == "-e ."
     assert named.items() <= locked.items()
-    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= named.keys()
+    assert {canonicalize_name(item.name) for item in required} <= named.keys()
 
 
 def test_lock_names_no_package_index():

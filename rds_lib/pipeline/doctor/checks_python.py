@@ -23,6 +23,9 @@ TOOLS = {
     "playwright",
     "jupyterlab",
     "setuptools",
+    "sphinx",
+    "myst-nb",
+    "furo",
 }  # no stage's
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -81,7 +84,7 @@ def check_browser(environ: Mapping[str, str] = os.environ) -> Finding:
     path = next(filter(None, map(shutil.which, [named] if named else BROWSERS)), None)
     if path:
         return Finding("Chromium", OK, path)
-    found = f"CHROMIUM={named} is no program" if named else "none: tests/show/browser is skipped"
+    found = f"CHROMIUM={named} is no program" if named else "none: the tests in a browser are skipped"
     return Finding("Chromium", WARNING, found, "apt install chromium, or name one in $CHROMIUM")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 CANDIDATES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-SHOTS = Path(__file__).resolve().parents[3] / "build" / "browser"
+SHOTS = Path(__file__).resolve().parents[1] / "build" / "browser"
 
 
 @pytest.fixture(scope="session")
