@@ -68,6 +68,8 @@ def _speeds(found, device):
                 yield f"**{run}**"
                 yield _speed_table(rows, _of(frames, run=run, objects=objects))
     yield (
+        "`full` is our predictor with all blocks, the same work as SAM2's own: how far their ratio lies from 1 is the "
+        "noise of the run, and within it a ratio may lie above its ideal.\n\n"
         "`ideal` is Amdahl's limit: a frame without the time of the blocks that were left out, as the full encoder's "
         "blocks were timed; `limit` is that with every block left out that may be. eta is the share of that time by "
         "which a frame is shorter than the whole model's. Brackets: 95 % intervals over frames; another run of "
