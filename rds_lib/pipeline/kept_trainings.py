@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from rds_lib.core.artifacts import copy_file, read_json, read_text, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import ASSETS, CACHE, shown
-from rds_lib.training.run import Enough, first_steps, seconds_of
 from rds_lib.work import ranks
 from rds_lib.work.finished import LIST, LOG, digests, once
+from rds_lib.work.steps import Enough, first_steps, seconds_of
 
 SHIPPED = ASSETS / "trainings"
 ABOUT = "about.json"  # beside a training's weights: what it took, and whether it came from `SHIPPED`

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from rds_lib.training.run import TrainingRun, average_gradients, learning_rate, mean_row, optimizer_step
+from rds_lib.training.run import TrainingRun, learning_rate, optimizer_step
 from rds_lib.work.recompute import recomputed
-from rds_lib.work.together import ProcessLost, check_same_step
+from rds_lib.work.together import ProcessLost, average_gradients, check_same_step, mean_row
 
 WARM_UP = 10  # steps
 CLIP_NORM = 1.0

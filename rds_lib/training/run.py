@@ -7,44 +7,17 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from rds_lib.core.artifacts import atomic_write, read_json, write_json, write_text
+from rds_lib.core.artifacts import atomic_write, write_text
 from rds_lib.core.errors import RDSInputError
-from rds_lib.work.together import join_processes as join_processes, mean_over_processes
+from rds_lib.work.steps import Clock, Enough, is_enough
+from rds_lib.work.together import join_processes as join_processes
 
 log = logging.getLogger(__name__)
-CLOCK = "clock.json"  # seconds that a training took, beside its state: what a state holds follows from its steps alone
-_enough: ContextVar[int | None] = ContextVar("enough", default=None)
-
-
-class Enough(Exception):
-    """The first steps of a training are done, and no more are asked for; see `first_steps`."""
-
-
-@contextmanager
-def first_steps(number: int) -> Iterator[None]:
-    """Stop trainings after their first steps, as they would be in the whole training, with `Enough`."""
-    before = _enough.set(number)
-    try:
-        yield
-    finally:
-        _enough.reset(before)
-
-
-def seconds_of(folder: Path) -> float:
-    """Seconds that the training in a folder took so far, those of its parts added up; 0 where none was saved."""
-    return sum(map(_seconds, Path(folder).rglob(CLOCK)))
-
-
-def _seconds(clock):
-    return float(read_json(clock)["seconds"]) if clock.is_file() else 0.0
 
 
 class TrainingRun:
@@ -76,8 +49,8 @@ class TrainingRun:
     ):
         self.workdir, self.parts, self.total, self.save_every, self.writes = workdir, parts, total, save_every, writes
         self.step, self._rows, self._log, self._save_minutes, self._saved = 0, [], "", save_minutes, time.monotonic()
-        self._began = self._saved - _seconds(workdir / CLOCK)
         workdir.mkdir(parents=True, exist_ok=True)
+        self._clock = Clock(workdir)
         if (workdir / "state.pt").exists():
             self._resume()
 
@@ -86,10 +59,10 @@ class TrainingRun:
         self._rows.append({"step": self.step, **row})
         self.step += 1
         late = time.monotonic() - self._saved >= 60 * self._save_minutes
-        is_enough = self.step == _enough.get()
-        if self.writes and (late or is_enough or self.step % self.save_every == 0 or self.step == self.total):
+        last = self.step == self.total or is_enough(self.step)
+        if self.writes and (late or last or self.step % self.save_every == 0):
             self.save()
-        if is_enough:
+        if last and self.step < self.total:
             raise Enough
 
     def save(self) -> None:
@@ -106,7 +79,7 @@ class TrainingRun:
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)  # not to a path: so a full disk is an OSError, and equal states equal bytes
             write_text(self.workdir / "log.csv", self._log)
-            write_json(self.workdir / CLOCK, {"seconds": time.monotonic() - self._began})
+            self._clock.save()
         except OSError as cause:
             why = "disk full" if cause.errno == errno.ENOSPC else cause.strerror or cause
             raise RDSInputError(
@@ -153,26 +126,6 @@ def optimizer_step(optimizer, parameters, *, clip_norm: float) -> bool:
 def local_device() -> str:
     """This process's GPU, or the CPU where there is none."""
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-
-
-def average_gradients(parameters, world: int) -> None:
-    """Make every gradient the mean over all processes; a block that a process did not run counts as zero there."""
-    if world == 1:
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    flat = mean_over_processes(torch.cat([parameter.grad.flatten() for parameter in parameters]))
-    for parameter, grad in zip(parameters, flat.split([parameter.numel() for parameter in parameters])):
-        parameter.grad.copy_(grad.view_as(parameter))
-
-
-def mean_row(rows: list[dict], device) -> dict:
-    """A step's row of the log from those of its micro-batches: the mean of every float, over all processes too."""
-    names = [name for name, value in rows[0].items() if isinstance(value, float)]
-    sums = torch.tensor([sum(row[name] for row in rows) for name in names], dtype=torch.float64, device=device)
-    means = (mean_over_processes(sums) / len(rows)).tolist()
-    return rows[0] | {name: round(value, 5) for name, value in zip(names, means)}
 
 
 class Averaged:

@@ -51,7 +51,9 @@ def map_items(
         return _map(function, items, workers, label)
     if together:
         with ranks.apart():
-            return _map(function, items, 1, label)
+            done = _map(function, items, 1, label)
+        ranks.agreed(None)  # the others go on when the first one has written its files
+        return done
     with ranks.apart():
         part = _map(function, ranks.part_of(items), workers, label)
     return ranks.gathered(part)

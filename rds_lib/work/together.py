@@ -79,3 +79,23 @@ def check_same_step(step: int, device) -> None:
 
 def _are_several() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def average_gradients(parameters, world: int) -> None:
+    """Make every gradient the mean over all processes; a block that a process did not run counts as zero there."""
+    if world == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = mean_over_processes(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    for parameter, grad in zip(parameters, flat.split([parameter.numel() for parameter in parameters])):
+        parameter.grad.copy_(grad.view_as(parameter))
+
+
+def mean_row(rows: list[dict], device) -> dict:
+    """A step's row of the log from those of its micro-batches: the mean of every float, over all processes too."""
+    names = [name for name, value in rows[0].items() if isinstance(value, float)]
+    sums = torch.tensor([sum(row[name] for row in rows) for name in names], dtype=torch.float64, device=device)
+    means = (mean_over_processes(sums) / len(rows)).tolist()
+    return rows[0] | {name: round(value, 5) for name, value in zip(names, means)}

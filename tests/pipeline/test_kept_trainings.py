@@ -10,7 +10,7 @@ from rds_lib.core.errors import RDSInputError
 from rds_lib.pipeline import kept_trainings, ship, training_runs
 from rds_lib.pipeline.kept_trainings import about, renewing
 from rds_lib.pipeline.training_runs import train_blocks
-from rds_lib.training.run import Enough, first_steps
+from rds_lib.work.steps import Enough, first_steps
 
 
 @pytest.fixture

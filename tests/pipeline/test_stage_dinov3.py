@@ -19,7 +19,7 @@ from rds_lib.report import table8
 from rds_lib.routing.weights import load_rds
 
 FILES = (
-    *("importance.csv", "blocks.json", "train_log.csv", "calibration.csv", "table.csv", "objects.csv"),
+    *("importance.csv", "blocks.json", "train_log.csv", "trained.csv", "calibration.csv", "table.csv", "objects.csv"),
     *(
         "comparisons.csv",
         "routes.csv",

@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line_and_the_old_state_stays(tmp_path, monkeypatch):
         go_on(*start(tmp_path), stop=5)
     monkeypatch.undo()
     assert ((tmp_path / "state.pt").read_bytes(), (tmp_path / "log.csv").read_bytes()) == (state, log)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "state.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clock.json", "log.csv", "state.pt"]
 
 
 def test_equal_trainings_have_states_of_equal_bytes(tmp_path):
