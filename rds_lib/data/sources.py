@@ -61,7 +61,9 @@ def validation_sources(params, workdir: Path) -> list[Source]:
             sources.append(Source(f"generated-{name}", root / FOLDERS.get(name, name), LAYOUTS[name]))
     for name in params.evaluation.datasets:
         if getattr(params.data, f"{name}_root", ""):
-            sources.append(Source(name, _real_root(params, name), LAYOUTS[name]))
+            split = params.data.split_of(name)
+            shown = name if split == "val" else f"{name}-{split}"  # no part of a set under the name of the whole
+            sources.append(Source(shown, _real_root(params, name), LAYOUTS[name], split))
     if not sources:
         raise RDSInputError(
             f"profile {params.profile}: nothing to validate on; set data.generated or one of data.*_root"

@@ -69,6 +69,7 @@ def train_model(params, name: str) -> Path:
         **_roots(section),
         real_share=section.real_share,
         objects=section.objects,
+        run_in=0 if name == VIT else section.run_in,
         check_every=section.check_every,
         start_from=start / SHIPPED[name].name if start else None,
         compile_blocks=section.compile_blocks,

@@ -80,13 +80,21 @@ class Clips(Section):
 
 
 class Data(Section):
-    """Whether to use generated clips, the roots of real data sets (``""`` for none), and how many clips to show."""
+    """Whether to use generated clips, the roots of real data sets (``""`` for none), and how many clips to show.
+
+    Of ``davis_root`` the list ``davis_split`` validates: ``val``, or one of videos that the model has not seen.
+    """
 
     generated: bool
     davis_root: str
+    davis_split: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     sav_root: str
     ytvos_root: str
     preview_clips: Count
+
+    def split_of(self, name: str) -> str:
+        """The list of a real data set that validates."""
+        return self.davis_split if name == "davis" else "val"
 
 
 class Importance(Section):
@@ -232,7 +240,8 @@ class Pretrain(Section):
 
     The rate holds its peak for the share ``hold`` of the steps. Optional: a folder of weights to ``start_from``,
     BSDS500 photographs to cut objects from, DAVIS-shaped videos, then the ``real_share`` of the clips. Up to
-    ``objects`` of a clip are followed in one pass. Every ``check_every`` steps the average is scored on held-out
+    ``objects`` of a clip are followed in one pass, in every second step after up to ``run_in`` frames more that are
+    tracked and not learnt from. Every ``check_every`` steps the average is scored on held-out
     videos, and the best is shipped; 0: the last is.
     """
 
@@ -248,6 +257,7 @@ class Pretrain(Section):
     davis_root: str
     real_share: Annotated[float, Field(ge=0, le=1)]
     objects: Count
+    run_in: CountOrNone
     check_every: CountOrNone
     compile_blocks: bool
     held_out: Count

@@ -188,6 +188,22 @@ def test_the_changing_set_is_a_set_to_validate_on(wider, monkeypatch):
     assert [len(source.sequences()) for source in sources] == [4, 2]
 
 
+def test_a_list_of_unseen_videos_validates_under_its_own_name(wider, monkeypatch):
+    """A part of a real set must not be taken for the whole."""
+    monkeypatch.setattr("rds_lib.data.sources.data_root", lambda params, workdir: wider)
+    root = wider / "val" / "davis2017"
+    lists = root / "ImageSets" / "2017"
+    first = (lists / "val.txt").read_text().split()[0]
+    (lists / "few.txt").write_text(f"{first}\n")
+    params = load_params("smoke").with_section("evaluation", datasets=["davis"])
+    names = {}
+    for split in ("val", "few"):
+        real = params.with_section("data", davis_root=str(root), davis_split=split)
+        names[validation_sources(real, wider)[-1].name] = len(validation_sources(real, wider)[-1].sequences())
+    (lists / "few.txt").unlink()
+    assert names == {"davis": 4, "davis-few": 1}
+
+
 def _die(job):
     os._exit(9)
 

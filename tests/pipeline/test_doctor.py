@@ -278,7 +278,7 @@ BROKEN = {  # what is wrong: how, the line's name, its state, words in it, and w
     ),
     "a figure shows a video that no list has": (
         lambda root: (add_davis(root), edit(root / "params" / "real.yaml", "compared: [a]", "compared: [gone]")),
-        ("figures.videos", ERROR, "not in DAVIS's val list: gone", "edit figures and inspect in params/real.yaml"),
+        ("figures.videos", ERROR, "not in DAVIS's list val: gone", "edit figures and inspect in params/real.yaml"),
     ),
     "a generated clip is missing": (
         lose_clip,

@@ -23,7 +23,7 @@ def check_data(params) -> Iterator[Finding]:
         yield from guarded("clips.photographs", _photographs, params.clips.photographs, stops=("clips",))
     for name in ("davis", "sav", "ytvos"):
         stops = SCORED if LAYOUTS[name] == "davis2017" else ("data", "evaluation")
-        splits = {"val": stops} if name in wanted and getattr(data, f"{name}_root") else {}
+        splits = {data.split_of(name): stops} if name in wanted and getattr(data, f"{name}_root") else {}
         splits |= {"train": TRAINED} if name == "davis" and not data.generated else {}
         yield from _real(params, name, splits) if splits else ()
     if not data.generated:
@@ -45,7 +45,7 @@ def frames_of(params) -> dict[str, tuple[int, int]]:
         own["changing"] = _count(0, 0, clips.changing, long)
         found |= {f"generated-{name}": own[name] for name in params.evaluation.datasets}
     for name in params.evaluation.datasets:
-        found |= _counted(params, name, "val", name)
+        found |= _counted(params, name, data.split_of(name), name)
     if not data.generated:
         sequences, frames = _counted(params, "davis", "train", "all").get("all", (0, 0))
         held_out = -(-sequences // 10)
@@ -141,11 +141,12 @@ def _pictures(folder: Path) -> int:
 def _drawn_videos(params) -> Iterator[Finding]:
     """The videos that figures and the inspector show are among those that are scored."""
     try:
-        known = read_index(locate(paths.resolve(params.data.davis_root), LAYOUTS["davis"], "val"))
+        split = params.data.split_of("davis")
+        known = read_index(locate(paths.resolve(params.data.davis_root), LAYOUTS["davis"], split))
     except (RDSInputError, OSError):
         return  # named above
     asked = {*params.figures.videos, *params.figures.compared, *params.inspect.videos}
     absent = sorted(asked - known.keys())
     if absent:
         fix = f"edit figures and inspect in params/{params.profile}.yaml"
-        yield Finding("figures.videos", ERROR, f"not in DAVIS's val list: {listed(absent)}", fix, ("figures",))
+        yield Finding("figures.videos", ERROR, f"not in DAVIS's list {split}: {listed(absent)}", fix, ("figures",))
