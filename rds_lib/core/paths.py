@@ -19,7 +19,6 @@ RUNS = ROOT / "runs"
 SMOKE = ROOT / ".smoke"
 CACHE = ROOT / ".cache"
 DATA = ROOT / "data"
-
 PUBLISHED = "mini"  # the profile whose results lie in reports/ itself
 
 
