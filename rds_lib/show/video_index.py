@@ -62,8 +62,8 @@ def index_page(
 
 def _caution(study):
     names = [html.escape(name) for name in study.recordings if name in study.cautions]
-    told = f"<p><strong>Caution: the weights were trained on {', '.join(names)}, which is no test of them.</strong></p>"
-    return told if names else ""
+    told = f"Caution: the weights were trained on {', '.join(names)}; what these show is no test of them."
+    return f"<p><strong>{told}</strong></p>" if names else ""
 
 
 def _row(study, name, quality):
