@@ -12,13 +12,13 @@ NOTEBOOKS = ROOT / "notebooks"
 PARAMS = ROOT / "params"
 ASSETS = ROOT / "assets"
 MINI_SAM2 = ASSETS / "mini_sam2"
+MINI_SAM2_VIDEOS = ("blackswan", "bmx-trees", "camel", "parkour", "soapbox")  # of DAVIS: they trained these weights
 REPORTS = ROOT / "reports"
 BUILD = ROOT / "build"
 RUNS = ROOT / "runs"
 SMOKE = ROOT / ".smoke"
 CACHE = ROOT / ".cache"
 DATA = ROOT / "data"
-
 PUBLISHED = "mini"  # the profile whose results lie in reports/ itself
 
 

@@ -170,6 +170,35 @@ def headroom(
 
 
 @app.command()
+def figures(
+    data: Annotated[Path, typer.Option(help="Root of a data set in the layout of DAVIS 2017.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; by default build/davis_figures.")] = None,
+    videos: Annotated[
+        str | None, typer.Option(help="Of figures 13 to 22: up to 5 names, with commas; by default the paper's.")
+    ] = None,
+    compared: Annotated[
+        str | None, typer.Option(help="Of figures 23 to 25: up to 3; by default the first of --videos, or the paper's.")
+    ] = None,
+    split: str = "val",
+    budget: Annotated[float | None, typer.Option(help="Of RDS; by default that of the profile's figures.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Whose weights: those of runs/<profile>/train, or mini's shipped ones.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
+):
+    """Draw the paper's figures 13 to 25 on videos of a real set, tracked with SAM2 and with RDS."""
+    params, folder = _begin(profile, own_data=out is None)
+    from rds_lib.core.paths import BUILD
+    from rds_lib.pipeline.video_figures import MARKER, draw_videos
+
+    names = [None if text is None else [name.strip() for name in text.split(",")] for text in (videos, compared)]
+    options = {"split": split, "budget": budget, "overwrite": overwrite}
+    out = out or BUILD / "davis_figures"
+    files = draw_videos(params, folder, data, out, videos=names[0], compared=names[1], **options)
+    typer.echo(f"{out}: {', '.join(files)}; open {out / MARKER}")
+
+
+@app.command()
 def report(profile: Profile = None, out: Out = None):
     """Write Table 9 and judge the paper's claims from the tables of the earlier stages: table9 and claims."""
     params, folder = _begin(profile)

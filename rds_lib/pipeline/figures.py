@@ -11,7 +11,7 @@ from rds_lib.data.sources import validation_sources
 from rds_lib.evaluation.recordings import read_recordings, read_shape
 from rds_lib.pipeline.stages import require
 from rds_lib.report.evidence import Evidence
-from rds_lib.show.figures import MOST_COMPARED, MOST_VIDEOS, the_figures
+from rds_lib.show.figures import OF_COMPARED, OF_VIDEOS, check_count, the_figures
 from rds_lib.show.inspector.page import write_inspector_page
 from rds_lib.show.paper_figures import story_picture
 from rds_lib.show.picture import Picture
@@ -69,11 +69,8 @@ def read_study(params, workdir: Path) -> Study:
         is not in it, or more videos are named than the paper has numbers for.
     """
     section = params.figures
-    for names, most, key in ((section.videos, MOST_VIDEOS, "videos"), (section.compared, MOST_COMPARED, "compared")):
-        if len(names) > most:
-            raise RDSInputError(
-                f"figures.{key} names {len(names)} videos; the paper's figures have numbers for {most}: leave some out"
-            )
+    check_count("figures.videos", section.videos, OF_VIDEOS)
+    check_count("figures.compared", section.compared, OF_COMPARED)
     folder = require("evaluation", params, workdir)
     importance = read_table(require("importance/importance.csv", params, workdir))
     timed, frames = (read_table(require(f"benchmark/{name}.csv", params, workdir)) for name in ("table", "frames"))
@@ -84,16 +81,17 @@ def read_study(params, workdir: Path) -> Study:
     wanted = dict.fromkeys((*section.videos, *section.compared, *params.inspect.videos))
     recordings = read_recordings(folder, source, names=tuple(wanted), shape=shape)
     return Study(
-        params.profile,
-        source.name,
-        shape,
-        section.budget,
-        section.videos,
-        section.compared,
-        params.inspect.videos,
-        scores[scores["dataset"] == source.name],
-        comparisons[comparisons["dataset"] == source.name],
-        Evidence.of_dataset(
+        profile=params.profile,
+        dataset=source.name,
+        shape=shape,
+        budget=section.budget,
+        recordings={recording.name: recording for recording in recordings},
+        videos=section.videos,
+        compared=section.compared,
+        inspected=params.inspect.videos,
+        scores=scores[scores["dataset"] == source.name],
+        comparisons=comparisons[comparisons["dataset"] == source.name],
+        evidence=Evidence.of_dataset(
             source.name,
             params.evaluation,
             scores=scores,
@@ -103,7 +101,6 @@ def read_study(params, workdir: Path) -> Study:
             speed=timed,
             frames=frames,
         ),
-        {recording.name: recording for recording in recordings},
     )
 
 

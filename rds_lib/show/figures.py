@@ -5,7 +5,7 @@ entry here; stage, results page and notebook find it.
 """
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,16 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from rds_lib.core.artifacts import write_bytes, write_text
+from rds_lib.core.errors import RDSInputError
 from rds_lib.evaluation.recordings import Recording
 from rds_lib.show import paper_figures, paper_pages
 from rds_lib.show.inspector.page import inspector_page
 from rds_lib.show.picture import Picture, with_footer
-from rds_lib.show.study import Study
+from rds_lib.show.study import Study, VideoStudy
 
 VIDEO_BYTES = 600_000  # of a page that steps through a video; it takes smaller frames where it must
-MOST_VIDEOS, MOST_COMPARED = 5, 3  # the paper's figures 13 to 22 and 23 to 25
+OF_VIDEOS = (13, 15, 17, 19, 21)  # the paper's numbers; the one after each is of the same video
+OF_COMPARED = (23, 24, 25)
 _HINT = "Point at a mark to read it; click the legend to hide or show what it names."
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -54,6 +56,8 @@ class PaperFigure:
     plot: Callable[[], go.Figure] | None = None
     recording: Recording | None = None  # without a plot: what the page steps through, and the runs it opens with
     runs: tuple[str, ...] = ()
+    maker: str = "stage figures"  # or a command, whose ``stages`` are the files of the weights that tracked
+    page_bytes: int | None = None  # by default ``VIDEO_BYTES``
 
     @property
     def name(self) -> str:
@@ -63,7 +67,7 @@ class PaperFigure:
     @property
     def origin(self) -> str:
         """Data and stages that the figure comes from."""
-        return f"Data: {self.data}. Made by stage figures from {', '.join(self.stages)}."
+        return f"Data: {self.data}. Made by {self.maker} from {', '.join(self.stages)}."
 
     def picture(self, *, live: bool = False) -> Picture:
         """The static figure with its small print; ``live``: a notebook shows the plot in its place where it can."""
@@ -74,7 +78,8 @@ class PaperFigure:
         """A page that needs no network; one with a plot needs ``plotly.min.js`` beside it."""
         if self.plot is None:
             summary = f"Figure {self.number} of the paper. {self.caption} {self.origin}"
-            return inspector_page([self.recording], self.runs, title=self.question, summary=summary, limit=VIDEO_BYTES)
+            limit = self.page_bytes or VIDEO_BYTES
+            return inspector_page([self.recording], self.runs, title=self.question, summary=summary, limit=limit)
         plot = self.plot().to_html(
             full_html=False,
             include_plotlyjs=False,
@@ -101,12 +106,26 @@ class PaperFigure:
 
 def the_figures(study: Study) -> dict[int, PaperFigure]:
     """All figures by number; fewer than the paper's where the profile names fewer videos."""
-    entries = [*_of_the_set(study)]
-    for n, video in enumerate(study.videos[:MOST_VIDEOS]):
-        entries += _of_a_video(study, video, 13 + 2 * n)
-    for n, video in enumerate(study.compared[:MOST_COMPARED]):
-        entries += _of_a_comparison(study, video, 23 + n)
+    of_set = {entry.number: entry for entry in _of_the_set(study)}
+    return of_set | video_figures(study, dict(zip(OF_VIDEOS, study.videos)), dict(zip(OF_COMPARED, study.compared)))
+
+
+def video_figures(study: VideoStudy, videos: Mapping[int, str], compared: Mapping[int, str]) -> dict[int, PaperFigure]:
+    """The figures of single videos by number.
+
+    ``videos`` have two each and ``compared`` one; both are by the number of the first.
+    """
+    entries = [entry for number, video in videos.items() for entry in _of_a_video(study, video, number)]
+    entries += [_of_a_comparison(study, video, number) for number, video in compared.items()]
     return {entry.number: entry for entry in entries}
+
+
+def check_count(key: str, names: Sequence[str], numbers: Sequence[int]) -> None:
+    """Raise for more videos than the paper's figures have numbers for; ``key`` is where they are named."""
+    if len(names) > len(numbers):
+        raise RDSInputError(
+            f"{key} names {len(names)} videos; the paper's figures have numbers for {len(numbers)}: leave some out"
+        )
 
 
 def _of_the_set(study) -> Iterator[PaperFigure]:
@@ -163,7 +182,7 @@ def _of_the_blocks(study, make) -> Iterator[PaperFigure]:
 
 
 def _of_a_video(study, video, number) -> Iterator[PaperFigure]:
-    make = partial(PaperFigure, data=f"{study.dataset}, profile {study.profile}")
+    make = _maker_of(study, video)
     yield make(
         number,
         f"blocks per frame, {video}",
@@ -189,21 +208,32 @@ def _of_a_video(study, video, number) -> Iterator[PaperFigure]:
     )
 
 
-def _of_a_comparison(study, video, number) -> Iterator[PaperFigure]:
-    yield PaperFigure(
+def _of_a_comparison(study, video, number) -> PaperFigure:
+    return _maker_of(study, video)(
         number,
         f"frame by frame, {video}",
         f"What do skipped blocks cost on a frame of {video}?",
         f"{video}: masks of SAM2 and of RDS at budget {study.budget:g}, their pixels right and wrong, J per frame "
         "(intersection over union, mean over objects; 100 is perfect in the picture), and the blocks that ran, by "
         "stage.",
-        data=f"{study.dataset}, profile {study.profile}",
         stages=("data", "evaluation"),
         kind="png",
         draw=partial(paper_figures.comparison_picture, study, video),
         recording=_of_two_runs(study, video),
         runs=("SAM2", study.run(video).name),
     )
+
+
+def _maker_of(study: VideoStudy, video: str) -> Callable[..., PaperFigure]:
+    """What makes a video's entries: with the study's data, its caution, and the weights in place of stages."""
+
+    def make(number, title, question, caption, *, stages, **how):
+        caption = f"{caption} {study.cautions[video]}" if video in study.cautions else caption
+        how |= {"data": f"{study.dataset}, profile {study.profile}", "page_bytes": study.page_bytes}
+        how |= {"maker": "command figures", "stages": study.weights} if study.weights else {"stages": stages}
+        return PaperFigure(number, title, question, caption, **how)
+
+    return make
 
 
 def _of_two_runs(study, video) -> Recording:

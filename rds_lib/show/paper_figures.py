@@ -14,6 +14,7 @@ from rds_lib.show.results_page import HALF
 from rds_lib.show.study import (
     SOURCES,
     Study,
+    VideoStudy,
     activation,
     block_states,
     error_map,
@@ -109,7 +110,7 @@ def activation_picture(study: Study) -> Figure:
     return _shares(activation(study.evidence.routes), study.shape)
 
 
-def video_picture(study: Study, name: str) -> Figure:
+def video_picture(study: VideoStudy, name: str) -> Figure:
     """The same for one video at the budget of the figures (Fig. 14 to 22, even)."""
     return _shares(video_activation(study, name), study.shape)
 
@@ -161,7 +162,7 @@ def sequences_picture(study: Study) -> Figure:
     return figure
 
 
-def timeline_picture(study: Study, name: str) -> Figure:
+def timeline_picture(study: VideoStudy, name: str) -> Figure:
     """Frames of a video over the blocks that ran on each of its frames (Fig. 13 to 21, odd)."""
     recording, run = study.recordings[name], study.run(name)
     shown = even_frames(len(recording), THUMBS)
@@ -194,7 +195,7 @@ def _join(figure, thumbnail, main, t):
     figure.add_artist(line)
 
 
-def comparison_picture(study: Study, name: str) -> Figure:
+def comparison_picture(study: VideoStudy, name: str) -> Figure:
     """Frames, masks of SAM2 and of RDS, their errors and the blocks that ran, side by side (Fig. 23 to 25)."""
     recording, ours = study.recordings[name], study.run(name)
     runs = (recording.run("SAM2"), ours)

@@ -11,6 +11,7 @@ from rds_lib.show.results_page import HALF
 from rds_lib.show.study import (
     SOURCES,
     Study,
+    VideoStudy,
     activation,
     plan_name,
     quality_against_speed,
@@ -89,7 +90,7 @@ def activation_page(study: Study) -> go.Figure:
     return _shares(activation(study.evidence.routes), study.shape)
 
 
-def video_page(study: Study, name: str) -> go.Figure:
+def video_page(study: VideoStudy, name: str) -> go.Figure:
     """The same for one video (Fig. 14 to 22, even)."""
     return _shares(video_activation(study, name), study.shape)
 

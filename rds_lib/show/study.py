@@ -1,6 +1,7 @@
 """What the paper's figures are drawn from, pictures and pages alike: one profile's products as tables."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -16,21 +17,34 @@ from rds_lib.show.style import ADDED, CHOSEN, HAD_TO_RUN, MISSED, RIGHT, SKIPPED
 SOURCES = {"ours": "ours", "paper": "the paper's"}  # of quality_against_speed, as titles
 
 
-@dataclass(frozen=True)
-class Study:
-    """One profile's products on its first DAVIS-shaped data set, and the videos that are shown of it."""
+@dataclass(frozen=True, kw_only=True)
+class VideoStudy:
+    """What the figures of single videos are drawn from: videos of a set with the runs of SAM2 and of RDS on them."""
 
     profile: str
     dataset: str
     shape: EncoderShape
     budget: float
+    recordings: dict[str, Recording]
+    weights: tuple[str, ...] = ()  # files of those that tracked, where no stage of a pipeline did
+    cautions: Mapping[str, str] = field(default_factory=dict)  # by video: a sentence that its captions end with
+    page_bytes: int | None = None  # of a page that steps through a video, where it may have more than the pipeline's
+
+    def run(self, name: str) -> Run:
+        """What RDS left behind on a video, at the budget of the figures."""
+        return self.recordings[name].run_at("RDS", self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(VideoStudy):
+    """One profile's products on its first DAVIS-shaped data set, and the videos that are shown of it."""
+
     videos: tuple[str, ...]
     compared: tuple[str, ...]
     inspected: tuple[str, ...]
     scores: pd.DataFrame
     comparisons: pd.DataFrame
     evidence: Evidence
-    recordings: dict[str, Recording]
 
     @property
     def importance(self) -> pd.DataFrame:
@@ -42,10 +56,6 @@ class Study:
         """Number of videos in the data set."""
         return self.evidence.objects["sequence"].nunique()
 
-    def run(self, name: str) -> Run:
-        """What RDS left behind on a video, at the budget of the figures."""
-        return self.recordings[name].run_at("RDS", self.budget)
-
 
 def activation(routes: pd.DataFrame) -> pd.DataFrame:
     """``share`` of the routed frames on which each block ran, ``ran`` of ``frames``, by level (falling) and block."""
@@ -55,10 +65,13 @@ def activation(routes: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["level", "block"], ascending=[False, True], ignore_index=True)
 
 
-def video_activation(study: Study, name: str) -> pd.DataFrame:
-    """``activation`` of one video at the budget of the figures."""
-    routes = study.evidence.routes
-    return activation(routes[(routes["sequence"] == name) & (routes["level"] == study.budget)])
+def video_activation(study: VideoStudy, name: str) -> pd.DataFrame:
+    """``activation`` of one video at the budget of the figures; shares are 0 where none of its frames was routed."""
+    run = study.run(name)
+    routed = run.active[run.is_routed]
+    ran = routed.sum(0)
+    about = {"level": study.budget, "block": np.arange(study.shape.depth), "ran": ran, "frames": len(routed)}
+    return pd.DataFrame(about | {"share": ran / max(len(routed), 1)})
 
 
 def speed(evidence: Evidence, method: str, level: float) -> float:

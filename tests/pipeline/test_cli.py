@@ -96,6 +96,7 @@ COMMANDS = (
     "stage",
     "benchmark",
     "headroom",
+    "figures",
     "report",
     "check",
     "publish",

@@ -135,6 +135,16 @@ def test_a_videos_share_is_of_its_own_frames_and_budget(study):
     assert table.set_index("block").loc[[0, 7, 4], "share"].tolist() == [1, 0.5, 0]
 
 
+def test_a_video_without_a_routed_frame_has_no_shares_and_can_be_drawn(study):
+    video = study.videos[0]
+    run = study.run(video)
+    recording = study.recordings[video].with_run(replace(run, reasons=("full",) * len(run.reasons)))
+    bare = replace(study, recordings=study.recordings | {video: recording})
+    assert video_activation(bare, video)[["ran", "frames", "share"]].to_numpy().tolist() == [[0, 0, 0]] * 48
+    figure = the_figures(bare)[14]
+    assert figure.picture().image(dpi=40, kind="svg") and figure.page()
+
+
 def test_cells_cover_the_blocks_once_and_every_stage_starts_a_row():
     cells = block_cells(EncoderShape(48, (0, 2, 8, 44), (0, 2, 8, 44, 47)))
     assert len(set(cells)) == 48 and cells[8] == (0, 2) and cells[43] == (11, 4) and cells[47] == (3, 5)
