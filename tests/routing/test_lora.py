@@ -50,7 +50,10 @@ def adapted():
 @pytest.fixture
 def saved(tmp_path, adapted):
     model, path = adapted, tmp_path / "rds.safetensors"
-    router = PredictionAwareRouter(16, 48, (0, 2, 8, 44, 47), image_size=192, budget=0.4)
+    router = PredictionAwareRouter(16, 48, (0, 2, 8, 44, 47), image_size=192, budget=0.4).half().float()
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.half().float()  # what a file keeps as it is
     save_rds(path, router, model, budgets=[0.4], taus={0.4: 0.38}, blocks=BLOCKS, rank=4)
     return path, router, model
 
@@ -128,7 +131,8 @@ def test_a_file_keeps_how_the_router_rates_blocks(saved, options, spread):
     save_rds(path, router, model, budgets=[0.4])
     loaded = load_rds(path).router
     assert (loaded.normalise, loaded.learn_spread) == (router.normalise, router.learn_spread)
-    assert float(loaded.spread) == float(router.spread) == pytest.approx(spread, abs=1e-4)
+    assert float(loaded.spread) == pytest.approx(float(router.spread), rel=1e-3)
+    assert float(router.spread) == pytest.approx(spread, abs=1e-4)
 
 
 def test_a_file_from_before_there_were_modes_is_normalised(saved):

@@ -174,14 +174,14 @@ def test_router_and_adapters_train_and_travel_in_a_file(tracker, sequences, tmp_
     assert weights.blocks == (0, 3) and len(weights.lora) == 4 and weights.router.token_stride == 8
     assert all(tensor.any() for name, tensor in weights.lora.items()), "B starts at zero"
     assert weights.router.alpha.item() != 1 and weights.router.spread != 1 and not weights.router.normalise
-    assert all(weights.lora[name].equal(learned[name]) for name in learned)
+    assert all(weights.lora[name].equal(learned[name].half().float()) for name in learned)
     after = {name.replace(".base_layer", ""): tensor for name, tensor in tracker.backbone.state_dict().items()}
     assert all(after[name].equal(tensor) for name, tensor in before.items())
     torch.manual_seed(0)
     other, tokens = StubClips(), torch.randn(1, SIDE, SIDE, 8, generator=torch.Generator().manual_seed(2))
     plain = other.backbone.run(tokens)
     weights.apply_to(other)
-    torch.testing.assert_close(other.backbone.run(tokens), tracker.backbone.run(tokens))
+    torch.testing.assert_close(other.backbone.run(tokens), tracker.backbone.run(tokens), rtol=1e-3, atol=1e-3)
     assert list(other.backbone.state_dict()) == list(before) and not plain.equal(other.backbone.run(tokens))
 
 

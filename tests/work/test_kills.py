@@ -21,7 +21,7 @@ from rds_lib.training.run import TrainingRun
 from rds_lib.work.finished import once
 
 CALLS = ("open", "replace", "rename", "mkdir", "unlink", "fsync", "write", "rmdir")
-OF_TIMES = ("inspector.html", ".rds-manifest.json")  # hold seconds
+OF_TIMES = ("inspector.html", ".rds-manifest.json", "clock.json")  # hold seconds
 
 
 def in_child(work, folder: Path, last_call: float) -> int:
