@@ -137,7 +137,7 @@ def require(name: str, folder: str | Path, build: Callable[[Path], Any] | None =
     with claim(path, wait=True):
         if not path.exists():
             sweep(path)
-            with ranks.apart(), atomic_write(path) as temporary:  # the other ranks wait for the lock
+            with ranks.alone(), atomic_write(path) as temporary:  # the other ranks wait for the lock
                 build(temporary)
             _logger.info("built %s, which stage %s makes in a full run", name, stage)
     return path

@@ -18,16 +18,17 @@ from rds_lib.core.errors import RDSInputError
 
 PATIENCE = timedelta(days=30)  # for the slowest rank; one that ends, however it ends, is noticed at once
 _group: ContextVar[Any] = ContextVar("group", default=None)
+_is_alone: ContextVar[bool] = ContextVar("is_alone", default=False)
 
 
 def is_first() -> bool:
     """Whether this process writes the files: rank 0, and every process that torchrun did not start."""
-    return os.environ.get("RANK", "0") == "0"
+    return _is_alone.get() or os.environ.get("RANK", "0") == "0"
 
 
 def world_size() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes torchrun started; 1 without it, and within `alone`."""
+    return 1 if _is_alone.get() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_shared() -> bool:
@@ -67,6 +68,17 @@ def apart() -> Iterator[None]:
         yield
     finally:
         _group.reset(before)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this rank, whichever it is, do everything until the block ends as if torchrun had started no other."""
+    before = _is_alone.set(True)
+    try:
+        with apart():
+            yield
+    finally:
+        _is_alone.reset(before)
 
 
 def part_of(items: list) -> list:

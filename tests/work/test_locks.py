@@ -10,7 +10,7 @@ import pytest
 
 from rds_lib.core.artifacts import atomic_write, mark_of
 from rds_lib.core.errors import RDSInputError
-from rds_lib.work import locks
+from rds_lib.work import locks, ranks
 from rds_lib.work.locks import claim, holder, require, sweep
 
 HOLD = """
@@ -137,6 +137,20 @@ def test_require_builds_what_is_missing_or_names_the_stage_to_run(tmp_path):
     assert built == tmp_path / "importance" and (built / "ranks.json").is_file()
     with pytest.raises(RDSInputError, match="train is missing; make it with: dvc repro train"):
         require("train", tmp_path, stage="train")
+
+
+def test_any_rank_of_torchrun_builds_as_if_it_were_alone(tmp_path, monkeypatch):
+    """The rank that comes first has the lock, and what it builds asks who writes the files."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = {}
+
+    def build(path):
+        said["within"] = ranks.is_first(), ranks.world_size(), ranks.is_shared()
+        path.write_text("built")
+
+    assert require("product", tmp_path, build, stage="train").read_text() == "built"
+    assert said["within"] == (True, 1, False) and not ranks.is_first() and ranks.world_size() == 2
 
 
 def test_failed_build_leaves_nothing(tmp_path):
