@@ -5,8 +5,8 @@ taken where its name is the one that is asked for. ``python -m rds_lib ship`` wr
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from rds_lib.core.artifacts import copy_file, read_json, read_text, write_json
 from rds_lib.core.errors import RDSInputError
 from rds_lib.core.paths import ASSETS, CACHE, shown
 from rds_lib.work import ranks
+from rds_lib.work.context import holding
 from rds_lib.work.finished import LIST, LOG, digests, once
 from rds_lib.work.steps import Enough, first_steps, seconds_of
 
@@ -61,17 +62,12 @@ def about(weights: Path) -> dict:
     return read_json(weights.with_name(ABOUT))
 
 
-@contextmanager
-def renewing(steps: int) -> Iterator[None]:
+def renewing(steps: int) -> AbstractContextManager[None]:
     """Take shipped trainings of other code too, where the first ``steps`` of the training give the log that they have.
 
     So a change that leaves trainings as they are, such as a better name, does not cost hours of training.
     """
-    before = _renewed.set(steps)
-    try:
-        yield
-    finally:
-        _renewed.reset(before)
+    return holding(_renewed, steps)
 
 
 def _still_right(name, train) -> Path | None:

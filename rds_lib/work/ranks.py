@@ -7,7 +7,7 @@ nothing that is shared; a training is no such item: all ranks take part in it.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rds_lib.core.errors import RDSInputError
+from rds_lib.work.context import holding
 
 PATIENCE = timedelta(days=30)  # for the slowest rank; one that ends, however it ends, is noticed at once
 _group: ContextVar[Any] = ContextVar("group", default=None)
@@ -53,32 +54,20 @@ def shared() -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     join_processes()  # as the trainings within do
-    before = _group.set(dist.new_group(backend="gloo", timeout=PATIENCE))
-    try:
+    with holding(_group, dist.new_group(backend="gloo", timeout=PATIENCE)):
         yield
-    finally:
-        _group.reset(before)
 
 
-@contextmanager
-def apart() -> Iterator[None]:
+def apart() -> AbstractContextManager[None]:
     """Share out nothing until the block ends: what this rank calls there, it calls for itself."""
-    before = _group.set(None)
-    try:
-        yield
-    finally:
-        _group.reset(before)
+    return holding(_group, None)
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Let this rank, whichever it is, do everything until the block ends as if torchrun had started no other."""
-    before = _is_alone.set(True)
-    try:
-        with apart():
-            yield
-    finally:
-        _is_alone.reset(before)
+    with holding(_is_alone, True), apart():
+        yield
 
 
 def part_of(items: list) -> list:

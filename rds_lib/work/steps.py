@@ -1,12 +1,12 @@
 """What is asked of a training from outside: its first steps alone, and how long it took."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 
 from rds_lib.core.artifacts import read_json, write_json
+from rds_lib.work.context import holding
 
 CLOCK = "clock.json"  # beside a training's state, which follows from its steps alone and holds no times
 _enough: ContextVar[int | None] = ContextVar("enough", default=None)
@@ -16,14 +16,9 @@ class Enough(Exception):
     """The first steps of a training are done, and no more are asked for; see `first_steps`."""
 
 
-@contextmanager
-def first_steps(number: int) -> Iterator[None]:
+def first_steps(number: int) -> AbstractContextManager[None]:
     """Stop trainings after their first steps, which are those of the whole training, with `Enough`."""
-    before = _enough.set(number)
-    try:
-        yield
-    finally:
-        _enough.reset(before)
+    return holding(_enough, number)
 
 
 def is_enough(step: int) -> bool:
