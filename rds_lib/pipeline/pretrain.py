@@ -54,7 +54,9 @@ def train_model(params, name: str) -> Path:
     """
     section = params.pretrain
     if name == VIT:
-        section = section.model_copy(update={"phases": section.vit_phases, "lr": section.vit_lr, "start_from": ""})
+        section = section.model_copy(
+            update={"phases": section.vit_phases, "lr": section.vit_lr, "run_in": 0, "start_from": ""}
+        )
     digest = hashlib.sha256(repr(section).encode()).hexdigest()[:12]
     start = resolve_or_none(section.start_from)
     workdir = CACHE / "pretrain" / f"{params.profile}-{name}-{digest}"
@@ -69,7 +71,7 @@ def train_model(params, name: str) -> Path:
         **_roots(section),
         real_share=section.real_share,
         objects=section.objects,
-        run_in=0 if name == VIT else section.run_in,
+        run_in=section.run_in,
         check_every=section.check_every,
         start_from=start / SHIPPED[name].name if start else None,
         compile_blocks=section.compile_blocks,

@@ -55,14 +55,14 @@ def ship(params, workdir: Path) -> Path:
         If they take more than `MOST` MiB; what was shipped before stays.
     """
     done = trainings(params, workdir)
-    size = sum(file.stat().st_size for one in done for file in _files(one.weights.parent)) / 2**20
+    size, names = sum(map(_mib, done)), {one.weights.parent.name for one in done}
     if size > MOST:
         raise RDSInputError(f"the trainings take {size:.0f} MiB, and {MOST} may be shipped: fewer levels or seeds")
     for one in done:
         for file in _files(one.weights.parent):
             copy_file(file, SHIPPED / file.relative_to(one.weights.parent.parent))
     for folder in SHIPPED.iterdir():
-        if folder.is_dir() and folder.name not in {one.weights.parent.name for one in done}:
+        if folder.is_dir() and folder.name not in names:
             shutil.rmtree(folder)
     write_text(CARD, card(params, workdir, done))
     return SHIPPED
@@ -91,13 +91,12 @@ def card(params, workdir: Path, done: list[Training]) -> str:
     scores, rows = {stage: _scores(Path(workdir) / folder) for stage, folder in FOLDERS.items()}, []
     for one in done:
         section = params.dinov3 if one.stage == "dinov3" else params.train
-        size = sum(file.stat().st_size for file in _files(one.weights.parent)) / 2**20
         score = scores[one.stage].get((one.method, one.level), "")
         length = f"{section.steps} x {section.batch}"
         minutes = f"{about(one.weights)['seconds'] / 60:.1f}"
         level = "all" if one.level is None else f"{one.level:g}"
         folder = one.weights.parent.name
-        rows.append([one.stage, one.method, level, one.seed, length, minutes, f"{size:.2f}", score, f"`{folder}`"])
+        rows.append([one.stage, one.method, level, one.seed, length, minutes, f"{_mib(one):.2f}", score, f"`{folder}`"])
     heads = ["stage", "method", "level", "seed", "steps x clips", "minutes", "MiB", "J&F", "folder"]
     return TEXT.format(profile=params.profile, table=table(heads, rows))
 
@@ -112,9 +111,13 @@ def _of_run(stage, name, seed, weights, routed, adapted) -> Training:
     return Training(stage, routed, float(name), seed, weights)
 
 
+def _mib(one: Training) -> float:
+    return sum(file.stat().st_size for file in _files(one.weights.parent)) / 2**20
+
+
 def _files(folder: Path) -> list[Path]:
-    """What a training's list names, the list, and what it took."""
-    return [folder / name for name in (*read_json(folder / LIST)["files"], LIST, ABOUT)]
+    """What a training's list names, what it took, and the list, whose copy says that the others are there."""
+    return [folder / name for name in (*read_json(folder / LIST)["files"], ABOUT, LIST)]
 
 
 def _scores(folder: Path) -> dict[tuple, str]:

@@ -84,14 +84,16 @@ def draw_videos(
         budget = params.figures.budget if budget is None else budget
         rds, model = rds_weights(params, folder, budget), model_weights(params)
         source, *numbers = choose_videos(data, split, videos, compared)
-        study, quality = _track(params, source, rds, model, budget)
+        router = {"file": paths.shown(rds), "sha256": file_sha256(rds)}
+        weights = (_in_short(model.checkpoint, model.sha256), _in_short(rds.name, router["sha256"]))
+        study, quality = _track(params, source, rds, trained_on(model), weights, budget)
         figures = video_figures(study, *numbers)
         for figure in figures.values():
             figure.write(stage)
-        found = {"model": {"file": model.checkpoint, "sha256": model.sha256}, "RDS": _as_dict(rds)}
+        found = {"model": {"file": model.checkpoint, "sha256": model.sha256}, "RDS": router}
         write_text(stage / "plotly.min.js", get_plotlyjs())
         write_text(stage / MARKER, index_page(study, figures, quality, found))
-        write_json(stage / FILE, {"model": model.as_dict(), "rds": _as_dict(rds)})
+        write_json(stage / FILE, {"model": model.as_dict(), "rds": router})
         write_text(stage / ".gitignore", "*\n")
     return [f"{figure.name}.{figure.kind}" for figure in figures.values()]
 
@@ -173,8 +175,13 @@ def trained_on(origin: Origin) -> tuple[str, ...]:
     return paths.MINI_SAM2_VIDEOS if origin.tensors_sha256 in ours else ()
 
 
-def _track(params, source: ChosenVideos, rds: Path, model: Origin, budget: float) -> tuple[VideoStudy, pd.DataFrame]:
-    """What the figures are drawn from, and J&F by video; the masks on the way are not kept."""
+def _track(
+    params, source: ChosenVideos, rds: Path, learnt: Sequence[str], weights: tuple[str, ...], budget: float
+) -> tuple[VideoStudy, pd.DataFrame]:
+    """What the figures are drawn from, and J&F by video; the masks on the way are not kept.
+
+    ``learnt`` are the videos that trained the model, ``weights`` what figures say of the files.
+    """
     arms = [
         Arm(SAM2, 1.0, partial(predictor_for, params, routing="full"), keep_masks=True),
         Arm(RDS, budget, partial(predictor_for, params, rds, budget=budget), kind="learned", keep_masks=True),
@@ -193,15 +200,11 @@ def _track(params, source: ChosenVideos, rds: Path, model: Origin, budget: float
         shape=shape,
         budget=budget,
         recordings={recording.name: recording for recording in recordings},
-        weights=(_in_short(model.checkpoint, model.sha256), _in_short(rds.name, file_sha256(rds))),
-        cautions=dict.fromkeys(trained_on(model), CAUTION),
+        weights=weights,
+        cautions=dict.fromkeys(learnt, CAUTION),
         page_bytes=PAGE_BYTES,
     )
     return study, pd.DataFrame(quality)
-
-
-def _as_dict(rds: Path) -> dict[str, str]:
-    return {"file": paths.shown(rds), "sha256": file_sha256(rds)}
 
 
 def _in_short(name: str, sha256: str) -> str:
