@@ -19,6 +19,7 @@ RUNS = ROOT / "runs"
 SMOKE = ROOT / ".smoke"
 CACHE = ROOT / ".cache"
 DATA = ROOT / "data"
+
 PUBLISHED = "mini"  # the profile whose results lie in reports/ itself
 
 

@@ -81,9 +81,8 @@ def track_clip(model, n_frames: int, prompt: Prompt, encode: Callable, *, learn_
     outputs = []
     for t in range(n_frames):
         with torch.set_grad_enabled(torch.is_grad_enabled() and t >= learn_from):
-            outputs.append(
-                _track_frame(model, t, n_frames, prompt, encode(t, outputs[-1] if outputs else None), memory)
-            )
+            features = encode(t, outputs[-1] if outputs else None)
+            outputs.append(_track_frame(model, t, n_frames, prompt, features, memory))
     return outputs
 
 

@@ -281,7 +281,7 @@ def _encoded(backbone, images, route, owner, start):
     encoders = [frame_by_frame(features, batch, owner) for features in parts]
 
     def encode(t, previous):
-        return encoders[0](t, previous) if t < start or not start else encoders[1](t - start, previous)
+        return encoders[-1](t - start, previous) if t >= start else encoders[0](t, previous)
 
     return encode
 
