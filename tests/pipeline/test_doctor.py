@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from rds_lib.pipeline.weights import training_runs
 
 FILES = ("params", "params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "requirements.lock")
 OF_THE_MACHINE = {"SAM2's extension", "Chromium", "memory", "processors", "versions", "devices"}
+PLENTY = SimpleNamespace(free=10**12)  # bytes of disk, whatever the tests' own machine has left
 MINI, OF_MINI = "assets/mini_sam2/mini_sam2.safetensors", "facebook/sam2-mini"
 HOLD = """
 import sys, time
@@ -59,6 +61,7 @@ def root(tmp_path, monkeypatch):
     for name, place in places.items():
         monkeypatch.setattr(paths, name, root / place)
     monkeypatch.delenv("RDS_WORKDIR", raising=False)
+    monkeypatch.setattr(checks_machine.shutil, "disk_usage", lambda path: PLENTY)
     run = checks_checkout._run
     monkeypatch.setattr(checks_checkout, "_run", lambda *command: None if "dvc" in command else run(*command))
     weights = checks_model._fits
