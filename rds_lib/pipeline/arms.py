@@ -60,7 +60,8 @@ def arms(params, workdir: Path) -> list[Arm]:
 def repeated_arms(params, workdir: Path, seed: int) -> list[Arm]:
     """The rows of the evaluation that are trained once more with another seed: baselines, RDS and its main controls."""
     found = [*_methods(params, workdir, seed=seed)]
-    for budget in params.evaluation.budgets:
+    again = params.train.again(params.train.budgets)
+    for budget in (budget for budget in params.evaluation.budgets if budget in again):
         build = _routed(params, weights_file(Path(workdir) / "train", seeded(str(budget), seed)), budget)
         control = partial(Arm, level=budget, build=build, kind="forced", davis_only=True)
         found.append(Arm(RDS, budget, build, kind="learned"))
@@ -121,7 +122,8 @@ def _smaller(params, **options) -> Iterator[Arm]:
 
 def _methods(params, workdir, *, seed: int | None = None, only_present: bool = False, **options) -> Iterator[Arm]:
     for name, method in METHODS.items():
-        for level in method.levels(params.baselines):
+        levels = method.levels(params.baselines)
+        for level in levels if seed is None else params.train.again(levels):
             path = level_file(Path(workdir) / "baselines", name, level, seed)
             if path.is_file() or not only_present:
                 build = partial(_baseline, params, method, path, **options)

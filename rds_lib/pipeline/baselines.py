@@ -75,7 +75,9 @@ def trainings(params, workdir: Path) -> dict[tuple | str, Callable[[], Path]]:
 def _levels(params) -> tuple[list[tuple], list[tuple]]:
     """Methods with their levels, and the repetitions of these with other seeds."""
     rows = [(name, level) for name, method in METHODS.items() for level in method.levels(params.baselines)]
-    return rows, [(*row, seed) for seed in params.train.more_seeds for row in rows]
+    section, own = params.train, params.baselines
+    again = [(name, level) for name, method in METHODS.items() for level in section.again(method.levels(own))]
+    return rows, [(*row, seed) for seed in section.more_seeds for row in again]
 
 
 def train_level(params, workdir: Path, name: str, level: float, seed: int | None = None) -> Path:

@@ -99,7 +99,8 @@ def arms(params, out: Path) -> list[Arm]:
 def routed_arms(params, out: Path, seed: int | None = None) -> list[Arm]:
     """RDS and its controls at every budget; ``seed`` is a repetition's."""
     found = []
-    for budget in params.dinov3.budgets:
+    budgets = params.dinov3.budgets
+    for budget in budgets if seed is None else params.dinov3.again(budgets):
         build = partial(tracker, params, weights_file(out, seeded(str(budget), seed)), budget=budget)
         found.append(Arm(RDS, budget, build, kind="learned", keep_masks=seed is None))
         found += [Arm(name, budget, build, kind="forced", route=make) for name, make in CONTROLS.items()]

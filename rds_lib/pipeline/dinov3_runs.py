@@ -8,9 +8,8 @@ from rds_lib.dinov3.backbone import MINI_DINOV3, DinoBackbone, load_dinov3
 from rds_lib.dinov3.propagation import DinoClips
 from rds_lib.evaluation.names import DINO
 from rds_lib.pipeline.fingerprint import file_digest, training_key
-from rds_lib.pipeline.training_runs import HOW, ROOMS as SHARED, train_as
+from rds_lib.pipeline.training_runs import HOW, ROOMS as SHARED, recipe_of, train_as
 from rds_lib.pipeline.weights import Run, training_runs
-from rds_lib.training.rds import Recipe
 from rds_lib.training.run import local_device
 
 ROOMS = (*SHARED, "dinov3", "pipeline/training_runs.py", "pipeline/dinov3_runs.py")  # code that shapes a training
@@ -39,13 +38,13 @@ def _train(params, sequences, name, run, blocks) -> Path:
     params = params.with_section("dinov3", seed=run.seed)
     section, mark = params.dinov3, _key(params, run.budgets, blocks)
     what = {"blocks": blocks, "budgets": run.budgets, "lora_rank": section.lora_rank, "config_file": DINO}
-    what |= {"recipe": Recipe(damage=section.distil)}
+    what |= {"recipe": recipe_of(params.router, damage=section.distil)}
     return train_as(f"dinov3-{name}-{mark}", lambda: (dino_clips(params), sequences), section, params.router, **what)
 
 
 def _key(params, budgets, blocks) -> str:
     """Short hash of all that a training depends on, the ViT's weights too where they are a file here."""
-    own = params.dinov3.model_dump(exclude={"budgets", "more_seeds", "short_side", "clips", "k_sel"} | HOW)
+    own = params.dinov3.model_dump(exclude={"budgets", "more_seeds", "repeated", "short_side", "clips", "k_sel"} | HOW)
     router, name = params.router.model_dump(exclude={"calibrate"}), params.dinov3.checkpoint
     weights = (MINI_DINOV3 if name == "mini" else Path(name)) / "model.safetensors"
     return training_key(

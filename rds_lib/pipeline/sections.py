@@ -1,5 +1,6 @@
 """The sections of a profile: their keys, the types of their values and what each may be."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -135,6 +136,7 @@ class Training(Section):
     recompute_blocks: bool
     seed: Seed
     more_seeds: Seeds
+    repeated: Count
     budgets: Budgets
     steps: Count
     frames: Frames
@@ -143,11 +145,17 @@ class Training(Section):
     lora_rank: Count
     router_hidden: Count
 
+    def again(self, levels: Sequence[float]) -> list[float]:
+        """The budgets or levels that ``more_seeds`` repeats, in their order: the ``repeated`` lowest ones."""
+        lowest = sorted(levels)[: self.repeated]
+        return [level for level in levels if level in lowest]
+
 
 class Train(Training):
     """RDS training, one router per budget; thresholds are calibrated on the first ``calibration_frames`` of a video.
 
-    With ``more_seeds`` RDS and the baselines are trained once more for each, and intervals hold what that changes.
+    With ``more_seeds`` RDS and the baselines are trained once more for each, at the ``repeated`` lowest budgets and
+    levels, and intervals hold what that changes.
     """
 
     calibration_frames: Frames
@@ -157,13 +165,17 @@ class Router(Section):
     """How the router rates blocks, line 5 of Algorithm 1, and how it learns and is deployed.
 
     ``normalise`` its logits over the blocks, or take the paper's plain sigmoid; multiply them by ``logit_spread``,
-    which may be learnt. What all frames share learns ``preference_rate`` times as fast as the rest. ``calibrate`` a
-    threshold per budget, or take the paper's 0.5.
+    which may be learnt, or grows to ``final_spread`` by the last step (0: it stays). What all frames share learns
+    ``preference_rate`` times as fast as the rest. The last ``deployed_share`` of the steps runs the most probable
+    blocks, as tracking does, in place of drawn ones; the paper draws to the end. ``calibrate`` a threshold per budget,
+    or take the paper's 0.5.
     """
 
     normalise: bool
     logit_spread: Annotated[float, Field(gt=0, le=10)]
     learn_spread: bool
+    final_spread: Annotated[float, Field(ge=0, le=10)]
+    deployed_share: Annotated[float, Field(ge=0, le=1)]
     preference_rate: Annotated[float, Field(gt=0, le=100)]
     calibrate: bool
 
@@ -210,7 +222,7 @@ class Dinov3(Training):
 
     ``always_on`` are the blocks that are never skipped, by default the first and the last. Importance is measured on
     ``clips`` clips and chooses ``k_sel`` blocks for adapters. ``distil`` is the weight of the distance of the features
-    from the full model's, beside the loss of tracking. With ``more_seeds`` RDS is trained once more for each.
+    from the full model's, beside the loss of tracking. ``more_seeds`` and ``repeated`` are as in ``train``.
     """
 
     checkpoint: str

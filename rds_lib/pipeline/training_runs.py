@@ -18,7 +18,7 @@ from rds_lib.routing.algorithm1 import target_active
 from rds_lib.routing.calibration import calibrate, threshold_curve
 from rds_lib.routing.weights import set_taus
 from rds_lib.training.loop import Schedule
-from rds_lib.training.rds import train_rds
+from rds_lib.training.rds import Recipe, train_rds
 from rds_lib.training.run import local_device
 from rds_lib.work.parallel import cpu_workers
 
@@ -37,6 +37,7 @@ def train_blocks(params, workdir: Path, name: str, budgets, blocks, rank: int) -
         return SAM2Clips(model.requires_grad_(False)), training_sequences(params, workdir)[0]
 
     what = {"blocks": blocks, "budgets": budgets, "lora_rank": rank, "config_file": params.model.config}
+    what |= {"recipe": recipe_of(router)}
     return train_as(f"{name}-{mark}", prepare, section, router, **what)
 
 
@@ -64,6 +65,11 @@ def train_as(name: str, prepare: Callable, section, router, **options) -> Path:
         )
 
     return trained(name, WEIGHTS, train)
+
+
+def recipe_of(router, **more) -> Recipe:
+    """What a profile's section ``router`` says of how routers are taught; ``more`` are other settings of `Recipe`."""
+    return Recipe(final_spread=router.final_spread or None, deployed_share=router.deployed_share, **more)
 
 
 def schedule_of(section) -> Schedule:
@@ -108,6 +114,6 @@ def calibrate_run(params, path: Path, budgets, sequences, build=predictor_for) -
 
 def fingerprint(params, *parts, rooms=ROOMS) -> str:
     """Short hash of all that a training depends on; see ``training_key``."""
-    own_of_a_run = {"budgets", "more_seeds", "lora_rank", "calibration_frames"}
+    own_of_a_run = {"budgets", "more_seeds", "repeated", "lora_rank", "calibration_frames"}
     own = params.train.model_dump(exclude=own_of_a_run | HOW)
     return training_key(params, (*rooms, "pipeline/training_runs.py"), own, *parts)

@@ -21,12 +21,13 @@ class Run(NamedTuple):
 def training_runs(section, *, one_for_all: bool = True) -> dict[str, Run]:
     """The trainings of section ``train`` or ``dinov3`` by name: one per budget, one for all, the full-depth control.
 
-    With other seeds those per budget are repeated, under names of `seeded`.
+    With other seeds the lowest budgets are repeated, under names of `seeded`.
     """
     budgets = {str(budget): (budget,) for budget in section.budgets}
     once = ({ANY: section.budgets} if one_for_all else {}) | {CONTROL: ()}
     runs = {name: Run(own, section.seed) for name, own in (budgets | once).items()}
-    return runs | {seeded(name, seed): Run(own, seed) for seed in section.more_seeds for name, own in budgets.items()}
+    again = [str(budget) for budget in section.again(section.budgets)]
+    return runs | {seeded(name, seed): Run(budgets[name], seed) for seed in section.more_seeds for name in again}
 
 
 def seeded(name: str, seed: int | None) -> str:

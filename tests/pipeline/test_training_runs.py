@@ -11,6 +11,7 @@ from rds_lib.pipeline import kept_trainings, train, training_runs
 from rds_lib.pipeline.training_runs import calibrate_run, train_blocks
 from rds_lib.pipeline.weights import training_runs as training_runs_of
 from rds_lib.routing.weights import load_rds
+from rds_lib.training.rds import Recipe
 
 
 @pytest.fixture
@@ -67,7 +68,8 @@ def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp
     monkeypatch.setattr(kept_trainings, "CACHE", tmp_path)
     monkeypatch.setattr(training_runs, "training_sequences", lambda *_: (sequences, sequences))
     settings = {"normalise": False, "logit_spread": 2.0, "learn_spread": True}
-    changed = params.with_section("router", preference_rate=7.0, **settings)
+    taught = {"final_spread": 3.0, "deployed_share": 0.25}
+    changed = params.with_section("router", preference_rate=7.0, **settings, **taught)
     told = {}
 
     def train_rds(tracker, *, out, **options):
@@ -78,6 +80,8 @@ def test_the_sections_router_and_train_reach_the_training(params, sequences, tmp
     out = train_blocks(changed, tmp_path, "0.4", (0.4,), [0], 2)
     assert told["router_options"] == settings | {"hidden": params.train.router_hidden}
     assert told["preference_rate"] == 7.0 and told["schedule"].steps == 1
+    assert told["recipe"] == Recipe(**taught)
+    assert training_runs.recipe_of(params.router, damage=0.5) == Recipe(damage=0.5), "0 is no final spread"
     assert out != train_blocks(params, tmp_path, "0.4", (0.4,), [0], 2), "another training"
     uncalibrated = changed.with_section("router", calibrate=False)
     assert out == train_blocks(uncalibrated, tmp_path, "0.4", (0.4,), [0], 2), "the same, deployed otherwise"

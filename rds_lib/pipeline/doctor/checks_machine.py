@@ -82,10 +82,13 @@ def bytes_written(params) -> dict[str, float]:
     pixels = number * clips.frames * clips.height * clips.width
     masks = pixels * (1 + len(params.evaluation.budgets)) / 3  # a third or less of the clips validates
     weights = WEIGHTS_BYTES.get(params.model.config, OFFICIAL_BYTES)
-    seeds = 1 + len(train.more_seeds)
-    others = seeds * (len(train.budgets) + 3 * len(levels.levels)) + 6
+    runs, kept, slim = (
+        len(each) + len(train.more_seeds) * len(train.again(each))
+        for each in (train.budgets, levels.levels, levels.ninths)
+    )
+    others = runs + 3 * kept + 6
     light = LIGHT if params.model.config in SMALL else LIGHT_LARGE
-    trainings = weights * (seeds * SLIM * len(levels.ninths) + light * others)
+    trainings = weights * (SLIM * slim + light * others)
     return {"clips": 3 * CLIP_BYTES * pixels, "products": 2 * MASK_BYTES * masks + 2e7, "trainings": trainings}
 
 

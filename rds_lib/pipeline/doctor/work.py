@@ -30,7 +30,7 @@ def work_of(params, sets: Mapping[str, tuple[int, int]]) -> dict[str, Work]:
     """The work of every stage of a profile; ``sets`` has sequences and frames by name, from `checks_data.frames_of`."""
     timing = params.benchmark
     passes = len(timing.difficulties) * timing.repeats * (timing.warmup + timing.frames + 2)
-    budgets, seeds = len(timing.budgets), 1 + len(params.train.more_seeds)
+    budgets = len(timing.budgets)
     return {
         "clips": Work(seconds=sum(frames for _, frames in sets.values()) * 0.02, shared=False),
         "source": Work(seconds=3),
@@ -38,8 +38,8 @@ def work_of(params, sets: Mapping[str, tuple[int, int]]) -> dict[str, Work]:
         "importance": Work(frames=params.importance.clips * params.importance.frames * 44, seconds=15),
         "headroom": _headroom(params, sets),
         "train": _train(params, sets),
-        "baselines": _baselines(params, seeds),
-        "evaluation": _evaluation(params, sets, seeds),
+        "baselines": _baselines(params),
+        "evaluation": _evaluation(params, sets),
         "dinov3": _dinov3(params, sets, passes),
         "benchmark": Work(
             frames=passes * (2 + budgets + _levels(params) + len(params.evaluation.smaller)), shared=False
@@ -58,8 +58,8 @@ def _headroom(params, sets) -> Work:
 
 def _train(params, sets) -> Work:
     section = params.train
-    budgets, more = len(section.budgets), len(section.more_seeds)
-    trainings, calibrated = budgets * (1 + more) + 2, budgets * (2 + more)
+    budgets, more = len(section.budgets), _more(section.budgets, section)
+    trainings, calibrated = budgets + more + 2, 2 * budgets + more
     frames = calibrated * sets.get("calibration", (0, 0))[0] * section.calibration_frames
     frames *= ROUTED * OBJECTS if params.router.calibrate else 0
     return Work(frames, trainings * section.steps, seconds=15)
@@ -69,34 +69,45 @@ def _levels(params) -> int:
     return sum(len(method.levels(params.baselines)) for method in METHODS.values())
 
 
-def _baselines(params, seeds: int) -> Work:
+def _more(levels, section) -> int:
+    """How many trainings with other seeds these levels have."""
+    return len(section.more_seeds) * len(section.again(levels))
+
+
+def _repeated_levels(params) -> int:
+    return sum(_more(method.levels(params.baselines), params.train) for method in METHODS.values())
+
+
+def _baselines(params) -> Work:
     own, section = params.baselines, params.train
     steps = sum(
-        len(method.levels(own)) * (PASSES.get(name, 1.0) * section.steps + own.importance_steps * (name == "slimsam"))
+        (len(method.levels(own)) + _more(method.levels(own), section))
+        * (PASSES.get(name, 1.0) * section.steps + own.importance_steps * (name == "slimsam"))
         for name, method in METHODS.items()
     )
     described = 20 * _levels(params)  # frames
-    return Work(described, seeds * steps + len(PLACEMENTS) * section.steps, seconds=20)
+    return Work(described, steps + len(PLACEMENTS) * section.steps, seconds=20)
 
 
-def _evaluation(params, sets, seeds: int) -> Work:
+def _evaluation(params, sets) -> Work:
     """Frames of all arms, those of controls and placements on DAVIS-shaped sets alone."""
     section = params.evaluation
     budgets, methods = len(section.budgets), _levels(params)
+    more = len(params.train.more_seeds) * len({*section.budgets} & {*params.train.again(params.train.budgets)})
     scored = {name: frames for name, (_, frames) in sets.items() if name not in ("train", "calibration")}
     shaped = sum(frames for name, frames in scored.items() if name.endswith(("davis", "changing")))
-    everywhere = 2 + len(section.smaller) + seeds * (methods + budgets) + budgets
+    everywhere = 2 + len(section.smaller) + methods + _repeated_levels(params) + 2 * budgets + more
     plans = len(PLANS) + section.fixed_routes * budgets * bool(OF_PLANS)
-    controls = seeds * len(CONTROLS) * budgets + plans + len(ADAPTERS)
+    controls = len(CONTROLS) * (budgets + more) + plans + len(ADAPTERS)
     frames = (everywhere * sum(scored.values()) + controls * shaped) * ROUTED * OBJECTS
     return Work(frames, seconds=60)
 
 
 def _dinov3(params, sets, passes: int) -> Work:
     section = params.dinov3
-    budgets, seeds = len(section.budgets), 1 + len(section.more_seeds)
+    budgets, runs = len(section.budgets), len(section.budgets) + _more(section.budgets, section)
     shaped = sum(frames for name, (_, frames) in sets.items() if name.endswith(("davis", "changing")))
     frames = section.clips * 2 * section.frames * (DINO_BLOCKS + 1) + passes * (2 + budgets)
-    frames += seeds * budgets * sets.get("calibration", (0, 0))[0] * params.train.calibration_frames
-    frames += (2 + seeds * budgets * (1 + len(CONTROLS))) * shaped
-    return Work(frames * DINO_FRAME * ROUTED, (seeds * budgets + 1) * section.steps * DINO_STEP, seconds=30)
+    frames += runs * sets.get("calibration", (0, 0))[0] * params.train.calibration_frames
+    frames += (2 + runs * (1 + len(CONTROLS))) * shaped
+    return Work(frames * DINO_FRAME * ROUTED, (runs + 1) * section.steps * DINO_STEP, seconds=30)
