@@ -11,10 +11,12 @@ from rds_lib.pipeline.documents import blocks, page_parts
 from rds_lib.pipeline.machine import FILE, machine_facts
 from rds_lib.pipeline.stages import require
 from rds_lib.report.markdown import replace_parts
+from rds_lib.report.quoted import refill
 from rds_lib.work.finished import LIST
 
 PAGE = "README.md"  # the page of results: made in the stage's folder, with words by hand in ``reports``
 README = ROOT / "README.md"
+FINDINGS = "findings.md"  # beside it, by hand; its numbers are filled in
 
 
 def publish(params, workdir: Path) -> list[Path]:
@@ -48,6 +50,8 @@ def publish(params, workdir: Path) -> list[Path]:
         texts = blocks(report, machine) | page_parts(page.read_text(encoding="utf-8"))
         documents = {path: path.read_text(encoding="utf-8") for path in (README, target / PAGE)}
         contents |= {path: replace_parts(text, texts).encode() for path, text in documents.items()}
+        if (findings := target / FINDINGS).is_file():
+            contents[findings] = refill(findings.read_text(encoding="utf-8"), report, target).encode()
     stale = set((target / "figures").glob("figure_*")) - contents.keys()
     changed = [path for path, content in contents.items() if not path.is_file() or path.read_bytes() != content]
     for path in changed:

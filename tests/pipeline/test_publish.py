@@ -101,6 +101,23 @@ def test_readme_and_page_get_their_parts_and_what_is_written_by_hand_stays(run):
     assert publish(load_params("mini"), workdir) == []
 
 
+def test_the_numbers_of_the_findings_are_filled_in_from_the_run_and_from_what_lies_beside(run):
+    workdir, reports = run
+    write_table(reports / "other" / "extra.csv", pd.DataFrame({"value": [4.25]}))
+    marks = "table9.csv: method=SAM2; source=paper: #", "other/extra.csv: : value: .2f"
+    (reports / "findings.md").write_text("Rows: ?<!-- {} -->, and 1.0<!-- {} --> more.\n".format(*marks))
+    publish(load_params("mini"), workdir)
+    table = read_table(workdir / "report" / "table9.csv")
+    count = ((table["method"] == "SAM2") & (table["source"] == "paper")).sum()
+    filled = "Rows: {}<!-- {} -->, and 4.25<!-- {} --> more.\n".format(count, *marks)
+    assert (reports / "findings.md").read_text() == filled and count > 0
+    (reports / "findings.md").write_text("?<!-- table9.csv: method=None: value -->\n")
+    (workdir / "figures" / "story.png").write_text("newer")
+    with pytest.raises(RDSInputError, match="method=None"):
+        publish(load_params("mini"), workdir)
+    assert (reports / "figures" / "story.png").read_text() == "new story.png", "nothing is written"
+
+
 def test_nothing_of_the_page_that_the_stage_made_is_lost():
     made = page_parts(PAGE)
     assert made == {"tables": "# New\n\n## A table\n\n1.5\n", "figures": "## Figures\n\nnew ones\n"}
