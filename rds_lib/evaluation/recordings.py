@@ -12,6 +12,7 @@ import pandas as pd
 from rds_lib.core.artifacts import read_json, read_table
 from rds_lib.core.errors import RDSInputError
 from rds_lib.data.batches import label_map
+from rds_lib.data.changing import CLEAR
 from rds_lib.data.datasets import Sequence as VideoSequence
 from rds_lib.data.images import image_size, read_frame, read_labels
 from rds_lib.data.labels import label_numbers
@@ -73,6 +74,7 @@ class Recording:
     shape: EncoderShape
     runs: tuple[Run, ...]
     truth: np.ndarray | None = None  # (T, H, W) uint8, 255 on frames without annotation; None where there is no truth
+    conditions: tuple[str, ...] = ()  # what held on each frame of a clip whose conditions change, "" where nothing did
 
     def __len__(self) -> int:
         return len(self.frame_paths)
@@ -190,7 +192,8 @@ def read_recordings(
                 _check_routes(table, folder / "routes.csv", len(sequence), shape.depth)
             run = make_run(name, labels, table, depth=shape.depth, truth=truth, starts=sequence.prompt_frame)
             runs.append(replace(run, method=row.method, level=row.level))
-        recordings.append(Recording(sequence.name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth))
+        what = (sequence.name, sequence.frame_paths, sequence.obj_ids, shape, tuple(runs), truth, _conditions(sequence))
+        recordings.append(Recording(*what))
     return recordings
 
 
@@ -258,6 +261,11 @@ def _truth(sequence):
     for t in sequence.annotated:
         truth[t] = label_map(sequence, t)
     return truth
+
+
+def _conditions(sequence) -> tuple[str, ...]:
+    table = sequence.conditions()
+    return () if table is None else tuple(table["condition"].replace(CLEAR, ""))
 
 
 def _quality(labels, truth, obj_id, start):

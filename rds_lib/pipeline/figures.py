@@ -13,9 +13,9 @@ from rds_lib.pipeline.stages import require
 from rds_lib.report.evidence import Evidence
 from rds_lib.show.figures import OF_COMPARED, OF_VIDEOS, check_count, the_figures
 from rds_lib.show.inspector.page import write_inspector_page
-from rds_lib.show.paper_figures import story_picture
 from rds_lib.show.picture import Picture
 from rds_lib.show.results_page import as_page
+from rds_lib.show.story import story_picture
 from rds_lib.show.study import Study
 
 
@@ -80,6 +80,9 @@ def read_study(params, workdir: Path) -> Study:
     shape = read_shape(folder)
     wanted = dict.fromkeys((*section.videos, *section.compared, *params.inspect.videos))
     recordings = read_recordings(folder, source, names=tuple(wanted), shape=shape)
+    story = section.story or section.compared[0]
+    if story not in wanted:
+        recordings += read_recordings(folder, _source_of(story, params, workdir), names=(story,), shape=shape)
     return Study(
         profile=params.profile,
         dataset=source.name,
@@ -89,6 +92,7 @@ def read_study(params, workdir: Path) -> Study:
         videos=section.videos,
         compared=section.compared,
         inspected=params.inspect.videos,
+        story=story,
         scores=scores[scores["dataset"] == source.name],
         comparisons=comparisons[comparisons["dataset"] == source.name],
         evidence=Evidence.of_dataset(
@@ -102,6 +106,13 @@ def read_study(params, workdir: Path) -> Study:
             frames=frames,
         ),
     )
+
+
+def _source_of(video, params, workdir):
+    """The DAVIS-shaped set of a profile that has a video; by default the one of the figures."""
+    shaped = [source for source in validation_sources(params, workdir) if source.layout == "davis2017"]
+    holds = (source for source in shaped if video in {sequence.name for sequence in source.sequences()})
+    return next(holds, shaped[0])
 
 
 def _davis(params, workdir):

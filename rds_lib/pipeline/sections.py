@@ -291,10 +291,15 @@ class YourVideo(Section):
 
 
 class Figures(Section):
-    """The paper's figures: the videos whose routes are drawn, those whose frames are compared, and the budget."""
+    """The paper's figures: the videos whose routes are drawn, those whose frames are compared, and the budget.
+
+    ``story`` is the video of the picture that tells the project, of any DAVIS-shaped set; by default the first one of
+    ``compared``.
+    """
 
     videos: Names
     compared: Names
+    story: str
     budget: Budget
 
 

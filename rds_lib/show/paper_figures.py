@@ -23,7 +23,6 @@ from rds_lib.show.study import (
     points,
     quality_against_speed,
     quality_by_sequence,
-    speed,
     spread_frames,
     spread_of,
     video_activation,
@@ -41,7 +40,6 @@ from rds_lib.show.style import (
     STATES,
     bare,
     block_axis,
-    block_label,
     block_map,
     colour_legend,
     colour_of,
@@ -175,7 +173,7 @@ def timeline_picture(study: VideoStudy, name: str) -> Figure:
         axis.set_title(f"frame {t}", fontsize=9)
         bare(axis)
         _join(figure, axis, main, t)
-    _state_map(main, study, run)
+    state_map(main, study, run)
     name_stages(main, study.shape, side="right")
     count = figure.add_subplot(grid[2, :], sharex=main)
     count.step(np.arange(len(recording)), run.active.sum(1), where="mid", color=RAN, lw=1.5)
@@ -245,38 +243,7 @@ def _draw_cells(axis, cells, states):
     axis.set_title(f"{np.count_nonzero(states)} of {len(states)} blocks", fontsize=9)
 
 
-def story_picture(study: Study) -> Figure:
-    """The project in one picture: frames, the blocks that ran on each, and the speed, of the first compared video."""
-    recording, run = study.recordings[study.compared[0]], study.run(study.compared[0])
-    shown = spread_frames(0, len(recording) - 1, 4)
-    figure = Figure(figsize=(9.5, 5.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
-    for axis, t in zip(above.subplots(1, len(shown)), shown):
-        axis.imshow(painted(recording, run, t, 480))
-        axis.set_title(f"frame {t}: {run.active[t].sum()} of {recording.depth} blocks", fontsize=9)
-        bare(axis)
-    main, axis = below.subplots(1, 2, width_ratios=(3, 1))
-    _state_map(main, study, run)
-    main.set_title(f"blocks that ran, budget {study.budget:g}", fontsize=9)
-    main.set_ylabel(block_label(study.shape))
-    _speed_bars(axis, study)
-    colour_legend(below, MAP_LEGEND)
-    return figure
-
-
-def _speed_bars(axis, study):
-    arms = [("SAM2", 1.0), *(("RDS", level) for level in study.evidence.budgets()[::-1])]
-    timed = {arm: fps for arm in arms[::-1] if np.isfinite(fps := speed(study.evidence, *arm))}
-    labels = [f"RDS {level:g}" if method == "RDS" else method for method, level in timed]
-    bars = axis.barh(labels, timed.values(), color=[colour_of(method) for method, _ in timed], height=0.6)
-    axis.bar_label(bars, fmt="%.0f", padding=3, fontsize=9)
-    axis.set(xlim=(0, 1.2 * max(timed.values())), xticks=[])
-    axis.set_title("frames a second", fontsize=9)
-    plain(axis)
-    axis.spines["bottom"].set_visible(False)
-
-
-def _state_map(axis, study, run):
+def state_map(axis, study, run):
     """Blocks by frame: chosen, had to run, or skipped."""
     block_map(axis, block_states(run, study.shape), study.shape, cmap=ListedColormap(STATES), limits=(0, 2))
 

@@ -42,6 +42,7 @@ class Study(VideoStudy):
     videos: tuple[str, ...]
     compared: tuple[str, ...]
     inspected: tuple[str, ...]
+    story: str  # the video of the picture that tells the project
     scores: pd.DataFrame
     comparisons: pd.DataFrame
     evidence: Evidence

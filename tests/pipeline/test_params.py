@@ -61,6 +61,7 @@ def test_the_paper_profile_has_the_papers_line_5_and_the_others_ours():
     routers = {profile: load_params(profile).router.model_dump() for profile in PROFILES}
     assert routers["smoke"] == routers["mini"] == routers["mini_all"] == routers["evidence"]
     ours = {"normalise": True, "logit_spread": 1.0, "learn_spread": False, "preference_rate": 30.0, "calibrate": True}
+    ours |= {"final_spread": 0, "deployed_share": 0}
     assert routers["mini"] == ours and routers["paper"] == ours | {"normalise": False, "preference_rate": 1.0}
 
 
