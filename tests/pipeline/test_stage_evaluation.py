@@ -188,11 +188,13 @@ def test_what_is_missing_is_named_with_its_stage(params, workdir, tmp_path):
 
 
 def test_another_seed_repeats_baselines_rds_and_its_main_controls(params, workdir):
-    again = repeated_arms(params, workdir, 3)
+    again = repeated_arms(params.with_section("train", budgets=[0.5]), workdir, 3)
     assert [(arm.method, arm.level) for arm in again] == [
         *BASELINES.items(),
         *((method, 0.5) for method in ("RDS", *CONTROLS)),
     ]
+    other = params.with_section("train", budgets=[0.5, 0.4, 0.3], repeated=2)
+    assert {arm.method for arm in repeated_arms(other, workdir, 3)} == {*BASELINES}, "0.5 is not among the lowest two"
     assert not any(arm.keep_masks for arm in again)
     with pytest.raises(RDSInputError, match=r"rds_0\.5-seed3\.safetensors"):
         again[-1].build()
