@@ -31,7 +31,7 @@ def call(tmp_path):
     fake.chmod(0o755)
 
     def run(**variables):
-        names = {"CALLS": tmp_path / "calls", "SLOW": "nothing", "BROKEN": "nothing", "EMPTY": "", "PYTHON": fake}
+        names = {"CALLS": tmp_path / "calls", "SLOW": "--no-such", "BROKEN": "--no-such", "EMPTY": "", "PYTHON": fake}
         environment = os.environ | {name: str(value) for name, value in (names | variables).items()}
         done = subprocess.run(["bash", SCRIPT, tmp_path / "out"], env=environment, capture_output=True, text=True)
         return done, (tmp_path / "calls").read_text().splitlines()
