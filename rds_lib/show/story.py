@@ -1,5 +1,6 @@
 """The project in one picture: a video, what held on its frames, the blocks that ran, quality and speed."""
 
+from collections.abc import Iterator
 from itertools import groupby
 
 import numpy as np
@@ -16,8 +17,7 @@ HELD, CLEAR = "#F5E1C8", "#FFFFFF"  # frames on which something held, and others
 
 def story_picture(study: Study) -> Figure:
     """Frames with their masks, what held on each frame, the blocks that ran on it, and what RDS costs and saves."""
-    recording = study.recordings[study.story]
-    run = recording.run_at(RDS, study.budget)
+    recording, run = study.recordings[study.story], study.run(study.story)
     figure = Figure(figsize=(9.5, 6.0), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2.3))
     _draw_frames(above, recording, run)
@@ -39,13 +39,17 @@ def story_picture(study: Study) -> Figure:
 
 def shown_frames(recording) -> list[int]:
     """The first frame and the last, and between them the middle of every stretch on which something held."""
-    stretches, t = [], 0
-    for name, frames in groupby(recording.conditions):
-        length = len(list(frames))
-        stretches += [t + length // 2] if name else []
-        t += length
+    middles = [(start + stop) // 2 for name, start, stop in _stretches(recording.conditions) if name]
     last = len(recording) - 1
-    return [0, *stretches, last] if 0 < len(stretches) <= FRAMES - 2 else spread_frames(0, last, FRAMES)
+    return [0, *middles, last] if 0 < len(middles) <= FRAMES - 2 else spread_frames(0, last, FRAMES)
+
+
+def _stretches(conditions) -> Iterator[tuple[str, int, int]]:
+    """Every run of frames with one condition: its name, its first frame, and the first one after it."""
+    stop = 0
+    for name, frames in groupby(conditions):
+        start, stop = stop, stop + len(list(frames))
+        yield name, start, stop
 
 
 def _draw_frames(figure, recording, run):
@@ -59,12 +63,9 @@ def _draw_frames(figure, recording, run):
 
 def _draw_conditions(axis, conditions):
     """Name every stretch of frames on which a condition held."""
-    t = 0
-    for name, frames in groupby(conditions):
-        length = len(list(frames))
-        axis.axvspan(t - 0.5, t + length - 0.5, color=HELD if name else CLEAR, lw=0)
-        axis.text(t + (length - 1) / 2, 0.5, name, ha="center", va="center", fontsize=8, color=INK, clip_on=True)
-        t += length
+    for name, start, stop in _stretches(conditions):
+        axis.axvspan(start - 0.5, stop - 0.5, color=HELD if name else CLEAR, lw=0)
+        axis.text((start + stop - 1) / 2, 0.5, name, ha="center", va="center", fontsize=8, color=INK, clip_on=True)
     axis.set(ylim=(0, 1), yticks=[])
     axis.tick_params(bottom=False, labelbottom=False)
 
@@ -86,8 +87,8 @@ def _draw_quality(axis, study):
         axis.annotate(
             f"{row['value']:.1f}", (row["value"], n), (0, 5), textcoords="offset points", ha="center", fontsize=9
         )
-    axis.set_yticks(range(len(_arms(study))), _arms(study))
-    axis.set_ylim(len(_arms(study)) - 0.5, -0.7)
+    axis.set_yticks(range(len(arms)), arms)
+    axis.set_ylim(len(arms) - 0.5, -0.7)
     axis.set_title(f"J&F of {study.length} videos, 95 %", fontsize=9)
     axis.tick_params(labelsize=9)
     plain(axis)
